@@ -1,0 +1,47 @@
+# `make demo` and `make test` are all a newcomer needs; both create .venv on first use.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-slow lint compare audit benchmarks clean
+
+$(STAMP): requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m jobs.synthesize --config configs/demo.yaml
+	$(BIN)/python -m jobs.prepare --config configs/demo.yaml
+	$(BIN)/python -m jobs.train --config configs/demo.yaml
+	$(BIN)/python -m jobs.evaluate --config configs/demo.yaml
+	@echo
+	@echo "Look at the run in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+compare: $(STAMP)
+	$(BIN)/python -m jobs.compare --config configs/compare.yaml
+
+audit: $(STAMP)
+	$(BIN)/python -m jobs.audit --config configs/demo.yaml
+
+benchmarks: $(STAMP)
+	$(BIN)/python -m benchmarks.synthesis
+	$(BIN)/python -m benchmarks.reader
+
+clean:
+	rm -rf data runs mlflow.db mlartifacts

@@ -1,0 +1,1 @@
+"""One file, one job: python -m jobs.NAME --config FILE key=value ..."""

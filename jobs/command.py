@@ -1,0 +1,69 @@
+"""The shell of every job: arguments, one-sentence errors, exit codes, the JSON last line.
+
+Exit codes: 0 done, 1 the work failed, 2 the command line or config is wrong (nothing was started),
+130 interrupted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline import config as configs
+from pipeline.failures import RunFailed
+
+logger = logging.getLogger(__name__)
+Work = Callable[[configs.Config], dict[str, Any]]
+
+
+def run(name: str, work: Work, argv: Sequence[str] | None = None) -> None:
+    """Run one job and exit with its code; the last line on stdout is its result as JSON."""
+    sys.exit(_run(name, work, argv))
+
+
+def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    arguments = _parse(name, argv)
+    try:
+        config = configs.load(arguments.config, arguments.overrides)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    print(OmegaConf.to_yaml(OmegaConf.create(configs.to_dict(config))), file=sys.stderr)
+    result, code = _guarded(name, work, config)
+    sys.stderr.flush()
+    print(json.dumps(result), flush=True)
+    return code
+
+
+def _guarded(name: str, work: Work, config: configs.Config) -> tuple[dict[str, Any], int]:
+    try:
+        return {"status": "finished"} | work(config), 0
+    except RunFailed as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return {"status": "failed", "reason": error.reason, **error.facts}, 1
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return {"status": "failed", "reason": "bad_input"}, 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return {"status": "failed", "reason": "interrupted"}, 130
+    except Exception:
+        logger.exception("%s failed by a defect of this program; please report the lines above", name)
+        return {"status": "failed", "reason": "error"}, 1
+
+
+def _parse(name: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{name}", description=sys.modules["__main__"].__doc__
+    )
+    parser.add_argument("--config", help="YAML file that says what differs from the defaults")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    return parser.parse_args(argv)

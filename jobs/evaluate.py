@@ -1,0 +1,19 @@
+"""Evaluate a checkpoint once on the locked test split, with its controls beside it."""
+
+from typing import Any
+
+from jobs.command import run
+from jobs.progress import Progress
+from pipeline.config import Config
+from pipeline.report.evaluation_report import evaluate
+
+
+def work(config: Config) -> dict[str, Any]:
+    """Score the test split, print the results table, log metrics and figures to the run."""
+    evaluated = evaluate(config, progress=Progress("evaluate", "frames"))
+    print(evaluated.text)
+    return evaluated.facts
+
+
+if __name__ == "__main__":
+    run("evaluate", work)

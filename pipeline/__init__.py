@@ -1,0 +1,1 @@
+"""Camera+LiDAR anomaly detection on AnoVox: data, models, training, evaluation."""

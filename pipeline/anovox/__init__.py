@@ -1,0 +1,1 @@
+"""The dataset as it lies on disk; imports neither torch nor Ray."""

@@ -1,0 +1,1 @@
+"""Writes synthetic scenes in the AnoVox release layout."""

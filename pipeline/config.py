@@ -1,0 +1,466 @@
+"""What a run is: one frozen dataclass per section, merged from defaults, a YAML file and overrides.
+
+One door (`load`) for YAML, command line and search trials, so a typo, a wrong type or an illegal
+choice is refused the same way everywhere. Local paths become absolute here, because workers,
+trials and submitted jobs run in other folders.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
+KINDS = ("normality", "static")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """The synthetic AnoVox scenes that `jobs.synthesize` writes under `data.root`."""
+
+    seed: int = 0
+    """Seed of the whole world; the same seed writes the same arrays."""
+    num_scenes: int = 12
+    """Scenes in all, dealt evenly over kinds x towns."""
+    num_frames: int = 20
+    """Consecutive frames per scene at 10 Hz; AnoVox has 200."""
+    kinds: list[str] = field(default_factory=lambda: ["normality", "static"])
+    """Kinds of archive to write: normality, static."""
+    towns: list[str] = field(default_factory=lambda: ["Town03", "Town07"])
+    """Towns; each town has its own street width, buildings and palette."""
+    image_width: int = 768
+    """Camera image width in pixels; AnoVox has 768."""
+    image_height: int = 512
+    """Camera image height in pixels; AnoVox has 512."""
+    num_channels: int = 64
+    """LiDAR channels between +15 and -25 degrees; AnoVox has 64."""
+    points_per_second: int = 1_000_000
+    """LiDAR rays per second over all channels; AnoVox has 1,000,000 (1563 per channel and frame)."""
+    num_processes: int = 2
+    """Processes that write scenes side by side."""
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            _choice("synthetic.kinds", kind, KINDS)
+        for key in ("num_scenes", "num_frames", "num_processes", "num_channels"):
+            _at_least("synthetic", self, key, 1)
+        _at_least("synthetic", self, "image_width", 32)
+        _at_least("synthetic", self, "image_height", 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data lie and how they are read."""
+
+    root: str = "data/anovox"
+    """Folder that holds AnoVox archives (extracted)."""
+    blocks: str = "data/blocks"
+    """Folder of the prepared Arrow shards, written by `jobs.prepare`."""
+    on_bad_frame: Literal["quarantine", "fail"] = "quarantine"
+    """A damaged frame is recorded and left out, or ends the job."""
+    window_shards: int = 8
+    """Shards whose rows are shuffled together; more is more random, fewer reads more locally."""
+    ego_box_m: list[float] = field(default_factory=lambda: [2.6, 1.1])
+    """Half length and half width of the box of ego returns that batches leave out; [0, 0] = off."""
+
+    def __post_init__(self) -> None:
+        _at_least("data", self, "window_shards", 1)
+        if len(self.ego_box_m) != 2 or min(self.ego_box_m) < 0:
+            raise ValueError(
+                f"data.ego_box_m is {self.ego_box_m}; it takes two lengths in metres >= 0, "
+                "e.g. [2.6, 1.1], or [0, 0] for off"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """How frames become rows: image size, label thresholds, splits, shards."""
+
+    frames_per_shard: int = 48
+    """Rows per Arrow IPC shard, drawn from many scenes."""
+    image_width: int = 384
+    """Width in pixels at which images are stored (raw uint8); must not exceed the original's."""
+    image_crop: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    """Top and bottom of the stored part of the image as fractions of its height; [0, 1] = all."""
+    min_anomaly_points: int = 5
+    """A frame is anomalous from this many anomalous LiDAR points on; between 1 and it: ignored."""
+    min_anomaly_pixels: int = 30
+    """The same for pixels at the original image size."""
+    val_fraction: float = 0.15
+    """Share of scenes for validation, of each kind and town."""
+    test_fraction: float = 0.3
+    """Share of scenes for the locked test split, of each kind and town."""
+    split_seed: int = 0
+    """Seed of the deal of scenes to splits."""
+    hold_out_categories: list[str] = field(default_factory=list)
+    """Anomaly categories whose scenes all go to test (e.g. [special]); [] = none."""
+    seed: int = 0
+    """Seed of the shuffle that deals frames to shards."""
+
+    def __post_init__(self) -> None:
+        for key in ("frames_per_shard", "min_anomaly_points", "min_anomaly_pixels"):
+            _at_least("prepare", self, key, 1)
+        if not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
+            raise ValueError(
+                f"prepare.image_crop is {self.image_crop}; it takes fractions 0 <= top < bottom <= 1"
+            )
+        if not (self.val_fraction > 0 and self.test_fraction > 0):
+            raise ValueError("prepare.val_fraction and prepare.test_fraction must be > 0")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"prepare.val_fraction + prepare.test_fraction is "
+                f"{self.val_fraction + self.test_fraction:g}; it must leave room for training (< 1)"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The detector."""
+
+    name: Literal["detector", "simple"] = "detector"
+    """`detector` scores every point; `simple` is the prior system's 1,146,497-parameter network."""
+    fusion: Literal["camera_only", "lidar_only", "concat"] = "concat"
+    """Which modalities reach a point's features, and how they meet."""
+    image_input: Literal["normalised", "raw"] = "normalised"
+    """ImageNet mean and deviation, or raw 0-255 (the prior system's; with `simple` only)."""
+    image_weights: str = "none"
+    """`none` (random, GroupNorm), `imagenet` (torchvision's download, frozen BatchNorm), or a file."""
+    image_channels: int = 64
+    """Channels of the merged image feature map at stride 8."""
+    image_stages: int = 3
+    """ResNet18 stages used, 2 to 4 (strides 8, 16, 32 are merged as far as they exist)."""
+    point_channels: int = 64
+    """Width of per-point and bird's-eye features."""
+    pillar_size_m: float = 0.25
+    """Edge of a bird's-eye pillar."""
+    pillar_range_m: list[float] = field(default_factory=lambda: [-12.8, 38.4, -12.8, 12.8])
+    """x min, x max, y min, y max of the pillar grid in the LiDAR frame (x forward, y left)."""
+    dropout: float = 0.1
+    """Dropout in the point head; 0 = off."""
+    frame_top_k: int = 10
+    """The frame logit is the mean of this many highest point logits."""
+
+    def __post_init__(self) -> None:
+        for key in ("image_channels", "point_channels", "frame_top_k"):
+            _at_least("model", self, key, 1)
+        if not 2 <= self.image_stages <= 4:
+            raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
+        if self.image_input == "raw" and self.name != "simple":
+            raise ValueError("model.image_input=raw works with model.name=simple only")
+        x_min, x_max, y_min, y_max = self.pillar_range_m
+        if not (x_min < x_max and y_min < y_max and self.pillar_size_m > 0):
+            raise ValueError(
+                f"model.pillar_range_m is {self.pillar_range_m}; it takes x_min < x_max, y_min < y_max "
+                "with model.pillar_size_m > 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised."""
+
+    name: Literal["focal", "bce", "seed_self_supervised"] = "focal"
+    """`bce` weighs positives by neg/pos of the train split; `seed_self_supervised` is a control."""
+    focal_alpha: float = 0.75
+    """Weight of positives against 1 - alpha of negatives; above 0.5 favours positives."""
+    focal_gamma: float = 2.0
+    """How strongly easy points are turned down; 0 = off."""
+    frame_weight: float = 0.1
+    """Weight of the frame-level term (BCE on the frame logit); 0 = off."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"loss.focal_alpha is {self.focal_alpha}; it takes 0 < alpha < 1")
+        for key in ("focal_gamma", "frame_weight"):
+            _at_least("loss", self, key, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training."""
+
+    seed: int = 0
+    """Seed of initialisation, order, augmentation and dropout."""
+    num_epochs: int = 10
+    """Passes over the train split."""
+    max_steps: int = 0
+    """Stop after this many optimizer steps; 0 = no limit. The schedule is laid over these steps."""
+    batch_size: int = 4
+    """Frames per optimizer step, over all workers."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """Optimizer."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Weight decay; 0 = off."""
+    schedule: Literal["cosine", "none"] = "cosine"
+    """Learning rate after the warm-up."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises from 0; 0 = off."""
+    grad_clip: float = 5.0
+    """Largest gradient norm; 0 = off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the convolutions; losses and scores stay fp32."""
+    augment: bool = True
+    """Left-right flip and photometric changes, of image, cloud and calibration together."""
+    validate_every_n_epochs: int = 1
+    """Validation cadence; the last epoch is always validated."""
+    checkpoint_every_n_steps: int = 0
+    """Extra checkpoints inside an epoch; 0 = only at the end of each epoch."""
+    log_every_n_steps: int = 10
+    """Cadence of live metrics and of the progress line."""
+    resume: str = ""
+    """Run folder to go on from (its last whole checkpoint); empty = start anew."""
+    num_threads: int = 1
+    """torch threads per worker on CPU."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_epochs", "batch_size", "validate_every_n_epochs", "log_every_n_steps"):
+            _at_least("train", self, key, 1)
+        for key in ("max_steps", "warmup_steps", "grad_clip", "weight_decay"):
+            _at_least("train", self, key, 0)
+        _at_least("train", self, "checkpoint_every_n_steps", 0)
+        _at_least("train", self, "num_threads", 1)
+        if not self.lr > 0:
+            raise ValueError(f"train.lr is {self.lr}; it must be > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """When a run is declared worthless."""
+
+    enabled: bool = True
+    """Off lets a collapsed run go on; its result is then worth nothing."""
+    collapse_steps: int = 2
+    """Consecutive steps with all signs of collapse before the run is stopped."""
+    no_signal_margin: float = 0.02
+    """The last epoch's loss must be this share below the best constant predictor's."""
+
+    def __post_init__(self) -> None:
+        _at_least("guards", self, "collapse_steps", 1)
+        _at_least("guards", self, "no_signal_margin", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """Workers; mirrors Ray Train's ScalingConfig."""
+
+    num_workers: int = 1
+    """DDP workers; 0 trains in the job's own process (no DDP, quick to start)."""
+    use_gpu: bool = False
+    """One GPU per worker; a missing one is an error, never silent CPU."""
+    cpus_per_worker: float = 1.0
+    """CPUs that Ray reserves per worker."""
+    start_timeout_s: float = 120.0
+    """How long to wait for the resources before the run fails."""
+    max_failures: int = 1
+    """Worker restarts from the last checkpoint before the run fails."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_workers", "max_failures"):
+            _at_least("scaling", self, key, 0)
+        if not (self.cpus_per_worker > 0 and self.start_timeout_s > 0):
+            raise ValueError("scaling.cpus_per_worker and scaling.start_timeout_s must be > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Metrics, slices and intervals."""
+
+    checkpoint: str = ""
+    """Run folder or checkpoint folder to evaluate; empty = the run that was just trained."""
+    batch_size: int = 4
+    """Frames per forward pass."""
+    num_bootstraps: int = 1000
+    """Resamplings of the scenes behind each 95 % interval."""
+    interval_seed: int = 0
+    """Seed of the resampling."""
+    near_classes: list[int] = field(default_factory=lambda: [20, 21])
+    """Classes of ordinary small objects (static, dynamic) that anomalies are compared with."""
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation", self, "batch_size", 1)
+        _at_least("evaluation", self, "num_bootstraps", 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What `jobs.compare` runs: world seeds x fusion types."""
+
+    world_seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    """One synthetic world, with its own split and its own trainings, per seed."""
+    fusions: list[str] = field(default_factory=lambda: ["concat", "camera_only", "lidar_only"])
+    """Detectors trained on each world."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """MLflow."""
+
+    uri: str = "sqlite:///mlflow.db"
+    """Tracking store; sqlite for one host, an http(s) server for several."""
+    experiment: str = "anovox"
+    """Experiment name."""
+    run_name: str = ""
+    """Run name; empty = made from model and fusion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole run. One dotted key is YAML path, command-line override and MLflow param."""
+
+    storage_path: str = "runs"
+    """Folder of run folders: checkpoints, figures, tables."""
+    data: DataConfig = field(default_factory=DataConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if (self.loss.name == "seed_self_supervised") != (self.model.name == "simple"):
+            raise ValueError(
+                f"loss.name={self.loss.name} does not go with model.name={self.model.name}; "
+                "the prior system's loss and network are a pair: set both or neither"
+            )
+        if self.train.batch_size < self.scaling.num_workers:
+            raise ValueError(
+                f"train.batch_size={self.train.batch_size} is smaller than "
+                f"scaling.num_workers={self.scaling.num_workers}; give every worker a frame"
+            )
+
+
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Defaults, then the YAML file, then `key.path=value` overrides; all checked.
+
+    Raises ValueError with one sentence: unknown key (with the nearest valid one), wrong type,
+    illegal choice, broken rule, a missing file, or a relative path inside a submitted Ray job.
+    """
+    changes: list[Any] = []
+    if path is not None:
+        changes.append(_read_yaml(Path(path)))
+    for text in overrides:
+        if "=" not in text:
+            raise ValueError(f"override {text!r} has no '='; write it as key.path=value")
+        _known_key(text.split("=", 1)[0])
+        changes.append(_in_sentence(text, lambda text=text: OmegaConf.from_dotlist([text])))
+    return absolute_paths(merge(Config(), *changes))
+
+
+def merge(base: Config, *changes: Any) -> Config:
+    """`base` with nested mappings merged into it, in order; the one door for every change."""
+
+    def build() -> Any:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), *changes))
+
+    return cast(Config, _in_sentence("config", build))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dict; `merge(Config(), to_dict(c)) == c`."""
+    return dataclasses.asdict(config)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """`{"train.lr": 0.002, ...}`: the names of overrides and MLflow params."""
+    return dict(_walk(to_dict(config), prefix=""))
+
+
+def _walk(tree: Mapping[str, Any], *, prefix: str):
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _walk(value, prefix=f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def absolute_paths(config: Config) -> Config:
+    """Every local path made absolute against the working folder; `~` is expanded."""
+    resume, checkpoint = config.train.resume, config.evaluation.checkpoint
+    changes = {
+        "storage_path": _absolute("storage_path", config.storage_path),
+        "data": {
+            "root": _absolute("data.root", config.data.root),
+            "blocks": _absolute("data.blocks", config.data.blocks),
+        },
+        "train": {"resume": _absolute("train.resume", resume) if resume else ""},
+        "evaluation": {
+            "checkpoint": _absolute("evaluation.checkpoint", checkpoint) if checkpoint else ""
+        },
+        "tracking": {"uri": _absolute_uri(config.tracking.uri)},
+    }
+    return merge(config, changes)
+
+
+def _absolute(key: str, value: str) -> str:
+    if value.startswith(REMOTE_SCHEMES):
+        return value
+    path = Path(value).expanduser()
+    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise ValueError(
+            f"{key}={value} is relative, but a submitted Ray job runs in a temporary copy of the "
+            "working folder; give an absolute path"
+        )
+    return str(path.resolve())
+
+
+def _absolute_uri(uri: str) -> str:
+    scheme = "sqlite:///"
+    if not uri.startswith(scheme):
+        return uri
+    return scheme + _absolute("tracking.uri", uri.removeprefix(scheme))
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"config file {path} does not exist; give --config an existing YAML file")
+    tree = _in_sentence(str(path), lambda: OmegaConf.load(path))
+    plain = OmegaConf.to_container(tree)
+    if not isinstance(plain, dict):
+        raise ValueError(f"config file {path} is not a mapping of sections; see configs/demo.yaml")
+    for key, _ in _walk(cast(dict[str, Any], plain), prefix=""):
+        _known_key(key)
+    return tree
+
+
+def _known_key(key: str) -> None:
+    known = list(flatten(Config()))
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
+
+
+def _in_sentence(place: str, build: Any) -> Any:
+    """OmegaConf's many-line errors as one sentence."""
+    try:
+        return build()
+    except OmegaConfBaseException as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        key = getattr(error, "full_key", None) or place
+        raise ValueError(f"{key}: {lines[0]}") from None
+
+
+def _choice(key: str, value: str, legal: Sequence[str]) -> None:
+    if value not in legal:
+        raise ValueError(f"{key} holds {value!r}; legal values are {', '.join(legal)}")
+
+
+def _at_least(section: str, config: Any, key: str, least: float) -> None:
+    value = getattr(config, key)
+    if value < least:
+        raise ValueError(f"{section}.{key} is {value}; it must be >= {least}")

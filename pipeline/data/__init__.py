@@ -1,0 +1,1 @@
+"""The dataset as Arrow: schema, index, splits, shards, order, ragged batches."""

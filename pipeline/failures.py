@@ -1,0 +1,15 @@
+"""How work ends that ran but must not be believed."""
+
+from typing import Any
+
+
+class RunFailed(RuntimeError):
+    """A run that ended badly for a known reason (`collapsed`, `no_signal`, `no_resources`, ...).
+
+    `reason` becomes the MLflow tag `failure` and the job's JSON; `facts` are added to that JSON.
+    """
+
+    def __init__(self, sentence: str, *, reason: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.facts = facts or {}

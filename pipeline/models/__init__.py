@@ -1,0 +1,1 @@
+"""Detectors in plain torch; run with neither Ray nor MLflow installed."""

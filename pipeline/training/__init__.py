@@ -1,0 +1,1 @@
+"""One worker's loop, checkpoints, and the Ray Train launcher."""

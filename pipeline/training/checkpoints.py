@@ -1,0 +1,170 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder: `tensors.safetensors` (model and optimizer) and `meta.json` (position,
+resolved config, split hash, metrics, SHA-256 of the tensors). It is written under a temporary name
+and renamed, so a torn one never bears a checkpoint's name; loading verifies the hash and never
+unpickles.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+TENSORS, META = "tensors.safetensors", "meta.json"
+PREFIX = "step-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a training stands: the next step to do."""
+
+    epoch: int
+    """Epoch of the next step."""
+    step_in_epoch: int
+    """Steps of that epoch that are done."""
+    step: int
+    """Optimizer steps done since the start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What a checkpoint says of itself."""
+
+    position: Position
+    config: dict[str, Any]
+    run_id: str
+    split_hash: str
+    revision: str
+    prior: float
+    """Share of anomalous points in the train split, the detector's initial score."""
+    metrics: dict[str, float]
+    """Validation metrics at this position; empty inside an epoch."""
+    thresholds: dict[str, float]
+    """Score thresholds picked on validation, by level."""
+    best: dict[str, Any]
+    """`{"value": .., "step": ..}` of the best validation so far; empty before the first."""
+    history: list[dict[str, float]]
+    """Metrics of every validation so far, oldest first."""
+
+
+def save(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, meta: Meta
+) -> Path:
+    """Write `folder/step-00000123` atomically and return it."""
+    final = folder / f"{PREFIX}{meta.position.step:08d}"
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if optimizer is not None:
+        tensors |= _optimizer_tensors(model, optimizer)
+    save_file(tensors, temporary / TENSORS)
+    facts = dataclasses.asdict(meta) | {"sha256": _sha256(temporary / TENSORS)}
+    (temporary / META).write_text(json.dumps(facts, indent=1))
+    for name in (TENSORS, META):
+        _fsync(temporary / name)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    return final
+
+
+def read_meta(checkpoint: Path) -> Meta:
+    """The facts of one checkpoint; ValueError when the folder is none or its tensors are torn."""
+    path = checkpoint / META
+    if not path.is_file():
+        raise ValueError(f"{checkpoint} is no checkpoint: it has no {META}; give a run folder or a "
+                         f"folder named {PREFIX}<number>")
+    facts = json.loads(path.read_text())
+    digest = facts.pop("sha256")
+    if not (checkpoint / TENSORS).is_file() or _sha256(checkpoint / TENSORS) != digest:
+        raise ValueError(f"{checkpoint / TENSORS} does not have the hash that {META} records; the "
+                         "checkpoint is damaged, use an earlier one")
+    return Meta(**facts | {"position": Position(**facts["position"])})
+
+
+def load_model(checkpoint: Path, model: nn.Module) -> None:
+    """Load weights into `model`, which must have exactly the same tensors."""
+    tensors = load_file(checkpoint / TENSORS)
+    prefix = "model."
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    model.load_state_dict(state, strict=True)
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load the optimizer's moments, matched by parameter name."""
+    tensors = load_file(checkpoint / TENSORS)
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        moments = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if moments:
+            # `step` stays on the CPU, as torch's optimizers keep it.
+            optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()
+            }
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Undamaged checkpoints in `folder`, oldest first; damaged ones are left out."""
+    found = []
+    for path in sorted(folder.glob(f"{PREFIX}*")):
+        try:
+            read_meta(path)
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.append(path)
+    return found
+
+
+def keep(folder: Path, steps: set[int]) -> None:
+    """Delete every checkpoint whose step is not in `steps`."""
+    for path in folder.glob(f"{PREFIX}*"):
+        if int(path.name.removeprefix(PREFIX)) not in steps:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def find(place: Path) -> Path:
+    """The checkpoint that `place` means: itself, or a run folder's best one.
+
+    Raises ValueError when there is none.
+    """
+    if (place / META).is_file():
+        return place
+    whole = whole_checkpoints(place / "checkpoints")
+    if not whole:
+        raise ValueError(f"{place} holds no whole checkpoint; train first (jobs.train) or set "
+                         "evaluation.checkpoint to a run folder")
+    best = read_meta(whole[-1]).best
+    if best:
+        path = place / "checkpoints" / f"{PREFIX}{best['step']:08d}"
+        if path in whole:
+            return path
+    return whole[-1]
+
+
+def _optimizer_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    return {
+        f"optimizer.{name}.{key}": torch.as_tensor(value).detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

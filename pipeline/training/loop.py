@@ -1,0 +1,335 @@
+"""One worker's training, read top to bottom: steps, validation, checkpoints, guards.
+
+Everything random is drawn from (seed, step) or (seed, epoch, frame), the order of frames is a pure
+function of (seed, epoch, step), and the learning rate one of the step. A checkpoint therefore holds
+weights, moments and a position only, and a resumed run equals one that never stopped.
+"""
+
+import contextlib
+import logging
+import math
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Config, to_dict
+from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
+from pipeline.evaluation.metrics import ScoreCounts
+from pipeline.failures import RunFailed
+from pipeline.guards import CollapseGuard, collapse_signs, check_finite, check_signal
+from pipeline.losses import constant_predictor_loss, loss_terms
+from pipeline.models.detector import build_detector
+from pipeline.tracking import MetricLogger
+from pipeline.training import checkpoints
+from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.schedule import learning_rate
+from pipeline.training.worker import Worker, set_threads
+
+logger = logging.getLogger(__name__)
+LEVELS = ("point", "frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the driver hands to every worker."""
+
+    config: Config
+    run_id: str
+    """MLflow run, created by the driver."""
+    folder: Path
+    """Run folder, reachable by every worker."""
+    blocks: Path
+    """Prepared shards."""
+    revision: str
+    """Git revision of the program."""
+
+
+def train(worker: Worker, job: Job) -> dict[str, Any]:
+    """Train to the end, or go on from the run folder's newest whole checkpoint.
+
+    Returns `{"status", "reason", "message", "checkpoint", "history", "num_steps"}`; a run whose
+    guard fired returns normally with status `failed`, so that nobody restarts it.
+    """
+    set_threads(job.config.train.num_threads)
+    training = Training(worker, job)
+    try:
+        training.run()
+        training.judge()
+    except RunFailed as failure:
+        return training.result("failed", reason=failure.reason, message=str(failure))
+    finally:
+        training.close()
+    return training.result("finished")
+
+
+class Training:
+    """State of one worker: model, optimizer, position, best validation, history."""
+
+    def __init__(self, worker: Worker, job: Job) -> None:
+        config = job.config
+        self.worker, self.job, self.config = worker, job, config
+        self.readers = {
+            split: BlockReader(job.blocks, split, ego_box_m=config.data.ego_box_m)
+            for split in ("train", "val")
+        }
+        balance = self.readers["train"].manifest.point_balance("train")
+        self.prior, self.pos_weight = balance.prior, balance.pos_weight
+        torch.manual_seed(config.train.seed)
+        self.model = build_detector(config.model, prior=self.prior)
+        self.wrapped = worker.wrap(self.model)
+        self.optimizer = make_optimizer(self.model, config)
+        self.guard = CollapseGuard(config.guards)
+        self.position = Position(epoch=0, step_in_epoch=0, step=0)
+        self.best: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+        self.epoch_loss = (0.0, 0.0)
+        self._restore()
+        self.metrics = MetricLogger(config.tracking.uri, job.run_id) if worker.rank == 0 else None
+        self.started_s, self.started_step, self.validation_s = time.monotonic(), self.position.step, 0.0
+
+    # ---- plan
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return num_steps(self.readers["train"].num_rows, batch_size=self.config.train.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        total = self.steps_per_epoch * self.config.train.num_epochs
+        return min(total, self.config.train.max_steps or total)
+
+    # ---- run
+
+    def run(self) -> None:
+        while self.position.step < self.total_steps:
+            self._epoch(self.position.epoch)
+
+    def _epoch(self, epoch: int) -> None:
+        train = self.config.train
+        reader = self.readers["train"]
+        order = epoch_order(
+            reader.shard_sizes,
+            seed=train.seed, epoch=epoch, window_shards=self.config.data.window_shards,
+        )
+        self.wrapped.train()
+        for step_in_epoch in range(self.position.step_in_epoch, self.steps_per_epoch):
+            rows = step_rows(order, step=step_in_epoch, batch_size=train.batch_size)
+            self._step(self._share(rows, epoch))
+            self.position = Position(
+                epoch=epoch, step_in_epoch=step_in_epoch + 1, step=self.position.step + 1
+            )
+            if self.position.step >= self.total_steps:
+                break
+            if self._checkpoint_due():
+                self._save(metrics={}, thresholds={})
+        self._end_epoch(epoch)
+
+    def _share(self, rows: Any, epoch: int) -> Batch:
+        reader = self.readers["train"]
+        mine = rank_share(
+            rows, reader.num_points[rows], rank=self.worker.rank, num_workers=self.worker.num_workers
+        )
+        seed = (self.config.train.seed, epoch) if self.config.train.augment else None
+        return reader.batch(mine, augment_seed=seed).to(self.worker.device)
+
+    def _step(self, batch: Batch) -> None:
+        started = time.monotonic()
+        train, step = self.config.train, self.position.step
+        # Dropout and the like draw from (seed, step, rank), so no generator state is ever saved.
+        torch.manual_seed(hash((train.seed, step, self.worker.rank)) & 0x7FFF_FFFF)
+        lr = learning_rate(train, step=step, num_steps=self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with self._autocast():
+            scores = self.wrapped(batch)
+        loss, parts = self._global_loss(loss_terms(
+            scores, batch, config=self.config.loss, pos_weight=self.pos_weight))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = train.grad_clip or math.inf
+        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm)
+        self.optimizer.step()
+        self._watch(step, scores, grad_norm, parts["train/loss"])
+        self._log_step(parts, lr=lr, grad_norm=grad_norm, num_frames=batch.num_frames,
+                       step_time_s=time.monotonic() - started)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        enabled = self.config.train.precision == "bf16"
+        return torch.autocast(self.worker.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _global_loss(self, terms: dict) -> tuple[Tensor, dict[str, float]]:
+        """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
+        names = sorted(terms)
+        sums = torch.stack([terms[name].total.detach().double() for name in names]
+                           + [terms[name].count.detach().double() for name in names])
+        sums = self.worker.sum(sums).cpu()
+        totals, counts = sums[: len(names)], sums[len(names) :].clamp(min=1)
+        share = [terms[n].weight * terms[n].total / counts[i] for i, n in enumerate(names)]
+        values = {f"train/{n}_loss": float(totals[i] / counts[i]) for i, n in enumerate(names)}
+        values["train/loss"] = sum(
+            terms[n].weight * float(totals[i] / counts[i]) for i, n in enumerate(names))
+        if "point" in names:
+            i = names.index("point")
+            self.epoch_loss = (self.epoch_loss[0] + float(totals[i]),
+                               self.epoch_loss[1] + float(counts[i]))
+        return torch.stack(share).sum().float() * self.worker.num_workers, values
+
+    def _watch(self, step: int, scores: Any, grad_norm: float, loss: float) -> None:
+        if not self.config.guards.enabled:
+            return
+        signs = collapse_signs(scores, loss=loss, grad_norm=grad_norm)
+        self.guard.update(step, signs.over_ranks(self.worker.sum))
+
+    # ---- validation and checkpoints
+
+    def _end_epoch(self, epoch: int) -> None:
+        last = self.position.step >= self.total_steps
+        metrics: dict[str, float] = {}
+        thresholds: dict[str, float] = {}
+        if last or (epoch + 1) % self.config.train.validate_every_n_epochs == 0:
+            metrics, thresholds = self._validate()
+        self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
+        self._save(metrics=metrics, thresholds=thresholds)
+        self.worker.barrier(metrics | {"epoch": epoch})
+        if not last:
+            self.epoch_loss = (0.0, 0.0)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Every val row once; counts are summed over ranks, so the metrics are exact and global."""
+        started = time.monotonic()
+        self.model.eval()
+        counts = {level: ScoreCounts() for level in LEVELS}
+        for batch in self._validation_batches():
+            with self._autocast():
+                scores = self.model(batch)
+            if scores.point_score is not None:
+                counts["point"].add(scores.point_score.cpu().numpy(), batch.point_label.cpu().numpy())
+            counts["frame"].add(scores.frame_score.cpu().numpy(), batch.frame_label.cpu().numpy())
+        metrics, thresholds = {}, {}
+        for level in LEVELS:
+            summed = self.worker.sum(torch.from_numpy(counts[level].to_array()))
+            whole = ScoreCounts.from_array(summed.numpy())
+            if whole.num_pos + whole.num_neg:
+                metrics |= level_metrics("val", level, whole)
+                thresholds[level] = whole.best_f1_threshold()
+        self.model.train()
+        self.validation_s = time.monotonic() - started
+        return self._note(metrics), thresholds
+
+    def _validation_batches(self):
+        reader, size = self.readers["val"], self.config.evaluation.batch_size
+        rows = range(self.worker.rank, reader.num_rows, self.worker.num_workers)
+        for start in range(0, len(rows), size):
+            yield reader.batch(list(rows[start : start + size]), augment_seed=None).to(
+                self.worker.device)
+
+    def _note(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Keep history and best; the best run is the one with the highest validation AP."""
+        step = self.position.step
+        key = "val/point_ap" if "val/point_ap" in metrics else "val/frame_ap"
+        if not self.best or metrics[key] > self.best["value"]:
+            self.best = {"metric": key, "value": metrics[key], "step": step}
+        self.history.append({"step": step, "epoch": self.position.epoch + 1, **metrics})
+        if self.metrics:
+            self.metrics.log(step, metrics)
+            shown = ", ".join(f"{k.removeprefix('val/')} {v:.3f}" for k, v in metrics.items()
+                              if k.endswith(("_ap", "_auroc")))
+            self.worker.progress(f"train: validation at step {step}: {shown}")
+        return metrics
+
+    def _checkpoint_due(self) -> bool:
+        every = self.config.train.checkpoint_every_n_steps
+        return bool(every) and self.position.step % every == 0
+
+    def _save(self, *, metrics: dict[str, float], thresholds: dict[str, float]) -> None:
+        if self.worker.rank != 0:
+            return
+        meta = Meta(
+            position=self.position, config=to_dict(self.config), run_id=self.job.run_id,
+            split_hash=self.readers["train"].manifest.split_hash, revision=self.job.revision,
+            prior=self.prior, metrics=metrics, thresholds=thresholds, best=self.best,
+            history=self.history,
+        )
+        folder = self.job.folder / "checkpoints"
+        checkpoints.save(folder, self.model, self.optimizer, meta)
+        checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
+
+    def _restore(self) -> None:
+        whole = checkpoints.whole_checkpoints(self.job.folder / "checkpoints")
+        if not whole:
+            return
+        meta = checkpoints.read_meta(whole[-1])
+        found = self.readers["train"].manifest.split_hash
+        if meta.split_hash != found:
+            raise ValueError(
+                f"{whole[-1]} was trained on split {meta.split_hash}, but {self.job.blocks} holds "
+                f"split {found}; point data.blocks at the original shards or start a new run")
+        checkpoints.load_model(whole[-1], self.model)
+        checkpoints.load_optimizer(whole[-1], self.model, self.optimizer)
+        self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
+
+    # ---- telling
+
+    def _log_step(self, parts: dict[str, float], *, lr: float, grad_norm: float, num_frames: int,
+                  step_time_s: float) -> None:
+        step, every = self.position.step + 1, self.config.train.log_every_n_steps
+        if not self.metrics or (step % every and step != 1):
+            return
+        elapsed = time.monotonic() - self.started_s
+        done = step - self.started_step
+        frames_per_s = done * self.config.train.batch_size / elapsed
+        self.metrics.log(step, parts | {
+            "train/lr": lr, "train/grad_norm": grad_norm,
+            "perf/step_time_s": step_time_s, "perf/frames_per_s": frames_per_s,
+            "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        })
+        eta = (self.total_steps - step) * elapsed / done
+        self.worker.progress(
+            f"train: epoch {self.position.epoch + 1}/{self.config.train.num_epochs}, "
+            f"step {step}/{self.total_steps}, {frames_per_s:.1f} frames/s, "
+            f"loss {parts['train/loss']:.4f}, ETA {eta:.0f} s")
+
+    # ---- end
+
+    def judge(self) -> None:
+        """Raise RunFailed `no_signal` when the last epoch learned nothing a constant would not."""
+        total, count = self.epoch_loss
+        if self.config.guards.enabled and count:
+            constant = constant_predictor_loss(
+                self.prior, config=self.config.loss, pos_weight=self.pos_weight)
+            check_signal(total / count, constant=constant, margin=self.config.guards.no_signal_margin)
+
+    def result(self, status: str, *, reason: str = "", message: str = "") -> dict[str, Any]:
+        return {
+            "status": status, "reason": reason, "message": message,
+            "num_steps": self.position.step, "best": self.best, "history": self.history,
+        }
+
+    def close(self) -> None:
+        if self.metrics:
+            self.metrics.close()
+
+
+def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """AdamW or Adam over the parameters that are trained."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.train.optimizer]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return kind(trained, lr=config.train.lr, weight_decay=config.train.weight_decay)
+
+
+def level_metrics(split: str, level: str, counts: ScoreCounts) -> dict[str, float]:
+    """`val/point_ap` and its kin, with the prevalence a constant predictor's AP equals."""
+    return {
+        f"{split}/{level}_ap": counts.average_precision().value,
+        f"{split}/{level}_auroc": counts.auroc().value,
+        f"{split}/{level}_fpr95": counts.fpr95().value,
+        f"{split}/{level}_prevalence": counts.prevalence,
+    }

@@ -1,0 +1,241 @@
+"""The driver of a training: MLflow run, Ray Train workers, a verdict.
+
+`scaling.num_workers=0` trains in this process without Ray; otherwise a Ray Train TorchTrainer runs
+the same loop under DDP. The driver creates the MLflow run and ends it, so a crash of any worker
+still leaves a FAILED run that says why.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline import tracking
+from pipeline.config import Config, flatten, merge, to_dict
+from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import read_manifest
+from pipeline.failures import RunFailed
+from pipeline.ray_session import ensure_ray
+from pipeline.training import checkpoints
+from pipeline.training.loop import Job, train
+from pipeline.training.worker import Worker, alone
+
+logger = logging.getLogger(__name__)
+LAST_RUN = "LAST_RUN"
+CONFIG = "config.yaml"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training."""
+
+    run_id: str
+    folder: Path
+    checkpoint: Path
+    history: list[dict[str, float]]
+    num_steps: int
+
+
+def fit(config: Config, *, say: Say) -> Trained:
+    """Train as configured; `say` takes progress lines.
+
+    Raises RunFailed (`collapsed`, `no_signal`, `no_resources`, `worker_error`) after marking the
+    MLflow run FAILED, and ValueError for bad input before anything starts.
+    """
+    blocks = find_blocks(config)
+    manifest = read_manifest(blocks)
+    job = _job(config, blocks, split_hash=manifest.split_hash)
+    with tracking.failing(config.tracking, job.run_id):
+        result = _run_workers(config, job, say)
+        if result["status"] == "failed":
+            raise RunFailed(result["message"], reason=result["reason"],
+                            facts={"run_id": job.run_id, "folder": str(job.folder)})
+    tracking.finish(config.tracking, job.run_id)
+    (Path(config.storage_path) / LAST_RUN).write_text(str(job.folder))
+    return Trained(
+        run_id=job.run_id, folder=job.folder, checkpoint=checkpoints.find(job.folder),
+        history=result["history"], num_steps=result["num_steps"],
+    )
+
+
+def run_name(config: Config) -> str:
+    """`detector-concat`, unless the config names the run."""
+    fusion = f"-{config.model.fusion}" if config.model.name == "detector" else ""
+    return config.tracking.run_name or f"{config.model.name}{fusion}"
+
+
+def config_hash(config: Config) -> str:
+    """First 12 hex digits of the SHA-256 of what decides the result (paths and names left out)."""
+    facts = {k: v for k, v in flatten(config).items()
+             if k.split(".")[0] in ("prepare", "model", "loss", "train", "guards")
+             and k != "train.resume"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def last_run(config: Config) -> Path:
+    """Folder of the run that was trained last under `storage_path`."""
+    note = Path(config.storage_path) / LAST_RUN
+    if not note.is_file():
+        raise ValueError(f"{config.storage_path} holds no finished run; train first (jobs.train) or "
+                         "set evaluation.checkpoint")
+    return Path(note.read_text().strip())
+
+
+def git_revision() -> str:
+    """Revision of this program, with `+changes` when files differ; `unknown` without git.
+
+    Ray leaves `.git` out of a submitted working folder: set ANOVOX_REVISION there.
+    """
+    given = os.environ.get("ANOVOX_REVISION")
+    if given:
+        return given
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
+                              text=True, check=True).stdout.strip()
+    try:
+        return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
+    revision = git_revision()
+    if config.train.resume:
+        folder = Path(config.train.resume)
+        meta = checkpoints.read_meta(_newest(folder))
+        tracking.reopen(config.tracking, meta.run_id)
+        return Job(config=config, run_id=meta.run_id, folder=folder, blocks=blocks,
+                   revision=revision)
+    run_id = tracking.start_run(
+        config.tracking, name=run_name(config), params=flatten(config),
+        tags={"split_hash": split_hash, "config_hash": config_hash(config), "revision": revision,
+              "blocks": str(blocks)},
+    )
+    folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+    return Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)
+
+
+def _newest(folder: Path) -> Path:
+    whole = checkpoints.whole_checkpoints(folder / "checkpoints")
+    if not whole:
+        raise ValueError(f"train.resume={folder} holds no whole checkpoint; give the run folder of "
+                         "a training that got as far as its first checkpoint")
+    return whole[-1]
+
+
+def _run_workers(config: Config, job: Job, say: Say) -> dict[str, Any]:
+    if config.scaling.num_workers == 0:
+        return train(alone(say, use_gpu=config.scaling.use_gpu), job)
+    ensure_ray()
+    with _printing(say) as queue:
+        return _fit_on_ray(config, job, queue)
+
+
+def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
+    import ray.train
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.torch import TorchTrainer
+
+    scaling = config.scaling
+    _check_resources(config)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config={"job": dataclasses.asdict(job),
+                           "queue": queue},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scaling.num_workers, use_gpu=scaling.use_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker},
+        ),
+        run_config=RunConfig(
+            name=job.folder.name, storage_path=str(Path(config.storage_path) / "ray"),
+            failure_config=FailureConfig(
+                max_failures=scaling.max_failures, controller_failure_limit=1),
+        ),
+    )
+    try:
+        return trainer.fit().return_value
+    except ray.train.TrainingFailedError as error:
+        raise RunFailed(f"the workers failed: {_last_line(error)}", reason="worker_error",
+                        facts={"run_id": job.run_id}) from error
+
+
+def _check_resources(config: Config) -> None:
+    """Refuse what the cluster cannot give now; a request that waits for ever helps nobody."""
+    import ray
+
+    have = ray.cluster_resources()
+    scaling = config.scaling
+    need = {"CPU": scaling.num_workers * scaling.cpus_per_worker}
+    if scaling.use_gpu:
+        need["GPU"] = float(scaling.num_workers)
+    for name, amount in need.items():
+        if have.get(name, 0.0) < amount:
+            raise RunFailed(
+                f"scaling asks for {amount:g} {name} but the cluster has {have.get(name, 0.0):g}; "
+                f"lower scaling.num_workers or scaling.cpus_per_worker, or add nodes",
+                reason="no_resources")
+
+
+def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Entry point of one Ray Train worker."""
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    facts = settings["job"]
+    job = Job(**facts | {"config": merge(Config(), facts["config"])})
+    queue = settings["queue"]
+    worker = Worker(
+        rank=context.get_world_rank(), num_workers=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        barrier=lambda metrics: ray.train.report(metrics),
+        progress=lambda line: queue.put(line, block=False),
+    )
+    return train(worker, job)
+
+
+@contextmanager
+def _printing(say: Say) -> Iterator[Any]:
+    """A Ray queue whose lines are handed to `say` on this side until the block ends."""
+    from ray.util.queue import Queue
+
+    queue = Queue(actor_options={"num_cpus": 0})
+    done = threading.Event()
+    thread = threading.Thread(target=_pump, args=(queue, say, done), daemon=True)
+    thread.start()
+    try:
+        yield queue
+    finally:
+        done.set()
+        thread.join(timeout=5)
+        queue.shutdown()
+
+
+def _pump(queue: Any, say: Say, done: threading.Event) -> None:
+    from ray.util.queue import Empty
+
+    while True:
+        try:
+            say(queue.get(timeout=0.5))
+        except Empty:
+            if done.is_set():
+                return
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Many runs: comparisons now, searches and ablations later."""
