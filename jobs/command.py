@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from pipeline import config as configs
 from pipeline.failures import RunFailed
 
@@ -35,11 +33,18 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    print(OmegaConf.to_yaml(OmegaConf.create(configs.to_dict(config))), file=sys.stderr)
+    print(f"{name}: {_changes(config)}", file=sys.stderr)
     result, code = _guarded(name, work, config)
     sys.stderr.flush()
     print(json.dumps(result), flush=True)
     return code
+
+
+def _changes(config: configs.Config) -> str:
+    """The resolved config, as far as it differs from the defaults, as overrides."""
+    defaults = configs.flatten(configs.Config())
+    changed = {k: v for k, v in configs.flatten(config).items() if v != defaults[k]}
+    return "config: " + " ".join(f"{key}={value}" for key, value in changed.items())
 
 
 def _guarded(name: str, work: Work, config: configs.Config) -> tuple[dict[str, Any], int]:

@@ -7,17 +7,21 @@ trials and submitted jobs run in other folders.
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
+STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 KINDS = ("normality", "static")
+FUSIONS = ("concat", "camera_only", "lidar_only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +45,14 @@ class SyntheticConfig:
     num_channels: int = 64
     """LiDAR channels between +15 and -25 degrees; AnoVox has 64."""
     points_per_second: int = 1_000_000
-    """LiDAR rays per second over all channels; AnoVox has 1,000,000 (1563 per channel and frame)."""
+    """LiDAR rays per second over all channels; AnoVox has 1,000,000 (1563 a channel and frame)."""
     num_processes: int = 2
     """Processes that write scenes side by side."""
 
     def __post_init__(self) -> None:
-        for kind in self.kinds:
-            _choice("synthetic.kinds", kind, KINDS)
+        _choices("synthetic.kinds", self.kinds, legal=KINDS)
+        _not_empty("synthetic.towns", self.towns)
+        _at_least("synthetic", self, "seed", 0)
         for key in ("num_scenes", "num_frames", "num_processes", "num_channels"):
             _at_least("synthetic", self, key, 1)
         _at_least("synthetic", self, "image_width", 32)
@@ -106,9 +111,12 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         for key in ("frames_per_shard", "min_anomaly_points", "min_anomaly_pixels"):
             _at_least("prepare", self, key, 1)
-        if not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
+        for key in ("seed", "split_seed"):
+            _at_least("prepare", self, key, 0)
+        if len(self.image_crop) != 2 or not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
             raise ValueError(
-                f"prepare.image_crop is {self.image_crop}; it takes fractions 0 <= top < bottom <= 1"
+                f"prepare.image_crop is {self.image_crop}; it takes two fractions, "
+                "0 <= top < bottom <= 1"
             )
         if not (self.val_fraction > 0 and self.test_fraction > 0):
             raise ValueError("prepare.val_fraction and prepare.test_fraction must be > 0")
@@ -130,7 +138,7 @@ class ModelConfig:
     image_input: Literal["normalised", "raw"] = "normalised"
     """ImageNet mean and deviation, or raw 0-255 (the prior system's; with `simple` only)."""
     image_weights: str = "none"
-    """`none` (random, GroupNorm), `imagenet` (torchvision's download, frozen BatchNorm), or a file."""
+    """`none` (random, GroupNorm), `imagenet` (torchvision's, frozen BatchNorm) or a file."""
     image_channels: int = 64
     """Channels of the merged image feature map at stride 8."""
     image_stages: int = 3
@@ -155,11 +163,13 @@ class ModelConfig:
             raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
         if self.image_input == "raw" and self.name != "simple":
             raise ValueError("model.image_input=raw works with model.name=simple only")
-        x_min, x_max, y_min, y_max = self.pillar_range_m
-        if not (x_min < x_max and y_min < y_max and self.pillar_size_m > 0):
+        if not self.pillar_size_m > 0:
+            raise ValueError(f"model.pillar_size_m is {self.pillar_size_m}; it must be > 0")
+        limits = self.pillar_range_m
+        if len(limits) != 4 or not (limits[0] < limits[1] and limits[2] < limits[3]):
             raise ValueError(
-                f"model.pillar_range_m is {self.pillar_range_m}; it takes x_min < x_max, y_min < y_max "
-                "with model.pillar_size_m > 0"
+                f"model.pillar_range_m is {limits}; it takes x_min < x_max, y_min < y_max in "
+                "metres, e.g. [-12.8, 38.4, -12.8, 12.8]"
             )
 
 
@@ -225,12 +235,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key in ("num_epochs", "batch_size", "validate_every_n_epochs", "log_every_n_steps"):
             _at_least("train", self, key, 1)
-        for key in ("max_steps", "warmup_steps", "grad_clip", "weight_decay"):
+        for key in ("seed", "max_steps", "warmup_steps", "grad_clip", "weight_decay"):
             _at_least("train", self, key, 0)
         _at_least("train", self, "checkpoint_every_n_steps", 0)
         _at_least("train", self, "num_threads", 1)
-        if not self.lr > 0:
-            raise ValueError(f"train.lr is {self.lr}; it must be > 0")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,12 +250,12 @@ class GuardConfig:
     enabled: bool = True
     """Off lets a collapsed run go on; its result is then worth nothing."""
     collapse_steps: int = 2
-    """Consecutive steps with all signs of collapse before the run is stopped."""
+    """Consecutive steps with all signs of collapse before the run is stopped, at least 2."""
     no_signal_margin: float = 0.02
     """The last epoch's loss must be this share below the best constant predictor's."""
 
     def __post_init__(self) -> None:
-        _at_least("guards", self, "collapse_steps", 1)
+        _at_least("guards", self, "collapse_steps", 2)
         _at_least("guards", self, "no_signal_margin", 0)
 
 
@@ -289,6 +299,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         _at_least("evaluation", self, "batch_size", 1)
         _at_least("evaluation", self, "num_bootstraps", 100)
+        _at_least("evaluation", self, "interval_seed", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +310,10 @@ class CompareConfig:
     """One synthetic world, with its own split and its own trainings, per seed."""
     fusions: list[str] = field(default_factory=lambda: ["concat", "camera_only", "lidar_only"])
     """Detectors trained on each world."""
+
+    def __post_init__(self) -> None:
+        _not_empty("compare.world_seeds", self.world_seeds)
+        _choices("compare.fusions", self.fusions, legal=FUSIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +326,15 @@ class TrackingConfig:
     """Experiment name."""
     run_name: str = ""
     """Run name; empty = made from model and fusion."""
+    system_metrics: bool = True
+    """CPU, memory, disk and network use of the job's host, every 10 s."""
+
+    def __post_init__(self) -> None:
+        if not self.uri.startswith(STORE_SCHEMES):
+            raise ValueError(
+                f"tracking.uri is {self.uri!r}; it takes a database or a server, "
+                "e.g. sqlite:///mlflow.db or http://HOST:5000"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +381,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
         if "=" not in text:
             raise ValueError(f"override {text!r} has no '='; write it as key.path=value")
         _known_key(text.split("=", 1)[0])
+        _no_interpolation(text, text)
         changes.append(_in_sentence(text, lambda text=text: OmegaConf.from_dotlist([text])))
     return absolute_paths(merge(Config(), *changes))
 
@@ -391,12 +416,16 @@ def _walk(tree: Mapping[str, Any], *, prefix: str):
 def absolute_paths(config: Config) -> Config:
     """Every local path made absolute against the working folder; `~` is expanded."""
     resume, checkpoint = config.train.resume, config.evaluation.checkpoint
+    weights = config.model.image_weights
+    if weights not in ("none", "imagenet"):
+        weights = _absolute("model.image_weights", weights)
     changes = {
         "storage_path": _absolute("storage_path", config.storage_path),
         "data": {
             "root": _absolute("data.root", config.data.root),
             "blocks": _absolute("data.blocks", config.data.blocks),
         },
+        "model": {"image_weights": weights},
         "train": {"resume": _absolute("train.resume", resume) if resume else ""},
         "evaluation": {
             "checkpoint": _absolute("evaluation.checkpoint", checkpoint) if checkpoint else ""
@@ -428,6 +457,7 @@ def _absolute_uri(uri: str) -> str:
 def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"config file {path} does not exist; give --config an existing YAML file")
+    _no_interpolation(str(path), path.read_text(encoding="utf-8"))
     tree = _in_sentence(str(path), lambda: OmegaConf.load(path))
     plain = OmegaConf.to_container(tree)
     if not isinstance(plain, dict):
@@ -445,22 +475,38 @@ def _known_key(key: str) -> None:
     raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
 
 
+def _no_interpolation(place: str, text: str) -> None:
+    """A run must not depend on anything outside its YAML and its command line."""
+    if "${" in text:
+        raise ValueError(f"{place} holds '${{': no interpolation here, write the value itself")
+
+
 def _in_sentence(place: str, build: Any) -> Any:
-    """OmegaConf's many-line errors as one sentence."""
+    """OmegaConf's and YAML's many-line errors as one sentence."""
     try:
         return build()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ValueError(f"{place} is not YAML: {error.problem} in line {line}") from None
     except OmegaConfBaseException as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         key = getattr(error, "full_key", None) or place
         raise ValueError(f"{key}: {lines[0]}") from None
 
 
-def _choice(key: str, value: str, legal: Sequence[str]) -> None:
-    if value not in legal:
-        raise ValueError(f"{key} holds {value!r}; legal values are {', '.join(legal)}")
+def _choices(key: str, values: Sequence[str], *, legal: Sequence[str]) -> None:
+    _not_empty(key, values)
+    for value in values:
+        if value not in legal:
+            raise ValueError(f"{key} holds {value!r}; legal values are {', '.join(legal)}")
 
 
-def _at_least(section: str, config: Any, key: str, least: float) -> None:
+def _not_empty(key: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise ValueError(f"{key} is empty; give it at least one value")
+
+
+def _at_least(section: str, config: Any, key: str, least: float | int) -> None:
     value = getattr(config, key)
-    if value < least:
-        raise ValueError(f"{section}.{key} is {value}; it must be >= {least}")
+    if not least <= value < math.inf:
+        raise ValueError(f"{section}.{key} is {value}; it must be a finite number >= {least}")

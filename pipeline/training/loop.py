@@ -22,9 +22,10 @@ from pipeline.data.batches import Batch, BlockReader
 from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
 from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.failures import RunFailed
-from pipeline.guards import CollapseGuard, collapse_signs, check_finite, check_signal
-from pipeline.losses import constant_predictor_loss, loss_terms
+from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
+from pipeline.losses import Term, constant_predictor_loss, loss_terms
 from pipeline.models.detector import build_detector
+from pipeline.models.scores import Scores
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
@@ -207,22 +208,43 @@ class Training:
         started = time.monotonic()
         self.model.eval()
         counts = {level: ScoreCounts() for level in LEVELS}
+        losses = torch.zeros(len(LEVELS), 2, dtype=torch.float64)
         for batch in self._validation_batches():
             with self._autocast():
                 scores = self.model(batch)
-            if scores.point_score is not None:
-                counts["point"].add(scores.point_score.cpu().numpy(), batch.point_label.cpu().numpy())
-            counts["frame"].add(scores.frame_score.cpu().numpy(), batch.frame_label.cpu().numpy())
-        metrics, thresholds = {}, {}
-        for level in LEVELS:
-            summed = self.worker.sum(torch.from_numpy(counts[level].to_array()))
-            whole = ScoreCounts.from_array(summed.numpy())
-            if whole.num_pos + whole.num_neg:
-                metrics |= level_metrics("val", level, whole)
-                thresholds[level] = whole.best_f1_threshold()
+            for level, found in zip(LEVELS, (scores.point_score, scores.frame_score), strict=True):
+                if found is not None:
+                    labels = getattr(batch, f"{level}_label")
+                    counts[level].add(found.float().cpu().numpy(), labels.cpu().numpy())
+            losses += self._loss_sums(scores, batch)
+        metrics, thresholds = self._global_metrics(counts, losses.to(self.worker.device))
         self.model.train()
         self.validation_s = time.monotonic() - started
         return self._note(metrics), thresholds
+
+    def _loss_sums(self, scores: Scores, batch: Batch) -> Tensor:
+        """Total and count of each level's loss term on one batch; zero where there is no term."""
+        terms = loss_terms(scores, batch, config=self.config.loss, pos_weight=self.pos_weight)
+        nothing = Term(total=torch.zeros(()), count=torch.zeros(()), weight=0.0)
+        found = [terms.get(level, nothing) for level in LEVELS]
+        return torch.tensor([[float(t.total), float(t.count)] for t in found], dtype=torch.float64)
+
+    def _global_metrics(
+        self, counts: dict[str, ScoreCounts], losses: Tensor
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        metrics, thresholds = {}, {}
+        losses = self.worker.sum(losses).cpu()
+        for place, level in enumerate(LEVELS):
+            summed = self.worker.sum(
+                torch.from_numpy(counts[level].to_array()).to(self.worker.device)
+            )
+            whole = ScoreCounts.from_array(summed.cpu().numpy())
+            if whole.num_pos and whole.num_neg:
+                metrics |= level_metrics("val", level, whole)
+                thresholds[level] = whole.best_f1_threshold()
+            if losses[place, 1]:
+                metrics[f"val/{level}_loss"] = float(losses[place, 0] / losses[place, 1])
+        return metrics, thresholds
 
     def _validation_batches(self):
         reader, size = self.readers["val"], self.config.evaluation.batch_size
@@ -252,6 +274,9 @@ class Training:
     def _save(self, *, metrics: dict[str, float], thresholds: dict[str, float]) -> None:
         if self.worker.rank != 0:
             return
+        # First the metrics, then the checkpoint: what a crash loses is replayed, so no gaps.
+        if self.metrics:
+            self.metrics.flush()
         meta = Meta(
             position=self.position, config=to_dict(self.config), run_id=self.job.run_id,
             split_hash=self.readers["train"].manifest.split_hash, revision=self.job.revision,

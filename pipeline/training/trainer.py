@@ -56,7 +56,10 @@ def fit(config: Config, *, say: Say) -> Trained:
     blocks = find_blocks(config)
     manifest = read_manifest(blocks)
     job = _job(config, blocks, split_hash=manifest.split_hash)
-    with tracking.failing(config.tracking, job.run_id):
+    with (
+        tracking.failing(config.tracking, job.run_id),
+        tracking.system_metrics(config.tracking, job.run_id),
+    ):
         result = _run_workers(config, job, say)
         if result["status"] == "failed":
             raise RunFailed(result["message"], reason=result["reason"],

@@ -1,0 +1,158 @@
+"""Checked loading of `.npy`, `.png` and text files: whole, of the expected form, or a FrameError.
+
+A header is compared with the file's size before anything is allocated, nothing is unpickled, and a
+PNG's checksums and end are verified here because its decoder skips some of them.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image
+
+NUM_COLUMNS = 4
+MAX_TEXT_BYTES = 1_000_000
+_MAX_PNG_EXTRA_BYTES = 1_000_000
+_NPY_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_PNG_START = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR"
+_PNG_COLOUR_TYPES = {"L": 0, "RGB": 2}
+_PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+
+
+class FrameError(ValueError):
+    """A frame's file cannot be trusted; one sentence that names the file."""
+
+
+def load_table(path: Path, dtypes: Sequence[str]) -> NDArray:
+    """A `.npy` table (N, 4), N >= 1, finite, C-contiguous and writable, of one of `dtypes`.
+
+    Fortran order, which AnoVox's clouds have, is read right. Raises FrameError.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, fortran_order, dtype = _npy_header(path, file)
+            _check_table(path, file, shape, dtype, dtypes)
+            flat = np.fromfile(file, dtype, shape[0] * NUM_COLUMNS)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if flat.size != shape[0] * NUM_COLUMNS:
+        raise damaged(path, "it became shorter while it was read")
+    table = flat.reshape(NUM_COLUMNS, -1).T if fortran_order else flat.reshape(-1, NUM_COLUMNS)
+    if not np.isfinite(table).all():
+        raise damaged(path, "it holds nan or infinite values")
+    return np.ascontiguousarray(table)
+
+
+def load_image(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.uint8]:
+    """A PNG of exactly this size as (H, W, 3) for mode RGB or (H, W) for mode L. FrameError."""
+    content = _read(path, at_most=6 * width * height + _MAX_PNG_EXTRA_BYTES)
+    _check_png(path, content, mode, width, height)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            return np.array(image, np.uint8)
+    except (OSError, ValueError, SyntaxError, zlib.error) as error:
+        raise damaged(path, f"its pixels cannot be decoded ({error})") from None
+
+
+def load_text(path: Path) -> str:
+    """A small UTF-8 text file. FrameError if it is empty, large or not text."""
+    content = _read(path, at_most=MAX_TEXT_BYTES)
+    if not content:
+        raise damaged(path, "it is empty")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise damaged(path, "it is not UTF-8 text") from None
+
+
+def damaged(path: Path, finding: str) -> FrameError:
+    """The error of a file with this finding."""
+    return FrameError(f"{path}: {finding}; re-extract the archive or leave the frame out")
+
+
+def _read(path: Path, *, at_most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(at_most + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if len(content) > at_most:
+        raise damaged(path, f"it has more than {at_most} bytes, too many for what it is")
+    return content
+
+
+def _unreadable(path: Path, error: OSError) -> FrameError:
+    return damaged(path, f"it cannot be read ({error.strerror})")
+
+
+def _npy_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    try:
+        version = npy.read_magic(file)
+        if version not in _NPY_READERS:
+            raise ValueError(f"version {version[0]}.{version[1]}")
+        return _NPY_READERS[version](file)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
+        raise damaged(path, f"its .npy header cannot be read ({error})") from None
+
+
+def _check_table(
+    path: Path,
+    file: BinaryIO,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    dtypes: Sequence[str],
+) -> None:
+    """The header against the rules and against the file's size, before anything is allocated."""
+    if dtype not in [np.dtype(name) for name in dtypes]:
+        raise damaged(path, f"its values are {dtype} instead of {' or '.join(dtypes)}")
+    if len(shape) != 2 or shape[1] != NUM_COLUMNS or shape[0] < 1:
+        raise damaged(path, f"its shape is {shape} instead of (N, {NUM_COLUMNS}) with N >= 1")
+    start = file.tell()
+    expected = start + shape[0] * NUM_COLUMNS * dtype.itemsize
+    size = file.seek(0, io.SEEK_END)
+    if size != expected:
+        raise damaged(path, f"it has {size} bytes, but its header promises {expected}")
+    file.seek(start)
+
+
+def _check_png(path: Path, content: bytes, mode: str, width: int, height: int) -> None:
+    """Signature, header and checksums; so the decoder never meets an image of another size."""
+    if not content.startswith(_PNG_START):
+        raise damaged(path, f"it is not a PNG ({len(content)} bytes)")
+    if _png_chunks(path, content)[-1] != b"IEND":
+        raise damaged(path, "the PNG has no end")
+    found_width, found_height, depth, colour_type = struct.unpack_from(">IIBB", content, 16)
+    if (depth, colour_type) != (8, _PNG_COLOUR_TYPES[mode]):
+        found = _PNG_MODES.get(colour_type, f"colour type {colour_type}")
+        raise damaged(path, f"its mode is {found} with {depth} bits instead of {mode} with 8")
+    if (found_width, found_height) != (width, height):
+        raise damaged(
+            path,
+            f"its size is {found_width} x {found_height}, but sensor_setup.json says "
+            f"{width} x {height}",
+        )
+
+
+def _png_chunks(path: Path, content: bytes) -> list[bytes]:
+    """Chunk types in order, each chunk's checksum verified."""
+    types: list[bytes] = []
+    view, at = memoryview(content), 8
+    while at < len(content):
+        if at + 12 > len(content):
+            raise damaged(path, f"the PNG is truncated at byte {len(content)}")
+        length = int.from_bytes(view[at : at + 4], "big")
+        end = at + 12 + length
+        if end > len(content):
+            raise damaged(path, f"the PNG is truncated at byte {len(content)}")
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise damaged(path, f"a PNG checksum is wrong before byte {end}")
+        types.append(bytes(view[at + 4 : at + 8]))
+        at = end
+    return types

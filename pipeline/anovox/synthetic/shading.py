@@ -1,0 +1,243 @@
+"""Colours for the camera's hits: deferred, so each pixel is shaded once whatever lies behind it.
+
+Surfaces take a Lambert sun, sky light that is dimmer near the ground, haze and sensor noise. All
+in float32 display space: the picture has to look like a street, not to be measured.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.anovox.synthetic.casting import FIRST_SOLID, GROUND, SKY, Grid, Hits
+from pipeline.anovox.synthetic.ground import Ground
+from pipeline.anovox.synthetic.light import Light
+from pipeline.anovox.synthetic.patterns import noise, weights
+from pipeline.anovox.synthetic.solids import BOX, CYLINDER, ELLIPSOID, Solids
+
+NOISE_SIGMA = 2.2
+"""Standard deviation of the camera's noise in 8-bit steps."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """Shaded points (P,): metres along the surface, sunlight by angle, how far it faces up."""
+
+    u: Floats
+    v: Floats
+    side: NDArray[np.bool_]
+    sun: Floats
+    up: Floats
+
+
+def shade(
+    hits: Hits,
+    grid: Grid,
+    solids: Solids,
+    *,
+    pose: NDArray[np.float64],
+    height: float,
+    ground: Ground,
+    light: Light,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """Image (H, W, 3) of a camera `height` metres above ground at world pose x, y, yaw.
+
+    `solids` are in the sensor's frame, as they were cast.
+    """
+    rows, columns = grid.shape
+    image = np.empty((rows * columns, 3), np.float32)
+    surface = hits.surface.reshape(-1)
+    _shade_sky(image, surface, grid, pose, light)
+    pixels = np.flatnonzero(surface == GROUND).astype(np.int32)
+    image[pixels] = _ground_colours(pixels, hits, grid, pose, ground, light)
+    pixels = np.flatnonzero(surface >= FIRST_SOLID).astype(np.int32)
+    image[pixels] = _solid_colours(pixels, hits, grid, solids, pose, height, light)
+    image *= 255
+    image += _noise(image.shape, columns, rng)
+    return np.clip(image, 0, 255, out=image).astype(np.uint8).reshape(rows, columns, 3)
+
+
+def _shade_sky(
+    image: Floats,
+    surface: NDArray[np.int16],
+    grid: Grid,
+    pose: NDArray[np.float64],
+    light: Light,
+) -> None:
+    """Fill the rows above the last one with sky in it, in place; solids overwrite it later."""
+    rows, columns = grid.shape
+    has_sky = np.flatnonzero((surface.reshape(rows, columns) == SKY).any(1))
+    last = int(has_sky[-1]) + 1 if len(has_sky) else 0
+    sky = light.sky_colour(pose[2] - grid.angle, grid.dz[:last])
+    image[: last * columns] = sky.reshape(-1, 3)
+
+
+def _ground_colours(
+    pixels: NDArray[np.int32],
+    hits: Hits,
+    grid: Grid,
+    pose: NDArray[np.float64],
+    ground: Ground,
+    light: Light,
+) -> Floats:
+    row, column = np.divmod(pixels, np.int32(grid.shape[1]))
+    t = hits.distance.reshape(-1)[pixels]
+    x, y = to_world(t * grid.dx[column], t * grid.dy[column], pose)
+    lit, opened = light.on_ground(x, y)
+    weather = light.weather
+    sun = np.float32(light.sun_direction[2]) * lit
+    colour = ground.colour[ground.cells(x, y)].astype(np.float32)
+    wet = np.float32(1 - 0.3 * weather.wetness)
+    colour *= opened[:, None] * (np.array(weather.ambient, np.float32) * (wet / 255))
+    factor = 1 + (sun / np.maximum(opened, 1e-3))[:, None] * _ratio(weather.sun, weather.ambient)
+    colour *= factor
+    mirror = weather.wetness * 0.55 * np.exp(grid.dz * 6.0)
+    return _hazed(_blend(colour, mirror.astype(np.float32)[row], weather.horizon), t, light)
+
+
+def _solid_colours(
+    pixels: NDArray[np.int32],
+    hits: Hits,
+    grid: Grid,
+    solids: Solids,
+    pose: NDArray[np.float64],
+    height: float,
+    light: Light,
+) -> Floats:
+    row, column = np.divmod(pixels, np.int32(grid.shape[1]))
+    number = hits.surface.reshape(-1)[pixels] - np.int16(FIRST_SOLID)
+    t = hits.distance.reshape(-1)[pixels]
+    point = (t * grid.dx[column], t * grid.dy[column], t * grid.dz[row])
+    faces = _surface(number, point, solids, _in_sensor(light.sun_direction, pose))
+    weight = weights(solids.pattern[number], faces.u, faces.v, solids.cell[number], faces.side)
+    colour = solids.colour[number]
+    colour += weight[:, None] * (solids.second - solids.colour)[number]
+    grain = np.float32(0.95) + np.float32(0.1) * noise(faces.u, faces.v, 14.0)
+    foot = np.clip((point[2] + np.float32(height)) * np.float32(1.2), 0, 1)
+    opened = grain * (np.float32(0.62) + 0.2 * faces.up + 0.18 * foot)
+    weather = light.weather
+    sky_light = np.array(weather.ambient, np.float32) * opened[:, None]
+    colour *= sky_light + np.array(weather.sun, np.float32) * (faces.sun * grain)[:, None]
+    return _hazed(colour, t, light)
+
+
+def _surface(
+    number: NDArray[np.int16],
+    point: tuple[Floats, Floats, Floats],
+    solids: Solids,
+    sun: NDArray[np.float64],
+) -> Surface:
+    """Where on its solid each hit lies and how the sun meets it there."""
+    cos, sin = np.cos(solids.yaw), np.sin(solids.yaw)
+    sun_x = (cos * sun[0] + sin * sun[1]).astype(np.float32)
+    sun_y = (cos * sun[1] - sin * sun[0]).astype(np.float32)
+    dx, dy = point[0] - solids.x[number], point[1] - solids.y[number]
+    c, s = cos[number], sin[number]
+    x, y = c * dx + s * dy, c * dy - s * dx
+    z = point[2] - solids.bottom[number]
+    result = {name: np.empty(len(number), np.float32) for name in ("u", "v", "sun", "up")}
+    side = np.empty(len(number), bool)
+    is_box = solids.kind[number] == BOX
+    for rows, faces in (
+        (np.flatnonzero(is_box), _box_faces),
+        (np.flatnonzero(~is_box), _round_faces),
+    ):
+        local = (x[rows], y[rows], z[rows])
+        n = number[rows]
+        part = faces(local, n, solids, (sun_x[n], sun_y[n], float(sun[2])))
+        for name, column in result.items():
+            column[rows] = getattr(part, name)
+        side[rows] = part.side
+    return Surface(side=side, **result)
+
+
+_Sun = tuple[Floats, Floats, float]
+_Point = tuple[Floats, Floats, Floats]
+
+
+def _box_faces(point: _Point, n: NDArray[np.int16], solids: Solids, sun: _Sun) -> Surface:
+    x, y, z = point
+    half_z = (solids.top - solids.bottom)[n] * np.float32(0.5)
+    rx, ry, rz = x / solids.half_x[n], y / solids.half_y[n], z / half_z - 1
+    ax, ay, az = np.abs(rx), np.abs(ry), np.abs(rz)
+    is_top = az > np.maximum(ax, ay)
+    is_end = ax > ay
+    facing = np.where(is_end, np.copysign(sun[0], rx * sun[0]), np.copysign(sun[1], ry * sun[1]))
+    lambert = np.where(is_top, np.copysign(np.float32(sun[2]), rz), facing)
+    return Surface(
+        u=np.where(is_end & ~is_top, y, x),
+        v=np.where(is_top, y, z),
+        side=~is_top,
+        sun=np.maximum(lambert, 0),
+        up=np.where(is_top, np.sign(rz), 0).astype(np.float32),
+    )
+
+
+def _round_faces(point: _Point, n: NDArray[np.int16], solids: Solids, sun: _Sun) -> Surface:
+    """Cylinder, ellipsoid and cone: u runs around, v up."""
+    x, y, z = point
+    kind = solids.kind[n]
+    half_x, half_y, height = solids.half_x[n], solids.half_y[n], (solids.top - solids.bottom)[n]
+    rx, ry = x / half_x, y / half_y
+    is_cap = (kind == CYLINDER) & (rx * rx + ry * ry < 0.995)
+    slope = np.where(kind == ELLIPSOID, (2 * z / height - 1) * 2 / height, 0.5 / height)
+    nz = np.where(kind == CYLINDER, 0, slope).astype(np.float32)
+    nx, ny = np.where(is_cap, 0, rx / half_x), np.where(is_cap, 0, ry / half_y)
+    nz = np.where(is_cap, 1, nz)
+    length = np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9)
+    lambert = (nx * sun[0] + ny * sun[1] + nz * np.float32(sun[2])) / length
+    return Surface(
+        u=np.where(is_cap, x, np.arctan2(ry, rx) * (half_x + half_y) * np.float32(0.5)),
+        v=np.where(is_cap, y, z),
+        side=~is_cap,
+        sun=np.maximum(lambert, 0),
+        up=nz / length,
+    )
+
+
+def to_world(
+    x: Floats, y: Floats, pose: NDArray[np.float64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """World positions (P,) of positions in the frame of a sensor at pose x, y, yaw."""
+    cos, sin = np.float64(math.cos(pose[2])), np.float64(math.sin(pose[2]))
+    return pose[0] + cos * x - sin * y, pose[1] + sin * x + cos * y
+
+
+def _in_sensor(direction: NDArray[np.float64], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    x, y, z = direction
+    return np.array([cos * x + sin * y, -sin * x + cos * y, z])
+
+
+def _hazed(colour: Floats, t: Floats, light: Light) -> Floats:
+    share = 1 - np.exp(t * np.float32(-1 / light.weather.haze_m))
+    return _blend(colour, share, light.weather.horizon)
+
+
+def _blend(colour: Floats, share: Floats, other: tuple[float, float, float]) -> Floats:
+    colour *= (1 - share)[:, None]
+    colour += share[:, None] * np.array(other, np.float32)
+    return colour
+
+
+def _ratio(first: tuple[float, float, float], second: tuple[float, float, float]) -> Floats:
+    return (np.array(first) / np.array(second)).astype(np.float32)
+
+
+def _noise(shape: tuple[int, ...], columns: int, rng: np.random.Generator) -> Floats:
+    """Gaussian noise (H * W, 3): a window of a fixed tile, as fresh noise costs 10 ms a frame."""
+    rows = shape[0] // columns
+    tile = _noise_tile(rows + 256, 3 * columns + 768)
+    i, j = rng.integers(256), rng.integers(768)
+    return tile[i : i + rows, j : j + 3 * columns].reshape(shape)
+
+
+@lru_cache(maxsize=2)
+def _noise_tile(rows: int, columns: int) -> Floats:
+    normal = np.random.default_rng(21).standard_normal((rows, columns), dtype=np.float32)
+    return normal * np.float32(NOISE_SIGMA)

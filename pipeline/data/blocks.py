@@ -1,0 +1,332 @@
+"""AnoVox frames to Arrow shards with Ray Data: planned first, written in parallel, sealed last.
+
+Which frames go to which shard is decided before anything is read, from the names on disk and the
+config alone. A shard is a Ray Data task that ends in a rename and a note of its hash, so a killed
+job goes on where it stopped; `manifest.json` comes last and makes the folder whole.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.anovox.frame import FrameError, read_frame
+from pipeline.anovox.layout import Scene
+from pipeline.anovox.truth import truth
+from pipeline.config import Config, PrepareConfig
+from pipeline.data.index import Index, Quarantined, scan
+from pipeline.data.manifest import (
+    INDEX,
+    MANIFEST,
+    QUARANTINE,
+    SPLIT_FILE,
+    Manifest,
+    Shard,
+    count_labels,
+    read_manifest,
+    write_manifest,
+    write_text,
+)
+from pipeline.data.rows import make_row
+from pipeline.data.schema import SCHEMA_VERSION, SPLITS
+from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
+from pipeline.data.splits import check_both_classes, check_scenes, make_splits, split_hash
+from pipeline.ray_session import ensure_ray
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+"""Takes frames done and frames in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPlan:
+    """What goes into one shard."""
+
+    split: str
+    name: str
+    frames: tuple[tuple[str, int], ...]
+    """Scene key and frame id of each row, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A shard on disk and the frames that did not make it into it."""
+
+    shard: Shard
+    quarantined: tuple[Quarantined, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What every task needs, shipped to the workers once."""
+
+    folder: Path
+    plans: tuple[ShardPlan, ...]
+    scenes: Mapping[str, Scene]
+    config: Config
+
+
+def prepare(config: Config, progress: Progress) -> Manifest:
+    """Write `data.root` as shards into `data.blocks/<hash>`, or find that it is done already.
+
+    The hash is one of the prepare section and of the input, so a changed config or a changed input
+    gives another folder. Raises ValueError for unreadable input, for damaged frames under
+    `data.on_bad_frame=fail`, and when a split lacks a class of frames.
+    """
+    index = scan(Path(config.data.root))
+    folder = Path(config.data.blocks) / blocks_hash(config.prepare, index)
+    if _is_prepared(folder):
+        _refuse_bad(config, _read_quarantine(folder))
+        logger.info("already prepared: %s", folder)
+        return read_manifest(folder)
+    _refuse_bad(config, index.quarantined)
+    splits = make_splits(index.facts, config.prepare)
+    check_scenes(index.facts, splits)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    work = _Work(
+        folder=folder,
+        plans=plan_shards(index, splits, config.prepare),
+        scenes=index.scenes,
+        config=config,
+    )
+    return _seal(work, index, splits, _write_all(work, progress))
+
+
+def find_blocks(config: Config) -> Path:
+    """The prepared folder that `data.blocks` means: itself, or the one made by this config in it.
+
+    When several fit the prepare section, the one made from what now lies under `data.root`. Raises
+    ValueError when there is none.
+    """
+    place = Path(config.data.blocks)
+    if (place / MANIFEST).is_file():
+        return place
+    wanted = dataclasses.asdict(config.prepare)
+    prepared = sorted(path.parent for path in place.glob(f"*/{MANIFEST}"))
+    fitting = [folder for folder in prepared if read_manifest(folder).prepare == wanted]
+    if len(fitting) > 1:
+        fitting = [place / blocks_hash(config.prepare, scan(Path(config.data.root)))]
+    if not fitting or not (fitting[0] / MANIFEST).is_file():
+        raise ValueError(
+            f"{place} holds no shards made by this prepare section from {config.data.root} "
+            f"({len(prepared)} made otherwise); run jobs.prepare with the same config"
+        )
+    return fitting[0]
+
+
+def blocks_hash(config: PrepareConfig, index: Index) -> str:
+    """Names the prepared folder of this config and input."""
+    facts = [dataclasses.asdict(config), index.inputs_hash, SCHEMA_VERSION]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan_shards(
+    index: Index, splits: Mapping[str, str], config: PrepareConfig
+) -> tuple[ShardPlan, ...]:
+    """Frames of each split, shuffled over scenes with `prepare.seed`, in shards of equal size."""
+    plans = []
+    for number, split in enumerate(SPLITS):
+        frames = [
+            (key, frame_id)
+            for key, scene in index.scenes.items()
+            if splits[key] == split
+            for frame_id in scene.frame_ids
+        ]
+        order = np.random.default_rng([config.seed, number]).permutation(len(frames))
+        num_shards = -(-len(frames) // config.frames_per_shard)
+        for shard, part in enumerate(np.array_split(order, max(1, num_shards))):
+            name = f"shard-{shard:05d}.arrow"
+            chosen = tuple(frames[place] for place in part)
+            plans.append(ShardPlan(split=split, name=name, frames=chosen))
+    return tuple(plans)
+
+
+def _write_all(work: _Work, progress: Progress) -> list[Written]:
+    """Every planned shard; those that an earlier job finished are kept."""
+    done = {number: _finished(work.folder, plan) for number, plan in enumerate(work.plans)}
+    total = sum(len(plan.frames) for plan in work.plans)
+    missing = [number for number, written in done.items() if written is None]
+    ready = total - sum(len(work.plans[number].frames) for number in missing)
+    if missing and ready:
+        logger.info("%d of %d shards are done already", len(done) - len(missing), len(done))
+    progress(ready, total)
+    for number in _write_with_ray(work, missing):
+        done[number] = _read_note(work.folder, work.plans[number])
+        ready += len(work.plans[number].frames)
+        progress(ready, total)
+    written = [one for one in done.values() if one is not None]
+    assert len(written) == len(work.plans), (len(written), len(work.plans))
+    return written
+
+
+def _write_with_ray(work: _Work, numbers: Sequence[int]):
+    """Numbers of plans, as their shards get done."""
+    if not numbers:
+        return
+    ensure_ray()
+    import ray
+    import ray.data
+
+    # The job prints its own progress; a failed task raises here whatever Ray logs.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    task = functools.partial(_write_planned, work=ray.put(work))
+    items = ray.data.from_items(
+        [{"number": number} for number in numbers], override_num_blocks=len(numbers)
+    )
+    for row in items.map(task).iter_rows():
+        if row["error"]:
+            raise ValueError(row["error"])
+        yield row["number"]
+
+
+def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
+    """Ray Data task: write one shard. What a user can mend comes back as a sentence."""
+    import ray
+
+    loaded: _Work = ray.get(work)
+    try:
+        write_planned(loaded.folder, loaded.plans[row["number"]], loaded.scenes, loaded.config)
+    except ValueError as error:
+        return row | {"error": str(error)}
+    return row | {"error": ""}
+
+
+def write_planned(
+    folder: Path, plan: ShardPlan, scenes: Mapping[str, Scene], config: Config
+) -> None:
+    """Read a shard's frames and write it, then the note that says it is whole.
+
+    Raises FrameError for a damaged frame unless `data.on_bad_frame=quarantine`.
+    """
+    rows, quarantined = [], []
+    for key, frame_id in plan.frames:
+        try:
+            rows.append(_read_row(scenes[key], frame_id, config.prepare))
+        except FrameError as error:
+            bad = _quarantined(scenes[key], frame_id, str(error))
+            _refuse_bad(config, [bad])
+            quarantined.append(dataclasses.asdict(bad))
+    shard = write_shard(folder, plan.split, plan.name, rows)
+    note = {"shard": dataclasses.asdict(shard), "quarantined": quarantined}
+    write_text(_note_path(folder, plan), json.dumps(note))
+
+
+def _read_row(scene: Scene, frame_id: int, config: PrepareConfig) -> dict[str, Any]:
+    frame = read_frame(scene, frame_id)
+    labels = truth(
+        frame, min_points=config.min_anomaly_points, min_pixels=config.min_anomaly_pixels
+    )
+    return make_row(frame, labels, scene, config)
+
+
+def _quarantined(scene: Scene, frame_id: int, reason: str) -> Quarantined:
+    return Quarantined(
+        archive=scene.archive, scene_id=scene.scene_id, frame_id=frame_id, reason=reason
+    )
+
+
+def _note_path(folder: Path, plan: ShardPlan) -> Path:
+    return folder / plan.split / f"{plan.name}.json"
+
+
+def _finished(folder: Path, plan: ShardPlan) -> Written | None:
+    """The shard as an earlier job left it; None unless its file has the noted hash."""
+    if not _note_path(folder, plan).is_file():
+        return None
+    written = _read_note(folder, plan)
+    return written if is_whole(folder, written.shard) else None
+
+
+def _read_note(folder: Path, plan: ShardPlan) -> Written:
+    note = json.loads(_note_path(folder, plan).read_text())
+    bad = tuple(Quarantined(**facts) for facts in note["quarantined"])
+    return Written(shard=Shard(**note["shard"]), quarantined=bad)
+
+
+def _seal(
+    work: _Work, index: Index, splits: Mapping[str, str], written: Sequence[Written]
+) -> Manifest:
+    """Check the whole, then write index, splits, quarantine and, last, the manifest."""
+    shards = [one.shard for one in written]
+    quarantined = [*index.quarantined, *(bad for one in written for bad in one.quarantined)]
+    _refuse_bad(work.config, quarantined)
+    frames = read_metadata(work.folder, shards)
+    num_bad = sum(bad.frame_id is not None for bad in quarantined)
+    assert index.num_found == len(frames) + num_bad, (index.num_found, len(frames), num_bad)
+    check_both_classes(frames)
+    height, width = one_image_size(frames)
+    manifest = Manifest(
+        blocks_hash=work.folder.name,
+        split_hash=split_hash(splits),
+        inputs_hash=index.inputs_hash,
+        root=work.config.data.root,
+        prepare=dataclasses.asdict(work.config.prepare),
+        num_found=index.num_found,
+        num_accepted=len(frames),
+        num_quarantined=num_bad,
+        image_height=height,
+        image_width=width,
+        shards=shards,
+        labels=count_labels(frames),
+    )
+    _write_tables(work.folder, frames, splits, quarantined)
+    write_manifest(work.folder, manifest)
+    return manifest
+
+
+def _write_tables(
+    folder: Path,
+    frames: pd.DataFrame,
+    splits: Mapping[str, str],
+    quarantined: Sequence[Quarantined],
+) -> None:
+    temporary = folder / f".{INDEX}.tmp"
+    frames.to_parquet(temporary, index=False)
+    temporary.replace(folder / INDEX)
+    split_facts = {"split_hash": split_hash(splits), "scenes": dict(splits)}
+    write_text(folder / SPLIT_FILE, json.dumps(split_facts, indent=1))
+    reasons = [dataclasses.asdict(bad) for bad in quarantined]
+    write_text(folder / QUARANTINE, json.dumps(reasons, indent=1))
+
+
+def one_image_size(frames: pd.DataFrame) -> tuple[int, int]:
+    """Height and width of all stored images; ValueError when they differ."""
+    sizes = {*zip(frames["image_height"].tolist(), frames["image_width"].tolist(), strict=True)}
+    if len(sizes) > 1:
+        told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise ValueError(
+            f"stored images have the sizes {told}, but a batch needs one; prepare archives of "
+            "different image shape apart, each with its own data.root and data.blocks"
+        )
+    return sizes.pop()
+
+
+def _is_prepared(folder: Path) -> bool:
+    if not (folder / MANIFEST).is_file():
+        return False
+    shards = read_manifest(folder).shards
+    paths = [folder / shard.split / shard.name for shard in shards]
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    return sizes == [shard.num_bytes for shard in shards]
+
+
+def _read_quarantine(folder: Path) -> list[Quarantined]:
+    return [Quarantined(**facts) for facts in json.loads((folder / QUARANTINE).read_text())]
+
+
+def _refuse_bad(config: Config, quarantined: Sequence[Quarantined]) -> None:
+    if quarantined and config.data.on_bad_frame == "fail":
+        raise ValueError(
+            f"{quarantined[0].reason}; data.on_bad_frame=fail ends the job here, "
+            "data.on_bad_frame=quarantine would leave it out"
+        )

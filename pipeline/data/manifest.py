@@ -1,0 +1,158 @@
+"""What a prepared folder says of itself: its inputs, its shards and its label statistics.
+
+`manifest.json` is written last, so a folder with one is whole. Training reads class balances from
+here; nothing is counted twice.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.schema import SPLITS
+
+MANIFEST, INDEX, SPLIT_FILE, QUARANTINE = (
+    "manifest.json",
+    "index.parquet",
+    "splits.json",
+    "quarantine.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One Arrow IPC file."""
+
+    split: str
+    name: str
+    """File name inside the split's folder."""
+    num_rows: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """Anomalous against normal points of a split; ignored points are left out."""
+
+    prior: float
+    """Share of anomalous points."""
+    pos_weight: float
+    """Normal points per anomalous point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCounts:
+    """Labels of one split; pos is anomalous, neg is normal, ignored has label 255."""
+
+    frames_pos: int
+    frames_neg: int
+    frames_ignored: int
+    points_pos: int
+    points_neg: int
+    points_ignored: int
+    frames_by_kind: dict[str, int]
+    pos_frames_by_category: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of `manifest.json`."""
+
+    blocks_hash: str
+    """Hash of the prepare section, the inputs and the schema; names the folder."""
+    split_hash: str
+    inputs_hash: str
+    """Hash of the archives' scenes, frame ids and file sizes."""
+    root: str
+    prepare: dict[str, Any]
+    """The prepare section of the config."""
+    num_found: int
+    """Frames found on disk; each is accepted or quarantined."""
+    num_accepted: int
+    num_quarantined: int
+    image_height: int
+    image_width: int
+    shards: list[Shard]
+    labels: dict[str, LabelCounts]
+    """By split."""
+
+    def shards_of(self, split: str) -> list[Shard]:
+        """The split's shards in the order that numbers its rows."""
+        return [shard for shard in self.shards if shard.split == split]
+
+    def point_balance(self, split: str) -> Balance:
+        """Raises ValueError when the split holds no anomalous point."""
+        pos, neg = self.labels[split].points_pos, self.labels[split].points_neg
+        if pos == 0:
+            raise ValueError(
+                f"split {split} of {self.blocks_hash} holds no anomalous LiDAR point; points "
+                "cannot be trained on: add scenes or change prepare.split_seed"
+            )
+        return Balance(prior=pos / (pos + neg), pos_weight=neg / pos)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` atomically."""
+    write_text(folder / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=1))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises ValueError when `folder` was not prepared to the end."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {MANIFEST}: it is not prepared; run jobs.prepare")
+    facts = json.loads(path.read_text())
+    shards = [Shard(**shard) for shard in facts.pop("shards")]
+    labels = {split: LabelCounts(**counts) for split, counts in facts.pop("labels").items()}
+    return Manifest(**facts, shards=shards, labels=labels)
+
+
+def count_labels(frames: pd.DataFrame) -> dict[str, LabelCounts]:
+    """Label statistics of every split from the index (one row per frame)."""
+    return {split: _count(frames.query("split == @split")) for split in SPLITS}
+
+
+def _count(frames: pd.DataFrame) -> LabelCounts:
+    labels = frames["frame_label"].to_numpy()
+    total, pos, ignored = (
+        int(frames[name].to_numpy().sum())
+        for name in ("num_points", "num_anomaly_points", "num_ignored_points")
+    )
+    return LabelCounts(
+        frames_pos=int((labels == 1).sum()),
+        frames_neg=int((labels == 0).sum()),
+        frames_ignored=int((labels == 255).sum()),
+        points_pos=pos,
+        points_neg=total - pos - ignored,
+        points_ignored=ignored,
+        frames_by_kind=_sizes(frames["kind"].to_numpy()),
+        pos_frames_by_category=_sizes(frames["anomaly_category"].to_numpy()[labels == 1]),
+    )
+
+
+def _sizes(names: np.ndarray) -> dict[str, int]:
+    return dict(sorted(Counter(names.tolist()).items()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, flush it to disk and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

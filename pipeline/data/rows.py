@@ -1,0 +1,123 @@
+"""One frame becomes one row: image made small, calibration with it, labels beside the points.
+
+Images are stored as raw pixels at the size that training uses, because decoding PNG is what limits
+a loader that does it for every frame of every epoch. Ground truth that training does not read
+stays as the PNG files that were recorded.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.anovox.frame import Frame
+from pipeline.anovox.geometry import crop_intrinsics, scale_intrinsics, voxel_indices, voxel_keys
+from pipeline.anovox.layout import Scene
+from pipeline.anovox.truth import Truth
+from pipeline.config import PrepareConfig
+
+
+def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:
+    """The frame as a row of `schema.ROW`; ValueError if its image is too small for the config."""
+    image, intrinsics = stored_image(frame.image, frame.intrinsics, config)
+    files = scene.files(frame.key.frame_id)
+    return {
+        **_metadata(frame, truth, scene),
+        "image_height": image.shape[0],
+        "image_width": image.shape[1],
+        "image": image,
+        "intrinsics": intrinsics,
+        "camera_from_lidar": frame.camera_from_lidar.reshape(16),
+        "world_from_lidar": frame.world_from_lidar.reshape(16),
+        "points": frame.points,
+        "point_class": frame.point_class,
+        "point_label": truth.point_label,
+        "point_voxel": point_voxel(frame.exact_xyz, frame.voxels, frame.voxel_shift_m),
+        "voxels": frame.voxels,
+        "voxel_shift_m": frame.voxel_shift_m,
+        "pixel_label": encode_png(truth.pixel_label),
+        "semantic": files.semantic.read_bytes(),
+        "depth": files.depth.read_bytes(),
+    }
+
+
+def _metadata(frame: Frame, truth: Truth, scene: Scene) -> dict[str, Any]:
+    return {
+        "archive": frame.key.archive,
+        "scene_id": frame.key.scene_id,
+        "frame_id": frame.key.frame_id,
+        "pose": frame.key.pose,
+        "frame_index": frame.frame_index,
+        "time_s": frame.time_s,
+        "kind": scene.kind,
+        "town": scene.town,
+        "weather": scene.weather,
+        "num_points": len(frame.points),
+        "num_ignored_points": int((truth.point_label == 255).sum()),
+        "num_anomaly_points": truth.num_anomaly_points,
+        "num_anomaly_pixels": truth.num_anomaly_pixels,
+        "num_anomaly_voxels": truth.num_anomaly_voxels,
+        "frame_label": truth.frame_label,
+        "label_rule": truth.label_rule,
+        "anomaly_type": truth.anomaly_type,
+        "anomaly_category": truth.anomaly_category,
+        "anomaly_size": truth.anomaly_size,
+        "anomaly_distance_m": truth.anomaly_distance_m,
+    }
+
+
+def stored_image(
+    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], config: PrepareConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Image (H, W, 3) reduced to `prepare.image_width` and cropped, and intrinsics (4,) for it.
+
+    Each stored pixel is the mean of the area it covers (box filter), so u' = s * u holds without a
+    half-pixel shift; rows above the crop are taken off cy. At the original width and without a
+    crop the image is the original, bit for bit.
+    """
+    height, width = image.shape[:2]
+    if config.image_width > width:
+        raise ValueError(
+            f"prepare.image_width is {config.image_width} but the images are {width} px wide; "
+            f"set it to {width} or less"
+        )
+    new_height = round(height * config.image_width / width)
+    if config.image_width < width:
+        box = Image.Resampling.BOX
+        image = np.asarray(Image.fromarray(image).resize((config.image_width, new_height), box))
+    scaled = scale_intrinsics(intrinsics, config.image_width / width, new_height / height)
+    top, bottom = (round(fraction * new_height) for fraction in config.image_crop)
+    if top == bottom:
+        raise ValueError(
+            f"prepare.image_crop {config.image_crop} leaves no row of {new_height}; widen it"
+        )
+    return image[top:bottom], crop_intrinsics(scaled, top)
+
+
+def point_voxel(
+    exact_xyz: NDArray[np.float32], voxels: NDArray[np.uint16], shift_m: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Row of `voxels` (M, 4) that holds each noise-free point (P, 3); -1 outside or unlisted."""
+    cells, inside = voxel_indices(exact_xyz, shift=shift_m)
+    keys = voxel_keys(voxels)
+    order = np.argsort(keys, kind="stable")
+    wanted = voxel_keys(cells)
+    place = np.searchsorted(keys, wanted, sorter=order)
+    rows = order[np.minimum(place, len(keys) - 1)] if len(keys) else np.zeros(len(cells), np.int64)
+    found = inside & (place < len(keys))
+    found[found] = keys[rows[found]] == wanted[found]
+    return np.where(found, rows, -1).astype(np.int32)
+
+
+def encode_png(label: NDArray[np.uint8]) -> bytes:
+    """A one-channel image (H, W) as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(label).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_png(content: bytes) -> NDArray[np.uint8]:
+    """Pixels of a PNG column's cell."""
+    return np.array(Image.open(io.BytesIO(content)))

@@ -1,0 +1,85 @@
+"""Shards: Arrow IPC files that are whole or not there, memory-mapped for reading.
+
+Uncompressed, one block per file: a row's arrays are views of the page cache, which all workers and
+trials of a machine share. A shard is written under a temporary name, flushed, hashed and renamed,
+so a killed writer leaves no half shard behind a shard's name.
+"""
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.data.manifest import Shard, file_hash
+from pipeline.data.schema import METADATA_NAMES, ROW, to_block
+
+
+def write_shard(folder: Path, split: str, name: str, rows: Sequence[Mapping[str, Any]]) -> Shard:
+    """Write rows as `folder/split/name`; the returned record holds its size and hash."""
+    path = folder / split / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, ROW) as writer:
+        writer.write_batch(to_block(rows))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    shard = Shard(
+        split=split,
+        name=name,
+        num_rows=len(rows),
+        num_bytes=temporary.stat().st_size,
+        sha256=file_hash(temporary),
+    )
+    temporary.replace(path)
+    return shard
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of a killed writer."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink()
+
+
+def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
+    """The shard's block, memory-mapped; ValueError when the file is torn or of another make."""
+    path = folder / shard.split / shard.name
+    found = path.stat().st_size if path.is_file() else 0
+    if found != shard.num_bytes:
+        raise ValueError(
+            f"shard {path} has {found} bytes but its manifest says {shard.num_bytes}; "
+            "it is torn: run jobs.prepare again"
+        )
+    try:
+        block = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"shard {path} is no Arrow file ({error}); delete it and run jobs.prepare again"
+        ) from None
+    if not block.schema.equals(ROW, check_metadata=True) or block.num_rows != shard.num_rows:
+        raise ValueError(
+            f"shard {path} has other columns or rows than this program writes; "
+            "delete its folder and run jobs.prepare again"
+        )
+    return block
+
+
+def read_metadata(folder: Path, shards: Sequence[Shard]) -> pd.DataFrame:
+    """The metadata columns of every row, with `split`, `shard` and `row_in_shard`, in row order."""
+    tables = []
+    for shard in shards:
+        frames = open_shard(folder, shard).select(METADATA_NAMES).to_pandas()
+        place = {"split": shard.split, "shard": shard.name, "row_in_shard": range(shard.num_rows)}
+        tables.append(frames.assign(**place))
+    return pd.concat(tables, ignore_index=True)
+
+
+def is_whole(folder: Path, shard: Shard) -> bool:
+    """Whether the shard's file has the recorded size and hash."""
+    path = folder / shard.split / shard.name
+    if not path.is_file() or path.stat().st_size != shard.num_bytes:
+        return False
+    return file_hash(path) == shard.sha256

@@ -1,0 +1,282 @@
+"""Scores of a split counted per slice, once for exact metrics and once per scene for intervals.
+
+A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
+number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
+anomaly from an ordinary small object (`small_object`), and whether it knows more than which archive
+a frame is from (`_static`: frames of static archives only).
+"""
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int64, Shaped
+
+from pipeline.anovox.labels import CATEGORY
+from pipeline.data.batches import Batch
+from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
+from pipeline.evaluation.scenes import SceneCounts
+from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.models.scores import Scores
+
+DISTANCES_M = {
+    "point_0_10m": (0.0, 10.0),
+    "point_10_20m": (10.0, 20.0),
+    "point_20_40m": (20.0, 40.0),
+    "point_40m": (40.0, math.inf),
+}
+"""Slices by range from the LiDAR: from, up to."""
+CATEGORIES = {f"point_{name}": class_id for class_id, name in CATEGORY.items()}
+"""Slices by category: its points against the normal points of frames in static archives."""
+POINT_SLICES = (
+    "point",
+    "point_in_view",
+    "point_static",
+    "small_object",
+    "small_object_in_view",
+    *DISTANCES_M,
+    *CATEGORIES,
+)
+FRAME_SLICES = ("frame", "frame_static", "frame_static_20in_view")
+MIN_POINTS_IN_VIEW = 20
+"""Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
+
+
+class Tally:
+    """Counts and the table of frames of one model on one split; every row must be seen once."""
+
+    def __init__(self, *, split: str, split_hash: str, near_classes: Sequence[int]) -> None:
+        self.split, self.split_hash = split, split_hash
+        self.near_classes = tuple(near_classes)
+        self._is_near = np.isin(np.arange(256), self.near_classes)
+        self._counts: dict[str, ScoreCounts] = {}
+        self._scene_counts: dict[str, SceneCounts] = {}
+        self._frames: list[dict[str, Any]] = []
+
+    def update(self, scores: Scores, batch: Batch, index: pd.DataFrame) -> None:
+        """Count a batch; `index` holds the split's metadata in global row order.
+
+        Scores are raw logits. A NaN score raises ValueError.
+        """
+        frame_score = scores.frame_score.cpu().numpy()
+        bins_of(frame_score)
+        point_score = None if scores.point_score is None else scores.point_score.cpu().numpy()
+        start = 0
+        for view, score in zip(frame_views(batch), frame_score.tolist(), strict=True):
+            meta = index.iloc[view.row].to_dict()
+            record = self._record(view, meta, score)
+            if point_score is not None:
+                own = point_score[start : start + len(view.points)]
+                record |= _point_record(own, view)
+                self._count_points(
+                    own, view, scene=scene_of(meta), is_static=meta["kind"] == "static"
+                )
+            self._count_frame(record, scene_of(meta))
+            self._frames.append(record)
+            start += len(view.points)
+
+    def _record(self, view: FrameView, meta: dict[Hashable, Any], score: float) -> dict[str, Any]:
+        anomalous = view.point_label == 1
+        return {
+            "row": view.row,
+            "archive": meta["archive"],
+            "scene_id": meta["scene_id"],
+            "frame_id": int(meta["frame_id"]),
+            "kind": meta["kind"],
+            "anomaly_category": meta["anomaly_category"],
+            "anomaly_distance_m": float(meta["anomaly_distance_m"]),
+            "frame_label": view.frame_label,
+            "frame_score": score,
+            "num_points": len(view.points),
+            "num_anomaly_points": int(anomalous.sum()),
+            "num_anomaly_points_in_view": int((anomalous & view.in_view).sum()),
+        }
+
+    def _count_points(
+        self, scores: Float[np.ndarray, "P"], view: FrameView, *, scene: str, is_static: bool
+    ) -> None:
+        bins = bins_of(scores)
+        for name, mask in self._point_masks(view, is_static=is_static).items():
+            self._count(name, scene, bins[mask], view.point_label[mask])
+
+    def _point_masks(self, view: FrameView, *, is_static: bool) -> dict[str, Bool[np.ndarray, "P"]]:
+        """Points of each slice; those labelled 255 fall out when counted."""
+        anomalous = view.point_label == 1
+        small = anomalous | self._is_near[view.point_class]
+        range_m = np.linalg.norm(view.points[:, :3], axis=1)
+        masks = {
+            "point": np.ones(len(range_m), bool),
+            "point_in_view": view.in_view,
+            "small_object": small,
+            "small_object_in_view": small & view.in_view,
+        }
+        for name, (low, high) in DISTANCES_M.items():
+            masks[name] = (range_m >= low) & (range_m < high)
+        if is_static:
+            masks["point_static"] = masks["point"]
+            for name, class_id in CATEGORIES.items():
+                masks[name] = view.point_class == class_id
+        return {name: mask for name, mask in masks.items() if mask.any()}
+
+    def _count_frame(self, record: dict[str, Any], scene: str) -> None:
+        names = ["frame"]
+        if record["kind"] == "static":
+            names.append("frame_static")
+            in_view = record["num_anomaly_points_in_view"]
+            if record["frame_label"] == 0 or in_view >= MIN_POINTS_IN_VIEW:
+                names.append("frame_static_20in_view")
+        bins, labels = bins_of(np.array([record["frame_score"]])), np.array([record["frame_label"]])
+        for name in names:
+            self._count(name, scene, bins, labels)
+
+    def _count(
+        self, name: str, scene: str, bins: Int64[np.ndarray, "N"], labels: Shaped[np.ndarray, "N"]
+    ) -> None:
+        self._counts.setdefault(name, ScoreCounts()).add_bins(bins, labels)
+        self._scene_counts.setdefault(name, SceneCounts()).add_bins(scene, bins, labels)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
+        self.demand_same_split(other)
+        twice = {f["row"] for f in self._frames} & {f["row"] for f in other._frames}
+        if twice:
+            raise ValueError(
+                f"row {min(twice)} of split {self.split} is counted twice; see each once"
+            )
+        merged = self._empty()
+        for name in self._counts | other._counts:
+            parts = [tally for tally in (self, other) if name in tally._counts]
+            merged._counts[name] = sum((t._counts[name] for t in parts), ScoreCounts())
+            merged._scene_counts[name] = sum((t._scene_counts[name] for t in parts), SceneCounts())
+        merged._frames = self._frames + other._frames
+        return merged
+
+    def _empty(self) -> "Tally":
+        return Tally(split=self.split, split_hash=self.split_hash, near_classes=self.near_classes)
+
+    def demand_same_split(self, other: "Tally") -> None:
+        """ValueError unless both tallies are of the same split and compare the same classes."""
+        for what in ("split", "split_hash", "near_classes"):
+            ours, theirs = getattr(self, what), getattr(other, what)
+            if ours != theirs:
+                raise ValueError(
+                    f"{what} is {ours} in one tally and {theirs} in the other; compare models that "
+                    "were evaluated on the same split with the same evaluation.near_classes"
+                )
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Slices that hold any item, in a fixed order; none of points for frame-only models."""
+        return tuple(name for name in (*POINT_SLICES, *FRAME_SLICES) if name in self._counts)
+
+    @property
+    def scenes(self) -> list[str]:
+        """Scenes of the split (`archive/scene_id`), sorted."""
+        return sorted({scene_of(frame) for frame in self._frames})
+
+    def counts(self, name: str) -> ScoreCounts:
+        """Exact counts of a slice."""
+        if name not in CATEGORIES:
+            return self._counts[name]
+        static, own = self._counts["point_static"].to_array(), self._counts[name].to_array()
+        return ScoreCounts(np.stack([static[0], own[1]]))
+
+    def scene_counts(self, name: str) -> Int64[np.ndarray, "S 2 bins"]:
+        """Coarse counts of a slice per scene, in the order of `scenes`."""
+        array = self._scene_counts[name].to_array(self.scenes)
+        if name in CATEGORIES:
+            array[:, 0] = self._scene_counts["point_static"].to_array(self.scenes)[:, 0]
+        return array
+
+    def readings(self) -> dict[str, Metric]:
+        """`point_ap`, `point_auroc`, `point_fpr95`, `small_object_ap`, ... with their bounds."""
+        return {
+            f"{name}_{metric}": self.counts(name).metric(metric)
+            for name in self.slices
+            for metric in METRICS
+        }
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """`prefix/point_ap` and its kin, and each slice's prevalence: a constant predictor's AP.
+
+        Undefined metrics are left out; `undefined` says why.
+        """
+        found = {f"{prefix}/{n}_prevalence": self.counts(n).prevalence for n in self.slices}
+        found |= {f"{prefix}/{name}": metric.value for name, metric in self.readings().items()}
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
+    def undefined(self, prefix: str) -> dict[str, str]:
+        """Reasons of the metrics that cannot be computed, by name."""
+        readings = self.readings().items()
+        return {f"{prefix}/{name}": metric.reason for name, metric in readings if metric.reason}
+
+    def frames(self) -> pd.DataFrame:
+        """One line per frame, by row: its key, label, score, anomalous points, AP within it."""
+        return pd.DataFrame(self._frames).sort_values("row", ignore_index=True)
+
+    def to_file(self, path: Path) -> None:
+        """Write everything to an .npz, so that runs can be compared later."""
+        about = {name: getattr(self, name) for name in ("split", "split_hash", "near_classes")}
+        arrays = {"about": np.array(json.dumps(about)), "scenes": np.array(self.scenes)}
+        for name in self._counts:
+            arrays |= _sparse(f"counts/{name}", self._counts[name].to_array())
+            per_scene = self._scene_counts[name].to_array(self.scenes)
+            arrays |= _sparse(f"scene_counts/{name}", per_scene)
+        for column, values in self.frames().items():
+            arrays[f"frames/{column}"] = np.array(values.tolist())
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Tally":
+        """Inverse of `to_file`."""
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; evaluate that run first (jobs.evaluate)")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file.items())
+        tally = cls(**json.loads(str(arrays["about"])))
+        scenes = arrays["scenes"].tolist()
+        for name in _names(arrays, "counts"):
+            tally._counts[name] = ScoreCounts(_dense(f"counts/{name}", arrays))
+            per_scene = _dense(f"scene_counts/{name}", arrays)
+            tally._scene_counts[name] = SceneCounts.from_array(scenes, per_scene)
+        table = {column: arrays[f"frames/{column}"].tolist() for column in _names(arrays, "frames")}
+        tally._frames = pd.DataFrame(table).to_dict("records")
+        return tally
+
+
+def scene_of(meta: Mapping[Any, Any]) -> str:
+    """`archive/scene_id` of a line of metadata."""
+    return f"{meta['archive']}/{meta['scene_id']}"
+
+
+def _point_record(scores: Float[np.ndarray, "P"], view: FrameView) -> dict[str, float]:
+    """What the table of frames tells of a frame's point scores."""
+    counted = view.point_label != 255
+    return {
+        "max_point_score": float(scores[counted].max(initial=-math.inf)),
+        "max_anomaly_score": float(scores[view.point_label == 1].max(initial=-math.inf)),
+        "point_ap": average_precision_of(scores[counted], view.point_label[counted]),
+    }
+
+
+def _sparse(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """An array of counts as the places and values that are not zero."""
+    places = np.flatnonzero(array)
+    shape = np.array(array.shape)
+    return {f"{name}/shape": shape, f"{name}/at": places, f"{name}/count": array.flat[places]}
+
+
+def _dense(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    array = np.zeros(arrays[f"{name}/shape"], np.int64)
+    array.flat[arrays[f"{name}/at"]] = arrays[f"{name}/count"]
+    return array
+
+
+def _names(arrays: dict[str, np.ndarray], group: str) -> list[str]:
+    """Second parts of the keys `group/NAME...`, in order."""
+    return list(dict.fromkeys(key.split("/")[1] for key in arrays if key.startswith(f"{group}/")))

@@ -1,0 +1,127 @@
+"""When a run is not worth believing: collapse, no signal, one class, numbers that are not finite.
+
+Collapse is judged by what the model does, never by the name of its loss: for some steps on end the
+scores do not differ, the gradient is gone and the loss does not move with the batch. A model that
+learns violates at least one of the three at every step, because batches differ.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.config import GuardConfig
+from pipeline.failures import RunFailed
+from pipeline.models.scores import Scores
+
+LOGIT_LIMIT = 16.0
+"""Beyond it a sigmoid is 0 or 1 to seven digits: scores are compared as logits clamped to it."""
+FLAT_SPREAD = 1e-3
+"""Clamped logits with a smaller standard deviation are the same."""
+LOST_GRADIENT = 1e-4
+"""A gradient norm below this share of the run's largest, or below LOST_GRADIENT squared, is gone."""
+STILL_LOSS = 1e-4
+"""A loss that moves less than this share of itself (at least: of 1) stands still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseSigns:
+    """What one step tells; sums, so that ranks can add theirs."""
+
+    moments: Tensor
+    """float64 (3,): number of scores, their sum, their sum of squares, as clamped logits."""
+    loss: float
+    """The step's loss over all ranks."""
+    grad_norm: float
+    """Norm of the gradient over all ranks, before clipping."""
+
+    def over_ranks(self, add: Callable[[Tensor], Tensor]) -> "CollapseSigns":
+        """The signs of all ranks; `add` sums a tensor over them."""
+        return CollapseSigns(
+            moments=add(self.moments.clone()), loss=self.loss, grad_norm=self.grad_norm
+        )
+
+
+def collapse_signs(scores: Scores, *, loss: float, grad_norm: float) -> CollapseSigns:
+    """Signs of one step: of point scores where the model gives them, else of frame scores."""
+    score = scores.frame_score if scores.point_score is None else scores.point_score
+    logit = score.detach().double().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+    count = logit.new_tensor(len(logit))
+    moments = torch.stack([count, logit.sum(), logit.square().sum()])
+    return CollapseSigns(moments=moments, loss=loss, grad_norm=grad_norm)
+
+
+class CollapseGuard:
+    """Stops a run that shows all signs of collapse over `guards.collapse_steps` steps on end."""
+
+    def __init__(self, config: GuardConfig) -> None:
+        self.recent: deque[CollapseSigns] = deque(maxlen=config.collapse_steps)
+        self.largest_grad_norm = 0.0
+
+    def update(self, step: int, signs: CollapseSigns) -> None:
+        """Take one step's signs; raises RunFailed (`collapsed`) with one sentence."""
+        self.recent.append(signs)
+        self.largest_grad_norm = max(self.largest_grad_norm, signs.grad_norm)
+        if len(self.recent) < (self.recent.maxlen or 0):
+            return
+        mean, spread = _mean_and_spread(self.recent)
+        grad_norm = max(one.grad_norm for one in self.recent)
+        losses = [one.loss for one in self.recent]
+        flat = spread < FLAT_SPREAD
+        lost = grad_norm <= max(LOST_GRADIENT * self.largest_grad_norm, LOST_GRADIENT**2)
+        still = max(losses) - min(losses) < STILL_LOSS * max(1.0, abs(losses[-1]))
+        if flat and lost and still:
+            raise RunFailed(
+                f"collapsed at step {step}: for {len(losses)} steps every score is {mean:.3g} "
+                f"(logit; spread {spread:.1g}), the gradient norm is {grad_norm:.1g} (at most "
+                f"{self.largest_grad_norm:.3g} before) and the loss stands at {losses[-1]:.3g}, so "
+                "the model answers every input alike; change loss.name or lower train.lr",
+                reason="collapsed",
+            )
+
+
+def _mean_and_spread(recent: Iterable[CollapseSigns]) -> tuple[float, float]:
+    """Mean and standard deviation of all scores of several steps; of no score: nan and inf."""
+    count, total, squares = torch.stack([one.moments for one in recent]).sum(0).tolist()
+    if not count:
+        return math.nan, math.inf
+    mean = total / count
+    return mean, math.sqrt(max(0.0, squares / count - mean**2))
+
+
+def check_finite(step: int, *, loss: float, grad_norm: float) -> None:
+    """RunFailed (`non_finite`) when the loss or the gradient norm is nan or infinite."""
+    for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+        if not math.isfinite(value):
+            raise RunFailed(
+                f"the {name} is {value} at step {step}; lower train.lr, set train.grad_clip, or use "
+                "train.precision=fp32",
+                reason="non_finite",
+            )
+
+
+def check_signal(loss: float, *, constant: float, margin: float) -> None:
+    """RunFailed (`no_signal`) unless `loss` is a share `margin` below the best constant's loss."""
+    limit = constant * (1 - margin)
+    if not loss < limit:
+        raise RunFailed(
+            f"no signal: the last epoch's loss {loss:.4g} is not {margin:.0%} below {constant:.4g}, "
+            "which the best constant score reaches; train longer, or check labels and train.lr",
+            reason="no_signal",
+        )
+
+
+def check_two_classes(split: str, *, num_positive: int, num_negative: int) -> None:
+    """RunFailed (`one_class`) when a split has no positive or no negative item."""
+    if num_positive and num_negative:
+        return
+    missing = "normal" if num_positive else "anomalous"
+    raise RunFailed(
+        f"split {split} has no {missing} item among {num_positive + num_negative} labelled ones; "
+        "give it scenes of both kinds (prepare.split_seed, prepare.val_fraction, "
+        "prepare.test_fraction)",
+        reason="one_class",
+    )

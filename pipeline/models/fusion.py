@@ -1,0 +1,83 @@
+"""Camera features at LiDAR points, by true projection.
+
+Pixel j's value sits at u = j (u' = s * u for a resized image, no half pixel), and cell k of a map
+with stride s sits at pixel s * k, because every strided layer of the backbone is centred on every
+second cell. Points that the camera does not see get one learned vector.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.batches import Batch
+from pipeline.models.image import FeatureMap
+
+MIN_DEPTH_M = 0.1
+"""As in anovox.geometry.in_view."""
+
+
+class ImageSampler(nn.Module):
+    """Sum of several maps at each point's pixel, each first mapped linearly to `width` channels.
+
+    That is the first linear layer over the concatenated maps, applied where cells are fewer than
+    points.
+    """
+
+    def __init__(self, in_channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
+        self.not_seen = nn.Parameter(torch.randn(width) / width**0.5)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, features: tuple[FeatureMap, ...], batch: Batch) -> Float32[Tensor, "P C"]:
+        """Image features of every point of the batch."""
+        frame = batch.point_frame()
+        uv, seen = project(batch, frame)
+        rows = seen.nonzero().squeeze(1)
+        uv, at = uv.index_select(0, rows), frame.index_select(0, rows)
+        found = sum(
+            sample(FeatureMap(values=linear(one.values), stride=one.stride), uv, at)
+            for linear, one in zip(self.maps, features, strict=True)
+        )
+        return self.not_seen.expand(len(frame), -1).index_copy(0, rows, found)
+
+
+def project(
+    batch: Batch, frame: Int64[Tensor, "P"]
+) -> tuple[Float32[Tensor, "P 2"], Bool[Tensor, "P"]]:
+    """Pixel (u, v) of each point in its frame's image, and whether it lies inside the image.
+
+    Seen: depth > 0.1 m, 0 <= u < W, 0 <= v < H. Pixels of unseen points have no meaning.
+    """
+    with torch.autocast(batch.points.device.type, enabled=False):
+        fx, fy, cx, cy = batch.intrinsics.unbind(1)
+        right, down, forward, _ = batch.camera_from_lidar.unbind(1)
+        # Rows of K [R | t]: pixel coordinates times depth, and depth itself.
+        across = fx[:, None] * right + cx[:, None] * forward
+        along = fy[:, None] * down + cy[:, None] * forward
+        matrix = torch.stack([across, along, forward], dim=1).index_select(0, frame)
+        scaled = (matrix[:, :, :3] * batch.points[:, None, :3]).sum(2) + matrix[:, :, 3]
+    depth = scaled[:, 2]
+    uv = scaled[:, :2] / depth.clamp(min=MIN_DEPTH_M)[:, None]
+    size = uv.new_tensor([batch.image.shape[3], batch.image.shape[2]])
+    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < size)).all(dim=1)
+
+
+def sample(
+    features: FeatureMap, uv: Float32[Tensor, "N 2"], frame: Int64[Tensor, "N"]
+) -> Float32[Tensor, "N C"]:
+    """Bilinear samples at pixels (u, v) of frames; beyond the last cell its value is kept."""
+    height, width = features.values.shape[2:]
+    last = uv.new_tensor([width - 1, height - 1])
+    place = torch.minimum((uv / features.stride).clamp(min=0), last)
+    low = place.floor()
+    right, down = (place - low).unbind(1)
+    x0, y0 = low.long().unbind(1)
+    x1, y1 = (x0 + 1).clamp(max=width - 1), (y0 + 1).clamp(max=height - 1)
+    top, bottom = (frame * height + y0) * width, (frame * height + y1) * width
+    cells = torch.stack([top + x0, top + x1, bottom + x0, bottom + x1], dim=1)
+    left, up = 1 - right, 1 - down
+    weights = torch.stack([left * up, right * up, left * down, right * down], dim=1)
+    table = features.values.permute(0, 2, 3, 1).flatten(0, 2).float()
+    return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum")

@@ -1,0 +1,60 @@
+"""From features to logits: every point is scored before anything is pooled."""
+
+import math
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.layers import full_precision
+
+
+class PointHead(nn.Module):
+    """Point logits from summed features; the mean logit starts near that of the prior.
+
+    Starting at log(prior / (1 - prior)) keeps the first steps from being spent on learning how
+    rare anomalies are (arXiv 1708.02002, section 3.3).
+    """
+
+    def __init__(self, width: int, *, dropout: float, prior: float) -> None:
+        super().__init__()
+        narrow = (width + 1) // 2
+        self.hidden = nn.Linear(width, narrow)
+        self.last = nn.Linear(narrow, 1)
+        self.dropout = dropout
+        nn.init.constant_(self.last.bias, prior_logit(prior))
+
+    def forward(self, features: Float32[Tensor, "P C"]) -> Float32[Tensor, "P"]:
+        with full_precision(features):
+            hidden = F.relu(self.hidden(F.relu(features, inplace=True)), inplace=True)
+            weight = F.dropout(self.last.weight, self.dropout, self.training)
+            return F.linear(hidden, weight, self.last.bias).squeeze(1)
+
+
+def prior_logit(prior: float) -> float:
+    """log(prior / (1 - prior)); ValueError unless 0 < prior < 1."""
+    if not 0 < prior < 1:
+        raise ValueError(
+            f"the share of anomalous points in the train split is {prior}; it must lie between 0 "
+            "and 1: give the train split scenes of both kinds"
+        )
+    return math.log(prior / (1 - prior))
+
+
+def frame_scores(
+    point_score: Float32[Tensor, "P"],
+    point_offset: Int64[Tensor, "B"],
+    *,
+    top_k: int,
+    of_empty_frame: float,
+) -> Float32[Tensor, "B"]:
+    """Mean of each frame's `top_k` highest point logits (of all, where it has fewer)."""
+    counts = torch.diff(point_offset, prepend=point_offset.new_zeros(1)).tolist()
+    means = [
+        own.topk(min(top_k, len(own))).values.mean()
+        if len(own)
+        else point_score.new_tensor(of_empty_frame)
+        for own in point_score.split(counts)
+    ]
+    return torch.stack(means)

@@ -1,0 +1,81 @@
+"""A found and a missed anomaly as pictures: numbers alone do not show what a detector looks at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from pipeline.anovox.frame import FrameKey
+from pipeline.anovox.geometry import project
+from pipeline.data.batches import BlockReader
+from pipeline.report.birdseye import birdseye
+from pipeline.report.figures import frame_title, save
+from pipeline.report.overlays import camera_overlay
+
+MIN_POINTS_IN_VIEW = 10
+"""Anomalous points in view that an example must have: fewer cannot be seen in a picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A frame worth a picture."""
+
+    name: str
+    """`detected` or `missed`; `hardest` when nothing was missed."""
+    row: int
+
+
+def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[Example]:
+    """The frame whose anomaly stands out most, and one whose anomaly stays below the threshold.
+
+    `frames` is `Tally.frames()`; `threshold` is a point logit. Missed means that no anomalous point
+    reaches the threshold; of several, the one with the most anomalous points in view is shown.
+    """
+    seen = frames[(frames["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW)
+                  & (frames["frame_label"] == 1)]
+    if seen.empty:
+        return []
+    best = seen.sort_values("point_ap").iloc[-1]
+    examples = [Example(name="detected", row=int(best["row"]))]
+    missed = seen[seen["max_anomaly_score"] < threshold]
+    if not missed.empty:
+        worst = missed.sort_values("num_anomaly_points_in_view").iloc[-1]
+        examples.append(Example(name="missed", row=int(worst["row"])))
+    elif len(seen) > 1:
+        examples.append(Example(name="hardest", row=int(seen.sort_values("point_ap").iloc[0]["row"])))
+    return examples
+
+
+@torch.inference_mode()
+def draw_example(
+    example: Example,
+    model: nn.Module,
+    reader: BlockReader,
+    folder: Path,
+    *,
+    threshold: float,
+    device: torch.device,
+    note: str,
+) -> list[Path]:
+    """Bird's-eye view and camera overlay of one frame, as `<name>_birdseye.png`, `<name>_camera.png`."""
+    batch = reader.batch([example.row], augment_seed=None)
+    scores = model(batch.to(device))
+    if scores.point_score is None:
+        return []
+    score = scores.point_score.float().cpu().numpy()
+    points, label = batch.points.numpy(), batch.point_label.numpy()
+    meta = reader.index.iloc[example.row]
+    key = FrameKey(meta["archive"], meta["scene_id"], int(meta["frame_id"]), meta["pose"])
+    title = f"{example.name.capitalize()}: " + frame_title(
+        key, frame_label=int(meta["frame_label"]), frame_score=float(scores.frame_score[0]))
+    above = birdseye(points, score, label, threshold=threshold, title=title, note=note)
+    uv, depth = project(points, batch.intrinsics[0].double().numpy(),
+                        batch.camera_from_lidar[0].double().numpy())
+    camera = camera_overlay(
+        np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy()), uv, depth, score, label,
+        pixel_label=None, threshold=threshold, title=title, note=note)
+    return [save(above, folder / f"{example.name}_birdseye.png"),
+            save(camera, folder / f"{example.name}_camera.png")]

@@ -1,0 +1,84 @@
+"""What a finished training leaves behind: curves in the run folder and in MLflow, facts as JSON."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.data.batches import BlockReader
+from pipeline.data.blocks import find_blocks
+from pipeline.losses import constant_predictor_loss
+from pipeline.report.figures import save
+from pipeline.report.plots import loss_curve, validation_curves
+from pipeline.training import checkpoints
+from pipeline.training.trainer import Trained
+
+FIGURES = "figures"
+SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc")
+
+
+def report_training(config: Config, trained: Trained) -> dict[str, Any]:
+    """Draw loss and validation curves, log them and the best checkpoint, return the headline facts."""
+    folder = trained.folder / FIGURES
+    _draw(config, trained, folder)
+    tracking.log_artifacts(config.tracking, trained.run_id, folder, subfolder=FIGURES)
+    tracking.log_artifacts(
+        config.tracking, trained.run_id, trained.checkpoint, subfolder="checkpoint"
+    )
+    meta = checkpoints.read_meta(trained.checkpoint)
+    return {
+        "run_id": trained.run_id,
+        "folder": str(trained.folder),
+        "checkpoint": str(trained.checkpoint),
+        "split_hash": meta.split_hash,
+        "num_steps": trained.num_steps,
+        **meta.metrics,
+    }
+
+
+def _draw(config: Config, trained: Trained, folder: Path) -> None:
+    note = data_note(config)
+    losses = tracking.read_history(config.tracking, trained.run_id, "train/point_loss")
+    steps = np.array([step for step, _ in losses])
+    values = np.array([value for _, value in losses])
+    reader = BlockReader(find_blocks(config), "train", ego_box_m=config.data.ego_box_m)
+    balance = reader.manifest.point_balance("train")
+    constant = constant_predictor_loss(
+        balance.prior, config=config.loss, pos_weight=balance.pos_weight
+    )
+    history = trained.history
+    val_losses = [
+        (row["step"], row["val/point_loss"]) for row in history if "val/point_loss" in row
+    ]
+    figure = loss_curve(
+        steps,
+        values,
+        val_steps=np.array([step for step, _ in val_losses]),
+        val_losses=np.array([value for _, value in val_losses]),
+        constant_loss=constant,
+        note=note,
+    )
+    save(figure, folder / "loss.png")
+    curves = {name: np.array([row.get(f"val/{name}", np.nan) for row in history]) for name in SHOWN}
+    constants = {
+        f"{level}_ap": history[-1][f"val/{level}_prevalence"]
+        for level in ("point", "frame")
+        if f"val/{level}_prevalence" in history[-1]
+    }
+    chosen = "point_ap" if np.isfinite(curves["point_ap"]).any() else "frame_ap"
+    figure = validation_curves(
+        np.array([row["epoch"] for row in history]),
+        curves,
+        chosen_by=chosen,
+        constants=constants,
+        note=note,
+    )
+    save(figure, folder / "validation.png")
+
+
+def data_note(config: Config) -> str:
+    """The stamp of every figure: whether the data were synthetic."""
+    # The synthetic writer leaves its stamp beside the archives; real data have none.
+    return "synthetic data" if (Path(config.data.root) / ".synthetic.json").is_file() else ""

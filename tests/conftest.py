@@ -1,0 +1,75 @@
+"""One Ray, one small synthetic world and its shards for the whole session."""
+
+import os
+
+# Read when ray, mlflow and torch are imported, so they are set before anything else.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, SyntheticConfig, merge
+
+TINY_WORLD = SyntheticConfig(
+    num_scenes=16,
+    num_frames=3,
+    towns=["Town03"],
+    image_width=192,
+    image_height=128,
+    num_channels=16,
+    points_per_second=40_000,
+)
+# With so few scenes most deals leave a split without anomalous frames; this one does not.
+TINY_PREPARE = {
+    "image_width": 96,
+    "frames_per_shard": 8,
+    "val_fraction": 0.25,
+    "test_fraction": 0.25,
+    "split_seed": 11,
+}
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray with four logical CPUs; with two, workers and data tasks starve each other."""
+    from pipeline.ray_session import ensure_ray
+
+    ensure_ray(4)
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archives of 16 scenes of 3 frames: both kinds, one town, small images and clouds."""
+    from pipeline.anovox.synthetic.writer import write_archives
+
+    root = tmp_path_factory.mktemp("world") / "anovox"
+    write_archives(TINY_WORLD, root, None)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_root: Path, ray_session: None) -> Config:
+    """The config of the tiny world, prepared: images at half size, several shards."""
+    from pipeline.data.blocks import prepare
+
+    place = {"root": str(tiny_root), "blocks": str(tiny_root.parent / "blocks")}
+    config = merge(Config(), {"data": place, "prepare": TINY_PREPARE})
+    prepare(config, lambda done, total: None)
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_blocks(tiny_config: Config) -> Path:
+    """The prepared folder of the tiny world."""
+    from pipeline.data.blocks import find_blocks
+
+    return find_blocks(tiny_config)

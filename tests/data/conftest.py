@@ -1,0 +1,97 @@
+"""Rows of random content, and prepared folders made of them without Ray."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics
+from pipeline.config import PrepareConfig
+from pipeline.data.manifest import INDEX, Manifest, count_labels, write_manifest
+from pipeline.data.shards import read_metadata, write_shard
+
+Row = dict[str, Any]
+HEIGHT, WIDTH = 6, 8
+
+
+def _row(number: int, num_points: int) -> Row:
+    rng = np.random.default_rng([number, num_points])
+    labels = rng.choice(np.array([0, 1, 255], dtype=np.uint8), num_points)
+    return {
+        "archive": "AnoVox_Static_Mono_Town03",
+        "scene_id": f"scene-{number % 3}",
+        "frame_id": 995 + number,
+        "pose": "(0, 0, 1.8)(0, 0, 0)",
+        "frame_index": number,
+        "time_s": number / 10,
+        "kind": "static" if number % 2 else "normality",
+        "town": "Town03",
+        "weather": "unknown",
+        "image_height": HEIGHT,
+        "image_width": WIDTH,
+        "num_points": num_points,
+        "num_ignored_points": int((labels == 255).sum()),
+        "num_anomaly_points": int((labels == 1).sum()),
+        "num_anomaly_pixels": 3,
+        "num_anomaly_voxels": 1,
+        "frame_label": number % 2,
+        "label_rule": "ids",
+        "anomaly_type": "static.prop.x_animal" if number % 2 else "",
+        "anomaly_category": "animal" if number % 2 else "",
+        "anomaly_size": "",
+        "anomaly_distance_m": 12.5 if number % 2 else float("nan"),
+        "image": rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8),
+        "intrinsics": intrinsics(WIDTH, HEIGHT, 90.0) + number / 7,
+        "camera_from_lidar": CAMERA_FROM_LIDAR_SAME_POSE.reshape(16),
+        "world_from_lidar": rng.normal(size=16),
+        "points": (rng.normal(size=(num_points, 4)) * 4).astype(np.float32),
+        "point_class": rng.integers(0, 30, num_points, dtype=np.uint8),
+        "point_label": labels,
+        "point_voxel": rng.integers(-1, 9, num_points, dtype=np.int32),
+        "voxels": rng.integers(0, 999, (num_points // 2, 4), dtype=np.uint16),
+        "voxel_shift_m": np.array([0.0, 0.0, -1.8]),
+        "pixel_label": b"png" * number,
+        "semantic": b"",
+        "depth": b"\x00\xff",
+    }
+
+
+def _write_prepared(folder: Path, shards: Mapping[str, Sequence[Sequence[Row]]]) -> Path:
+    written = [
+        write_shard(folder, split, f"shard-{number:05d}.arrow", rows)
+        for split, parts in shards.items()
+        for number, rows in enumerate(parts)
+    ]
+    frames = read_metadata(folder, written)
+    frames.to_parquet(folder / INDEX, index=False)
+    manifest = Manifest(
+        blocks_hash=folder.name,
+        split_hash="0" * 16,
+        inputs_hash="0" * 16,
+        root="nowhere",
+        prepare=dataclasses.asdict(PrepareConfig()),
+        num_found=len(frames),
+        num_accepted=len(frames),
+        num_quarantined=0,
+        image_height=HEIGHT,
+        image_width=WIDTH,
+        shards=written,
+        labels=count_labels(frames),
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_row() -> Callable[[int, int], Row]:
+    """`random_row(number, num_points)`: a row of reproducible random content."""
+    return _row
+
+
+@pytest.fixture(scope="session")
+def write_prepared() -> Callable[[Path, Mapping[str, Sequence[Sequence[Row]]]], Path]:
+    """`write_prepared(folder, {split: [rows of shard 0, ...]})`."""
+    return _write_prepared

@@ -1,0 +1,94 @@
+"""The manifest survives a round trip and counts labels once and for all."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.data.manifest import (
+    MANIFEST,
+    LabelCounts,
+    Manifest,
+    Shard,
+    count_labels,
+    read_manifest,
+    write_manifest,
+)
+
+
+def frames() -> pd.DataFrame:
+    """Train: one normal, one anomalous, one ignored frame; val: one normal; test: none."""
+    return pd.DataFrame(
+        {
+            "split": ["train", "train", "train", "val"],
+            "frame_label": [0, 1, 255, 0],
+            "kind": ["normality", "static", "static", "normality"],
+            "anomaly_category": ["", "animal", "home", ""],
+            "num_points": [100, 110, 120, 90],
+            "num_anomaly_points": [0, 20, 2, 0],
+            "num_ignored_points": [10, 0, 8, 0],
+        }
+    )
+
+
+def manifest(labels: dict[str, LabelCounts]) -> Manifest:
+    shards = [
+        Shard(split=split, name=name, num_rows=2, num_bytes=9, sha256="ab")
+        for split, name in (("train", "a"), ("val", "a"), ("train", "b"))
+    ]
+    return Manifest(
+        blocks_hash="b",
+        split_hash="s",
+        inputs_hash="i",
+        root="/data",
+        prepare={"image_crop": [0.0, 1.0]},
+        num_found=5,
+        num_accepted=4,
+        num_quarantined=1,
+        image_height=4,
+        image_width=6,
+        shards=shards,
+        labels=labels,
+    )
+
+
+def test_labels_are_counted_per_split():
+    counts = count_labels(frames())
+    assert counts["train"] == LabelCounts(
+        frames_pos=1,
+        frames_neg=1,
+        frames_ignored=1,
+        points_pos=22,
+        points_neg=330 - 22 - 18,
+        points_ignored=18,
+        frames_by_kind={"normality": 1, "static": 2},
+        pos_frames_by_category={"animal": 1},
+    )
+    assert counts["val"].points_neg == 90
+    assert counts["test"].frames_by_kind == {}
+
+
+def test_pos_weight_is_negatives_over_positives_without_ignored_points():
+    balance = manifest(count_labels(frames())).point_balance("train")
+    assert balance.pos_weight == 290 / 22
+    assert balance.prior == 22 / 312
+
+
+def test_a_split_without_anomalous_points_has_no_balance():
+    with pytest.raises(ValueError, match="split val of b holds no anomalous LiDAR point"):
+        manifest(count_labels(frames())).point_balance("val")
+
+
+def test_shards_of_a_split_keep_their_order():
+    names = [shard.name for shard in manifest(count_labels(frames())).shards_of("train")]
+    assert names == ["a", "b"]
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path):
+    written = manifest(count_labels(frames()))
+    write_manifest(tmp_path, written)
+    assert read_manifest(tmp_path) == written
+    assert json.loads((tmp_path / MANIFEST).read_text()) == dataclasses.asdict(written)
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]

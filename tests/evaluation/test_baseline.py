@@ -1,0 +1,65 @@
+"""The boosted tree: learns what plain features tell, never sees the frame index."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.baseline import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
+from pipeline.evaluation.features import FEATURES, PointSample, sample_points
+from pipeline.evaluation.levels import Tally
+
+
+@pytest.fixture(scope="module")
+def sample(make_split) -> PointSample:
+    train = make_split(num_scenes=6, frames_per_scene=3, num_points=300, seed=0)
+    batches = [train.batch(list(range(train.num_rows)))]
+    return sample_points(batches, train.index, near_classes=[20], keep=0.5, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(sample):
+    return fit_baseline(sample, seed=0)
+
+
+def test_the_frame_index_is_no_input():
+    assert FEATURES.index("frame_index") not in INPUTS
+    assert len(INPUTS) == len(FEATURES) - 1
+
+
+def test_it_finds_anomalies_that_position_gives_away(make_split, model):
+    test = make_split(num_scenes=4, frames_per_scene=3, num_points=300, seed=9)
+    tally = Tally(split="test", split_hash="abc", near_classes=[20])
+    for row in range(test.num_rows):
+        batch = test.batch([row])
+        tally.update(baseline_scores(model, batch), batch, test.index)
+    metrics = tally.metrics("baseline")
+    assert metrics["baseline/point_ap"] > 0.9
+    assert metrics["baseline/small_object_ap"] > 0.9
+
+
+def test_a_frame_scores_the_mean_of_its_highest_points(make_split, model):
+    batch = make_split(num_scenes=2, frames_per_scene=1, num_points=50, seed=3).batch([0, 1])
+    scores = baseline_scores(model, batch)
+    for frame in (0, 1):
+        own = np.sort(scores.point_score.numpy()[50 * frame : 50 * (frame + 1)])
+        assert float(scores.frame_score[frame]) == pytest.approx(own[-FRAME_TOP_K:].mean())
+
+
+def test_a_frame_without_points_scores_lowest(make_split, model):
+    batch = make_split(num_scenes=2, frames_per_scene=1, num_points=0, seed=3).batch([1])
+    scores = baseline_scores(model, batch)
+    assert scores.point_score.shape == (0,)
+    assert scores.frame_score.tolist() == [-np.inf]
+
+
+def test_the_same_seed_gives_the_same_scores(make_split, sample, model):
+    batch = make_split(num_scenes=2, frames_per_scene=1, num_points=50, seed=3).batch([0])
+    again = baseline_scores(fit_baseline(sample, seed=0), batch)
+    assert again.point_score.equal(baseline_scores(model, batch).point_score)
+
+
+def test_a_sample_of_one_class_is_refused(sample):
+    normal = dataclasses.replace(sample, label=np.zeros_like(sample.label))
+    with pytest.raises(ValueError, match="holds points of one class only"):
+        fit_baseline(normal, seed=0)

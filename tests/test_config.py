@@ -1,0 +1,313 @@
+import ast
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import config as configs
+from pipeline.config import Config
+
+ROOT = Path(__file__).parent.parent
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+@pytest.fixture(autouse=True)
+def not_a_submitted_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SUBMITTED, raising=False)
+
+
+def yaml_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(*overrides: str) -> str:
+    """The sentence with which the overrides are refused."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the caller checks the sentence
+        configs.load(None, overrides)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+# ---- merging
+
+
+def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "train:\n  lr: 0.01\n  batch_size: 8\n")
+    config = configs.load(path, ["train.lr=0.5"])
+    assert (config.train.lr, config.train.batch_size) == (0.5, 8)
+    assert config.train.num_epochs == Config().train.num_epochs
+
+
+def test_the_last_of_two_overrides_of_one_key_wins() -> None:
+    assert configs.load(None, ["train.lr=0.1", "train.lr=0.2"]).train.lr == 0.2
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.lr=1e-3", 1e-3),
+        ("train.lr=1", 1.0),
+        ("train.num_epochs=3", 3),
+        ("train.augment=false", False),
+        ("prepare.image_crop=[0.25,0.75]", [0.25, 0.75]),
+        ("compare.fusions=[concat]", ["concat"]),
+        ("tracking.experiment=a=b", "a=b"),
+    ],
+)
+def test_overrides_get_the_type_of_their_field(override: str, value: object) -> None:
+    config = configs.load(None, [override])
+    found = configs.flatten(config)[override.split("=")[0]]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert configs.load(yaml_file(tmp_path, "")) == configs.load(None)
+
+
+def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
+    both = ["loss.name=seed_self_supervised", "model.name=simple"]
+    assert configs.load(None, both).model.name == "simple"
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.lrr=1", "unknown key 'train.lrr'; did you mean 'train.lr'?"),
+        ("lr=1", "unknown key 'lr'; did you mean 'train.lr'?"),
+        ("model.fuson=concat", "unknown key 'model.fuson'; did you mean 'model.fusion'?"),
+        ("train={lr: 1}", "unknown key 'train'; did you mean 'train.lr'?"),
+        ("train.lr", "override 'train.lr' has no '='; write it as key.path=value"),
+        ("train.lr=fast", "train.lr: Value 'fast' of type 'str' could not be converted to Float"),
+        ("train.batch_size=2.5", "train.batch_size: Value '2.5' of type 'float' could not be"),
+        ("train.batch_size=true", "train.batch_size: Value 'True' of type 'bool' could not be"),
+        ("train.lr=null", "train.lr: Incompatible value 'None' for field of type 'float'"),
+        ("loss.name=hinge", "loss.name: Invalid value 'hinge', expected one of ['focal', 'bce', "),
+        ("data.root=[a", "data.root=[a is not YAML"),
+        ("data.root=${oc.env:HOME}", "data.root=${oc.env:HOME} holds '${': no interpolation here"),
+    ],
+)
+def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
+    assert refused(override).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("synthetic.num_scenes=0", "synthetic.num_scenes is 0; it must be a finite number >= 1"),
+        ("synthetic.image_width=8", "synthetic.image_width is 8; it must be a finite number >= 32"),
+        (
+            "synthetic.kinds=[dynamic]",
+            "synthetic.kinds holds 'dynamic'; legal values are normality",
+        ),
+        ("synthetic.kinds=[]", "synthetic.kinds is empty"),
+        ("synthetic.towns=[]", "synthetic.towns is empty"),
+        ("synthetic.seed=-1", "synthetic.seed is -1"),
+        ("data.window_shards=0", "data.window_shards is 0"),
+        ("data.ego_box_m=[1]", "data.ego_box_m is [1.0]; it takes two lengths"),
+        ("data.ego_box_m=[-1,1]", "data.ego_box_m is [-1.0, 1.0]; it takes two lengths"),
+        ("prepare.image_crop=[0.5]", "prepare.image_crop is [0.5]; it takes two fractions"),
+        ("prepare.image_crop=[0.9,0.1]", "prepare.image_crop is [0.9, 0.1]"),
+        ("prepare.val_fraction=0", "prepare.val_fraction and prepare.test_fraction must be > 0"),
+        ("prepare.val_fraction=0.9", "prepare.val_fraction + prepare.test_fraction is 1.2"),
+        ("model.image_stages=5", "model.image_stages is 5; it takes 2, 3 or 4"),
+        ("model.dropout=1", "model.dropout is 1.0"),
+        ("model.image_input=raw", "model.image_input=raw works with model.name=simple only"),
+        ("model.pillar_size_m=0", "model.pillar_size_m is 0.0; it must be > 0"),
+        ("model.pillar_range_m=[1,2]", "model.pillar_range_m is [1.0, 2.0]; it takes x_min"),
+        ("model.pillar_range_m=[9,1,0,1]", "model.pillar_range_m is [9.0, 1.0, 0.0, 1.0]"),
+        ("loss.focal_alpha=1", "loss.focal_alpha is 1.0"),
+        ("loss.frame_weight=-1", "loss.frame_weight is -1.0"),
+        ("loss.frame_weight=.nan", "loss.frame_weight is nan"),
+        ("loss.name=seed_self_supervised", "loss.name=seed_self_supervised does not go with"),
+        ("model.name=simple", "loss.name=focal does not go with model.name=simple"),
+        ("train.lr=0", "train.lr is 0.0; it must be a finite number > 0"),
+        ("train.lr=.inf", "train.lr is inf"),
+        ("train.seed=-1", "train.seed is -1"),
+        ("guards.no_signal_margin=-1", "guards.no_signal_margin is -1.0"),
+        ("scaling.num_workers=-1", "scaling.num_workers is -1"),
+        ("scaling.num_workers=5", "train.batch_size=4 is smaller than scaling.num_workers=5"),
+        ("scaling.cpus_per_worker=0", "scaling.cpus_per_worker and scaling.start_timeout_s must"),
+        ("evaluation.num_bootstraps=5", "evaluation.num_bootstraps is 5"),
+        ("compare.fusions=[late]", "compare.fusions holds 'late'; legal values are concat"),
+        ("compare.world_seeds=[]", "compare.world_seeds is empty"),
+        ("tracking.uri=mlruns", "tracking.uri is 'mlruns'; it takes a database or a server"),
+    ],
+)
+def test_a_broken_rule_is_one_sentence_with_key_and_value(override: str, sentence: str) -> None:
+    assert refused(override).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("train:\n  lrr: 1\n", "unknown key 'train.lrr'; did you mean 'train.lr'?"),
+        ("trian: {}\n", "trian: Key 'trian' not in 'Config'. Did you mean one of: 'train'"),
+        ("- a\n", "config file {path} is not a mapping of sections"),
+        ("train: {lr: [}\n", "{path} is not YAML: "),
+        ("train:\n  lr: 1\n  lr: 2\n", "{path} is not YAML: found duplicate key lr in line 3"),
+        ("data:\n  root: ${oc.env:HOME}\n", "{path} holds '${{': no interpolation here"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = yaml_file(tmp_path, text)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  checked in the next lines
+        configs.load(path)
+    assert str(caught.value).startswith(sentence.format(path=path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.yaml does not exist; give --config"):
+        configs.load(tmp_path / "none.yaml")
+
+
+def test_a_config_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.lr = 1.0  # type: ignore[misc]
+
+
+# ---- round trips
+
+
+@given(
+    lr=st.floats(1e-9, 1e3),
+    seed=st.integers(0, 2**31),
+    augment=st.booleans(),
+    fusion=st.sampled_from(configs.FUSIONS),
+    towns=st.lists(st.text("TownHD0123", min_size=1), min_size=1),
+    name=st.text(st.characters(blacklist_characters="$", blacklist_categories=["Cs"])),
+)
+def test_a_config_survives_to_dict_and_merge(
+    lr: float, seed: int, augment: bool, fusion: str, towns: list[str], name: str
+) -> None:
+    changed = configs.merge(
+        Config(),
+        {
+            "train": {"lr": lr, "seed": seed, "augment": augment},
+            "model": {"fusion": fusion},
+            "synthetic": {"towns": towns},
+            "tracking": {"run_name": name},
+        },
+    )
+    assert configs.merge(Config(), configs.to_dict(changed)) == changed
+    assert changed.train.lr == lr
+    assert changed.tracking.run_name == name
+
+
+def test_a_flat_config_has_the_keys_of_the_overrides() -> None:
+    flat = configs.flatten(Config())
+    assert flat["train.lr"] == Config().train.lr
+    assert flat["storage_path"] == "runs"
+    assert configs.load(None, [f"{key}={flat[key]}" for key in ("train.lr", "loss.focal_gamma")])
+
+
+# ---- paths
+
+
+def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configs.load(
+        None,
+        ["train.resume=runs/a", "evaluation.checkpoint=b", "model.image_weights=w.safetensors"],
+    )
+    assert config.storage_path == str(tmp_path / "runs")
+    assert config.data.root == str(tmp_path / "data" / "anovox")
+    assert config.data.blocks == str(tmp_path / "data" / "blocks")
+    assert config.train.resume == str(tmp_path / "runs" / "a")
+    assert config.evaluation.checkpoint == str(tmp_path / "b")
+    assert config.model.image_weights == str(tmp_path / "w.safetensors")
+    assert config.tracking.uri == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = configs.load(
+        None,
+        ["data.root=~/anovox", "storage_path=s3://bucket/runs", "tracking.uri=http://host:5000"],
+    )
+    assert config.data.root == "/home/someone/anovox"
+    assert config.storage_path == "s3://bucket/runs"
+    assert config.tracking.uri == "http://host:5000"
+    assert (config.train.resume, config.model.image_weights) == ("", "none")
+
+
+def test_making_paths_absolute_twice_changes_nothing() -> None:
+    once = configs.load(None)
+    assert configs.absolute_paths(once) == once
+
+
+def test_a_submitted_ray_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SUBMITTED, "{}")
+    assert refused().startswith("storage_path=runs is relative, but a submitted Ray job runs in a")
+    absolute = ["storage_path=/runs", "data.root=/data", "data.blocks=/blocks"]
+    assert refused(*absolute).startswith("tracking.uri=mlflow.db is relative")
+    config = configs.load(None, [*absolute, "tracking.uri=sqlite:////mlflow.db"])
+    assert config.tracking.uri == "sqlite:////mlflow.db"
+
+
+def test_the_variable_that_marks_a_submitted_job_is_rays_own() -> None:
+    supervisor = pytest.importorskip("ray.dashboard.modules.job.job_supervisor")
+    # The supervisor starts every submitted driver with this variable in its environment.
+    assert supervisor.RAY_JOB_CONFIG_JSON_ENV_VAR == SUBMITTED
+    source = Path(supervisor.__file__).read_text(encoding="utf-8")
+    assert "RAY_JOB_CONFIG_JSON_ENV_VAR: json.dumps(" in source
+
+
+# ---- the files
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: Path) -> None:
+    assert configs.load(path) != configs.load(None)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert "python -m jobs." in first or "make " in first
+
+
+def section_fields() -> Iterator[tuple[str, str, str]]:
+    """Class, field, and the docstring under it (empty without one)."""
+    tree = ast.parse((ROOT / "pipeline/config.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for line, below in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                    yield node.name, line.target.id, docstring(below)
+
+
+def docstring(node: ast.stmt | None) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return str(node.value.value)
+    return ""
+
+
+@pytest.mark.parametrize(("section", "field", "text"), list(section_fields()))
+def test_every_field_says_what_it_is(section: str, field: str, text: str) -> None:
+    if section == "Config" and field != "storage_path":
+        return  # a section; its class has the docstring
+    assert text.endswith((".", ")")), f"{section}.{field} has no docstring under it"
+
+
+def test_every_field_is_read_somewhere() -> None:
+    read: set[str] = set()
+    for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
+        if path.name != "config.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    unread = [f"{section}.{field}" for section, field, _ in section_fields() if field not in read]
+    assert not unread
+
+
+def test_defaults_are_finite_numbers() -> None:
+    numbers = [v for v in configs.flatten(Config()).values() if isinstance(v, float)]
+    assert all(math.isfinite(number) for number in numbers)

@@ -1,0 +1,422 @@
+import math
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import tracking
+from pipeline.config import Config, TrackingConfig, flatten
+from pipeline.failures import RunFailed
+from pipeline.tracking import MetricLogger
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    """One sqlite store for the module: creating its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("tracking")
+    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="tests")
+
+
+@pytest.fixture
+def run_id(store: TrackingConfig) -> str:
+    return tracking.start_run(store, name="a run", params={}, tags={})
+
+
+@contextmanager
+def locked(store: TrackingConfig) -> Iterator[None]:
+    """Nobody else can read or write the store inside the block."""
+    connection = sqlite3.connect(store.uri.removeprefix("sqlite:///"), isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+        connection.close()
+
+
+def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ---- runs
+
+
+def test_a_run_holds_every_config_key_as_a_param_and_the_given_tags(store: TrackingConfig) -> None:
+    params = flatten(Config())
+    run_id = tracking.start_run(
+        store, name="fused", params=params, tags={"split_hash": "5b1f", "revision": "abc+changes"}
+    )
+    run = MlflowClient(store.uri).get_run(run_id)
+    assert run.data.params == {key: str(value) for key, value in params.items()}
+    assert run.data.tags["split_hash"] == "5b1f"
+    assert run.data.tags["revision"] == "abc+changes"
+    assert (run.info.run_name, run.info.status) == ("fused", "RUNNING")
+
+
+def test_artifacts_of_a_sqlite_store_lie_beside_the_database(
+    store: TrackingConfig, run_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "figure.png").write_bytes(b"1")
+    tracking.log_artifacts(store, run_id, tmp_path, subfolder="figures")
+    beside = Path(store.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    assert (beside / run_id / "artifacts" / "figures" / "figure.png").is_file()
+
+
+def test_runs_of_one_experiment_share_it(store: TrackingConfig, run_id: str) -> None:
+    other = tracking.start_run(store, name="another", params={}, tags={})
+    client = MlflowClient(store.uri)
+    assert client.get_run(other).info.experiment_id == client.get_run(run_id).info.experiment_id
+
+
+def test_two_jobs_that_create_the_same_experiment_both_get_it(store: TrackingConfig) -> None:
+    both = TrackingConfig(uri=store.uri, experiment="created by two")
+    client = MlflowClient(store.uri)
+    for _ in range(2):
+        tracking._create_experiment(client, both)
+    assert client.get_experiment_by_name("created by two")
+
+
+def test_a_deleted_experiment_is_refused_with_the_way_out(store: TrackingConfig) -> None:
+    gone = TrackingConfig(uri=store.uri, experiment="gone")
+    run_id = tracking.start_run(gone, name="a run", params={}, tags={})
+    client = MlflowClient(store.uri)
+    client.delete_experiment(client.get_run(run_id).info.experiment_id)
+    with pytest.raises(ValueError, match=r"tracking\.experiment=gone was deleted .* restore it"):
+        tracking.start_run(gone, name="a run", params={}, tags={})
+
+
+def test_a_relative_store_is_refused() -> None:
+    relative = TrackingConfig(uri="sqlite:///mlflow.db")
+    with pytest.raises(ValueError, match=r"tracking\.uri=sqlite:///mlflow\.db is relative"):
+        tracking.start_run(relative, name="a run", params={}, tags={})
+
+
+def test_long_values_are_cut_and_stay_different(store: TrackingConfig) -> None:
+    run_id = tracking.start_run(
+        store,
+        name="long",
+        params={"a": "x" * 9000, "b": "x" * 9001, "fits": "y" * 6000},
+        tags={"long": "z" * 9000},
+    )
+    data = MlflowClient(store.uri).get_run(run_id).data
+    assert len(data.params["a"]) == len(data.params["b"]) == 6000
+    assert data.params["a"] != data.params["b"]
+    assert data.params["fits"] == "y" * 6000
+    assert len(data.tags["long"]) == 8000
+
+
+def test_more_params_than_one_call_takes_are_all_stored(store: TrackingConfig) -> None:
+    params = {f"section.key{i}": i for i in range(250)}
+    run_id = tracking.start_run(store, name="many", params=params, tags={})
+    assert len(MlflowClient(store.uri).get_run(run_id).data.params) == 250
+
+
+def test_finish_sets_tags_and_status(store: TrackingConfig, run_id: str) -> None:
+    tracking.finish(store, run_id, status="FAILED", tags={"failure": "no_signal"})
+    run = MlflowClient(store.uri).get_run(run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "no_signal")
+
+
+def test_a_reopened_run_is_running_and_no_failure(store: TrackingConfig, run_id: str) -> None:
+    tags = {"failure": "interrupted", "failure_message": "", "split_hash": "5b1f"}
+    tracking.finish(store, run_id, status="KILLED", tags=tags)
+    tracking.reopen(store, run_id)
+    run = MlflowClient(store.uri).get_run(run_id)
+    assert run.info.status == "RUNNING"
+    assert "split_hash" in run.data.tags
+    assert not tracking.FAILURE_TAGS & run.data.tags.keys()
+
+
+def test_reopening_a_run_of_another_store_is_refused(store: TrackingConfig) -> None:
+    with pytest.raises(ValueError, match=r"run 0000 is not in sqlite:.* set tracking\.uri to"):
+        tracking.reopen(store, "0000")
+
+
+# ---- runs that fail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (RunFailed("scores are all alike", reason="collapsed"), "FAILED", "collapsed"),
+        (ValueError("data.blocks is empty"), "FAILED", "bad_input"),
+        (ZeroDivisionError("division by zero"), "FAILED", "error"),
+        (KeyboardInterrupt(), "KILLED", "interrupted"),
+        (SystemExit(15), "KILLED", "interrupted"),
+    ],
+)
+def test_a_block_that_raises_ends_its_run_with_the_reason(
+    store: TrackingConfig, run_id: str, error: BaseException, status: str, reason: str
+) -> None:
+    with pytest.raises(type(error)), tracking.failing(store, run_id):
+        raise error
+    run = MlflowClient(store.uri).get_run(run_id)
+    assert (run.info.status, run.data.tags["failure"]) == (status, reason)
+    assert run.data.tags["failure_message"] == str(error)
+
+
+def test_a_block_that_ends_well_leaves_its_run_running(store: TrackingConfig, run_id: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with tracking.failing(store, run_id):
+        pass
+    assert MlflowClient(store.uri).get_run(run_id).info.status == "RUNNING"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_first_error_is_raised_even_if_the_store_is_gone(
+    store: TrackingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ZeroDivisionError), tracking.failing(store, "0000"):
+        raise ZeroDivisionError
+    assert "run 0000 could not be marked FAILED" in caplog.text
+
+
+def test_a_terminated_job_ends_its_run_as_killed(store: TrackingConfig, run_id: str) -> None:
+    code = (
+        "import sys, time; from pipeline import tracking; from pipeline.config import *\n"
+        "with tracking.failing(TrackingConfig(uri=sys.argv[1]), sys.argv[2]):\n"
+        "    print('inside', flush=True); time.sleep(60)"
+    )
+    job = run_python(code, store.uri, run_id)
+    assert job.stdout
+    assert job.stdout.readline() == "inside\n"
+    job.terminate()
+    assert job.wait(timeout=30) == 128 + signal.SIGTERM
+    run = MlflowClient(store.uri).get_run(run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("KILLED", "interrupted")
+
+
+# ---- metrics
+
+
+def test_every_value_logged_is_stored_once(store: TrackingConfig, run_id: str) -> None:
+    logger = MetricLogger(store.uri, run_id)
+    for step in range(50):
+        logger.log(step, {"train/loss": 1 / (1 + step), "train/lr": 0.1})
+    logger.close()
+    assert tracking.read_history(store, run_id, "train/loss") == [
+        (s, 1 / (1 + s)) for s in range(50)
+    ]
+    assert tracking.read_history(store, run_id, "train/lr") == [(s, 0.1) for s in range(50)]
+
+
+def test_logging_does_not_wait_for_the_store(store: TrackingConfig, run_id: str) -> None:
+    logger = MetricLogger(store.uri, run_id)
+    with locked(store):
+        started = time.monotonic()
+        for step in range(1000):
+            logger.log(step, {"train/loss": 0.5})
+        assert time.monotonic() - started < 0.5
+    logger.close()
+    assert len(tracking.read_history(store, run_id, "train/loss")) == 1000
+
+
+def test_one_step_may_hold_more_metrics_than_one_call_takes(
+    store: TrackingConfig, run_id: str
+) -> None:
+    logger = MetricLogger(store.uri, run_id)
+    logger.log(7, {f"slice/{i}": float(i) for i in range(2300)})
+    logger.close()
+    metrics = MlflowClient(store.uri).get_run(run_id).data.metrics
+    assert metrics == {f"slice/{i}": float(i) for i in range(2300)}
+
+
+def test_a_restarted_logger_leaves_no_gap_and_no_duplicate(
+    store: TrackingConfig, run_id: str
+) -> None:
+    first = MetricLogger(store.uri, run_id)
+    for step in range(30):
+        first.log(step, {"train/loss": float(step)} | ({"val/ap": 0.1} if step == 10 else {}))
+    first.close()
+    again = MetricLogger(store.uri, run_id)
+    for step in range(20, 40):  # from the checkpoint at step 20
+        again.log(step, {"train/loss": float(step)} | ({"val/ap": 0.2} if step == 25 else {}))
+    again.close()
+    assert tracking.read_history(store, run_id, "train/loss") == [(s, float(s)) for s in range(40)]
+    assert tracking.read_history(store, run_id, "val/ap") == [(10, 0.1), (25, 0.2)]
+
+
+def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
+    store: TrackingConfig, run_id: str
+) -> None:
+    code = (
+        "import os, signal, sys; from pipeline.tracking import MetricLogger\n"
+        "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
+        "for step in range(500):\n"
+        "    logger.log(step, {'train/loss': 1.0})\n"
+        "    if step == 200: logger.flush()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert run_python(code, store.uri, run_id).wait(timeout=60) == -signal.SIGKILL
+    again = MetricLogger(store.uri, run_id)
+    for step in range(201, 600):
+        again.log(step, {"train/loss": 1.0})
+    again.close()
+    assert tracking.read_history(store, run_id, "train/loss") == [(s, 1.0) for s in range(600)]
+
+
+def test_an_error_in_the_background_is_raised_and_does_not_hang(
+    store: TrackingConfig, run_id: str
+) -> None:
+    logger = MetricLogger(store.uri, run_id)
+    MlflowClient(store.uri).delete_run(run_id)
+    logger.log(0, {"train/loss": 1.0})
+    with pytest.raises(RuntimeError, match=f"metrics of run {run_id} could not be logged"):
+        logger.flush(timeout_s=10.0)
+    with pytest.raises(RuntimeError, match="could not be logged"):
+        logger.log(1, {"train/loss": 1.0})
+    with pytest.raises(RuntimeError, match="could not be logged"):
+        logger.close(timeout_s=10.0)
+
+
+def test_a_store_that_does_not_answer_is_an_error_and_no_hang(
+    store: TrackingConfig, run_id: str
+) -> None:
+    logger = MetricLogger(store.uri, run_id)
+    with locked(store):
+        logger.log(0, {"train/loss": 1.0, "train/lr": 0.1})
+        with pytest.raises(RuntimeError, match=r"2 metrics of run \w+ were not in the .* 0.2 s"):
+            logger.flush(timeout_s=0.2)
+    logger.close()
+    assert tracking.read_history(store, run_id, "train/loss") == [(0, 1.0)]
+
+
+def test_a_closed_logger_takes_no_more_and_its_thread_is_gone(
+    store: TrackingConfig, run_id: str
+) -> None:
+    before = set(threading.enumerate())
+    logger = MetricLogger(store.uri, run_id)
+    (thread,) = set(threading.enumerate()) - before
+    logger.close()
+    logger.close()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    with pytest.raises(ValueError, match="closed"):
+        logger.log(0, {"train/loss": 1.0})
+
+
+def test_non_finite_values_are_logged_as_they_are(store: TrackingConfig, run_id: str) -> None:
+    tracking.log_metrics(store, run_id, {"test/ap": math.nan, "test/loss": math.inf})
+    metrics = MlflowClient(store.uri).get_run(run_id).data.metrics
+    assert math.isnan(metrics["test/ap"])
+    assert metrics["test/loss"] == sys.float_info.max
+
+
+def test_two_processes_write_to_one_run_at_the_same_time(
+    store: TrackingConfig, run_id: str
+) -> None:
+    code = (
+        "import sys; from pipeline.tracking import MetricLogger\n"
+        "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
+        "for step in range(100):\n"
+        "    logger.log(step, {sys.argv[3]: float(step)})\n"
+        "    logger.flush()\n"
+        "logger.close()"
+    )
+    jobs = [run_python(code, store.uri, run_id, key) for key in ("driver/x", "rank0/x")]
+    assert [job.wait(timeout=120) for job in jobs] == [0, 0]
+    for key in ("driver/x", "rank0/x"):
+        assert tracking.read_history(store, run_id, key) == [(s, float(s)) for s in range(100)]
+
+
+# ---- system metrics
+
+
+def test_system_metrics_are_logged_while_the_block_runs(store: TrackingConfig, run_id: str) -> None:
+    import ray  # noqa: F401  puts its own psutil on the path, as in every job
+
+    with tracking.system_metrics(store, run_id, interval_s=1):
+        time.sleep(1.5)
+    metrics = MlflowClient(store.uri).get_run(run_id).data.metrics
+    assert 0 <= metrics["system/cpu_utilization_percentage"] <= 100
+    assert metrics["system/system_memory_usage_megabytes"] > 0
+
+
+def test_system_metrics_can_be_switched_off(store: TrackingConfig, run_id: str) -> None:
+    off = TrackingConfig(uri=store.uri, system_metrics=False)
+    with tracking.system_metrics(off, run_id, interval_s=1):
+        pass
+    assert MlflowClient(store.uri).get_run(run_id).data.metrics == {}
+
+
+def test_system_metrics_without_psutil_are_a_warning(
+    store: TrackingConfig,
+    run_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with tracking.system_metrics(store, run_id, interval_s=1):
+        pass
+    assert "tracking.system_metrics=true has no effect" in caplog.text
+
+
+def test_telemetry_is_off_unless_the_user_says_otherwise() -> None:
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+# ---- a server
+
+
+@pytest.mark.slow
+def test_a_server_keeps_runs_and_artifacts_itself(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mlflow = str(Path(sys.executable).parent / "mlflow")
+    command = [mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    places += ["--artifacts-destination", str(tmp_path / "kept")]
+    server = subprocess.Popen([*command, *places], cwd=tmp_path, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", timeout_s=90)
+        _use_server(TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served"), tmp_path)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _wait_for(url: str, *, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+        else:
+            return
+    raise TimeoutError(url)
+
+
+def _use_server(config: TrackingConfig, folder: Path) -> None:
+    run_id = tracking.start_run(config, name="a run", params=flatten(Config()), tags={"a": 1})
+    logger = MetricLogger(config.uri, run_id)
+    for step in range(20):
+        logger.log(step, {"train/loss": float(step), "val/ap": math.nan})
+    logger.close()
+    (folder / "figures").mkdir()
+    (folder / "figures" / "roc.png").write_bytes(b"1")
+    tracking.log_artifacts(config, run_id, folder / "figures", subfolder="figures")
+    tracking.finish(config, run_id)
+    assert tracking.read_history(config, run_id, "train/loss") == [(s, float(s)) for s in range(20)]
+    run = MlflowClient(config.uri).get_run(run_id)
+    assert math.isnan(run.data.metrics["val/ap"])
+    assert run.info.status == "FINISHED"
+    assert list((folder / "kept").rglob("roc.png"))

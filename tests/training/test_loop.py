@@ -1,0 +1,157 @@
+"""Training on tiny synthetic shards: reproducible, resumable, able to overfit, honest at the end."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from pipeline.config import Config, merge
+from pipeline.failures import RunFailed
+from pipeline.training import checkpoints
+from pipeline.training.trainer import Trained, fit
+
+TINY = {
+    "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2, "dropout": 0.1},
+    "train": {"num_epochs": 2, "batch_size": 4, "warmup_steps": 2, "log_every_n_steps": 1,
+              "checkpoint_every_n_steps": 2},
+    "scaling": {"num_workers": 0},
+    "guards": {"no_signal_margin": 0.0},
+}
+
+
+@pytest.fixture
+def config(tiny_config: Config, tmp_path: Path) -> Config:
+    place = {"storage_path": str(tmp_path / "runs"),
+             "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    return merge(tiny_config, TINY, place)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
+    newest = checkpoints.whole_checkpoints(trained.folder / "checkpoints")[-1]
+    return load_file(newest / checkpoints.TENSORS)
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def try_fit(config: Config, say=quiet) -> Trained:
+    """`fit` without the verdict on learning: a few steps need not have learned anything."""
+    return fit(merge(config, {"guards": {"enabled": False}}), say=say)
+
+
+def test_one_seed_twice_is_bitwise_equal(config: Config):
+    assert_same(final_tensors(try_fit(config)), final_tensors(try_fit(config)))
+
+
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config):
+    whole = final_tensors(try_fit(config))
+
+    def stop_at_step_three(line: str) -> None:
+        if "step 3/" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        try_fit(config, say=stop_at_step_three)
+    (stopped,) = [p for p in Path(config.storage_path).iterdir()
+                  if p.is_dir() and checkpoints.whole_checkpoints(p / "checkpoints")
+                  and checkpoints.read_meta(
+                      checkpoints.whole_checkpoints(p / "checkpoints")[-1]).position.step == 2]
+    resumed = try_fit(merge(config, {"train": {"resume": str(stopped)}}))
+    assert resumed.folder == stopped
+    assert_same(whole, final_tensors(resumed))
+
+
+def test_a_resumed_run_logs_every_step_once(config: Config):
+    def stop_at_step_three(line: str) -> None:
+        if "step 3/" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        try_fit(config, say=stop_at_step_three)
+    (folder,) = [p for p in Path(config.storage_path).iterdir() if p.is_dir()]
+    resumed = try_fit(merge(config, {"train": {"resume": str(folder)}}))
+    client = MlflowClient(config.tracking.uri)
+    steps = [m.step for m in client.get_metric_history(resumed.run_id, "train/loss")]
+    assert steps == list(range(1, resumed.num_steps + 1))
+    assert client.get_run(resumed.run_id).info.status == "FINISHED"
+
+
+def test_one_batch_can_be_overfit(config: Config):
+    steps = {"train": {"num_epochs": 60, "lr": 5e-3, "augment": False, "validate_every_n_epochs": 60,
+                       "checkpoint_every_n_steps": 0}, "model": {"dropout": 0.0}}
+    trained = try_fit(merge(config, steps))
+    client = MlflowClient(config.tracking.uri)
+    losses = [m.value for m in client.get_metric_history(trained.run_id, "train/loss")]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_the_best_checkpoint_is_the_one_with_the_highest_validation_ap(config: Config):
+    trained = try_fit(merge(config, {"train": {"num_epochs": 3}}))
+    best = max(trained.history, key=lambda row: row["val/point_ap"])
+    assert checkpoints.read_meta(trained.checkpoint).position.step == best["step"]
+
+
+def test_a_run_that_learned_nothing_is_failed_with_tag_no_signal(config: Config):
+    frozen = {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
+    with pytest.raises(RunFailed) as failure:
+        fit(merge(config, frozen), say=quiet)
+    assert failure.value.reason == "no_signal"
+    run = MlflowClient(config.tracking.uri).get_run(failure.value.facts["run_id"])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"] == "no_signal"
+
+
+def test_another_split_is_refused_on_resume(config: Config):
+    trained = try_fit(config)
+    newest = checkpoints.whole_checkpoints(trained.folder / "checkpoints")[-1]
+    model_and_meta = checkpoints.read_meta(newest)
+    text = (newest / checkpoints.META).read_text().replace(model_and_meta.split_hash, "0" * 12)
+    (newest / checkpoints.META).write_text(text)
+    with pytest.raises(ValueError, match="point data.blocks at the original shards"):
+        try_fit(merge(config, {"train": {"resume": str(trained.folder), "num_epochs": 4}}))
+
+
+def test_a_missing_gpu_is_an_error_not_silent_cpu(config: Config):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match=r"scaling\.use_gpu=true but torch sees no CUDA device"):
+        fit(merge(config, {"scaling": {"use_gpu": True}}), say=quiet)
+
+
+def test_two_workers_equal_one_at_the_same_global_batch(config: Config, ray_session):
+    """fp32, no dropout: the losses agree to 1e-6 and the weights to 1e-5 after two epochs."""
+    exact = merge(config, {"model": {"dropout": 0.0}, "train": {"num_epochs": 1}})
+    one, two = try_fit(exact), try_fit(merge(exact, {"scaling": {"num_workers": 2}}))
+    client = MlflowClient(config.tracking.uri)
+    curves = [[m.value for m in client.get_metric_history(r.run_id, "train/loss")]
+              for r in (one, two)]
+    assert len(curves[0]) == len(curves[1]) == one.num_steps
+    assert curves[0] == pytest.approx(curves[1], rel=1e-6)
+    a, b = final_tensors(one), final_tensors(two)
+    for name in a:
+        if name.startswith("model."):
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
+
+
+def test_more_workers_than_the_cluster_can_hold_are_refused_in_one_sentence(
+    config: Config, ray_session
+):
+    wide = merge(config, {"scaling": {"num_workers": 64, "cpus_per_worker": 4.0},
+                          "train": {"batch_size": 64}})
+    with pytest.raises(RunFailed, match="scaling asks for 256 CPU") as failure:
+        fit(wide, say=quiet)
+    assert failure.value.reason == "no_resources"
+
+
+def test_job_survives_a_trip_through_plain_dicts(config: Config):
+    assert merge(Config(), dataclasses.asdict(config)) == config
