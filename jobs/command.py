@@ -60,7 +60,9 @@ def _guarded(name: str, work: Work, config: configs.Config) -> tuple[dict[str, A
         print(f"{name}: interrupted", file=sys.stderr)
         return {"status": "failed", "reason": "interrupted"}, 130
     except Exception:
-        logger.exception("%s failed by a defect of this program; please report the lines above", name)
+        logger.exception(
+            "%s failed by a defect of this program; please report the lines above", name
+        )
         return {"status": "failed", "reason": "error"}, 1
 
 

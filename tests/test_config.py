@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config as configs
@@ -180,6 +180,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
 # ---- round trips
 
 
+@settings(max_examples=15, deadline=None)
 @given(
     lr=st.floats(1e-9, 1e3),
     seed=st.integers(0, 2**31),

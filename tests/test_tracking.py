@@ -368,8 +368,15 @@ def test_system_metrics_without_psutil_are_a_warning(
     assert "tracking.system_metrics=true has no effect" in caplog.text
 
 
-def test_telemetry_is_off_unless_the_user_says_otherwise() -> None:
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+@pytest.mark.parametrize(("set_by_user", "found"), [(None, "true"), ("false", "false")])
+def test_telemetry_is_off_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, found: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    if set_by_user:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", set_by_user)
+    job = run_python("import os, pipeline.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])")
+    assert job.communicate(timeout=60)[0] == f"{found}\n"
 
 
 # ---- a server

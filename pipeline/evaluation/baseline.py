@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
 from pipeline.data.batches import Batch
 from pipeline.evaluation.features import FEATURES, PointSample, point_features
@@ -13,10 +12,10 @@ from pipeline.models.scores import Scores
 
 INPUTS = [FEATURES.index(name) for name in FEATURES if name != "frame_index"]
 """The frame index is a shortcut of AnoVox, never an input."""
-NUM_ITERATIONS = 200
+NUM_ITERATIONS = 100
+"""With 8 leaves and rate 0.2 as good on a validation split as 200 trees of 31, in half the time."""
 FRAME_TOP_K = 10
-NUM_THREADS = 1
-"""Two threads took 3 to 8 times as long as one on two cores that were also busy otherwise."""
+"""A frame's score is the mean of this many highest point scores."""
 
 
 def fit_baseline(sample: PointSample, *, seed: int) -> HistGradientBoostingClassifier:
@@ -30,10 +29,11 @@ def fit_baseline(sample: PointSample, *, seed: int) -> HistGradientBoostingClass
     weight = sample.weight.astype(np.float64)
     for group in (positive, ~positive):
         weight[group] *= len(weight) / 2 / weight[group].sum()
-    model = HistGradientBoostingClassifier(max_iter=NUM_ITERATIONS, random_state=seed)
+    model = HistGradientBoostingClassifier(
+        max_iter=NUM_ITERATIONS, max_leaf_nodes=8, learning_rate=0.2, random_state=seed
+    )
     model.set_params(early_stopping=False)  # it would split at random, through scenes
-    with threadpool_limits(NUM_THREADS):
-        return model.fit(sample.features[:, INPUTS], sample.label, sample_weight=weight)
+    return model.fit(sample.features[:, INPUTS], sample.label, sample_weight=weight)
 
 
 def baseline_scores(model: HistGradientBoostingClassifier, batch: Batch) -> Scores:
@@ -52,5 +52,4 @@ def _view_scores(
     if not len(view.points):
         return np.zeros(0, np.float32)
     inputs = point_features(view, frame_index=0)[:, INPUTS]
-    with threadpool_limits(NUM_THREADS):
-        return model.decision_function(inputs).astype(np.float32)
+    return model.decision_function(inputs).astype(np.float32)

@@ -53,6 +53,7 @@ class Evaluated:
     """Counts, table and the facts for the job's JSON."""
 
     tally: Tally
+    tally_path: Path
     text: str
     facts: dict[str, Any]
 
@@ -99,13 +100,24 @@ def evaluate_run(config: Config, place: Path, *, progress: Progress) -> Evaluate
     (folder / "results.md").write_text(text + "\n")
     _log(config, loaded.meta.run_id, tally, baseline, folder)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
-    facts = {"run_id": loaded.meta.run_id, "split_hash": loaded.meta.split_hash,
-             "table": str(folder / "results.md"), "figures": [str(path) for path in figures], **shown}
-    return Evaluated(tally=tally, text=text, facts=facts)
+    facts = {
+        "run_id": loaded.meta.run_id,
+        "split_hash": loaded.meta.split_hash,
+        "table": str(folder / "results.md"),
+        "figures": [str(path) for path in figures],
+        **shown,
+    }
+    return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
 
 
-HEADLINES = ("test/point_ap", "test/point_prevalence", "test/point_in_view_ap",
-             "test/small_object_ap", "test/frame_auroc", "test/frame_static_auroc")
+HEADLINES = (
+    "test/point_ap",
+    "test/point_prevalence",
+    "test/point_in_view_ap",
+    "test/small_object_ap",
+    "test/frame_auroc",
+    "test/frame_static_auroc",
+)
 
 
 def load_run(place: Path) -> Loaded:
@@ -121,22 +133,27 @@ def load_run(place: Path) -> Loaded:
 def device_of(config: Config) -> torch.device:
     """Where to evaluate: CUDA when `scaling.use_gpu`, which must then be there."""
     if config.scaling.use_gpu and not torch.cuda.is_available():
-        raise ValueError("scaling.use_gpu=true but torch sees no CUDA device; set "
-                         "scaling.use_gpu=false to evaluate on the CPU")
+        raise ValueError(
+            "scaling.use_gpu=true but torch sees no CUDA device; set "
+            "scaling.use_gpu=false to evaluate on the CPU"
+        )
     return torch.device("cuda" if config.scaling.use_gpu else "cpu")
 
 
 def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
-    """Readers of train (for the baseline) and test; ValueError for another split than trained on."""
+    """Readers of train (for the baseline) and test; ValueError when they hold another split."""
     blocks = find_blocks(config)
-    readers = {split: BlockReader(blocks, split, ego_box_m=config.data.ego_box_m)
-               for split in ("train", "test")}
+    readers = {
+        split: BlockReader(blocks, split, ego_box_m=config.data.ego_box_m)
+        for split in ("train", "test")
+    }
     found = readers["test"].manifest.split_hash
     if found != split_hash:
         raise ValueError(
             f"{blocks} holds split {found} but the model was trained on split {split_hash}, so its "
             "test scenes may be among those it was trained on; point data.blocks at the shards of "
-            "the training")
+            "the training"
+        )
     return readers
 
 
@@ -167,12 +184,20 @@ def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> li
         for metric in TABLE_METRICS:
             interval = found[f"{name}_{metric}"]
             other = readings.get(f"{name}_{metric}")
-            rows.append(Row(
-                model=_model_name(meta), metric=f"test/{name}_{metric}", value=interval.value,
-                low=interval.low, high=interval.high, constant=constants[metric],
-                baseline=other.value if other else math.nan, split_hash=meta.split_hash,
-                run_id=meta.run_id, remark=interval.reason,
-            ))
+            rows.append(
+                Row(
+                    model=_model_name(meta),
+                    metric=f"test/{name}_{metric}",
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    constant=constants[metric],
+                    baseline=other.value if other else math.nan,
+                    split_hash=meta.split_hash,
+                    run_id=meta.run_id,
+                    remark=interval.reason,
+                )
+            )
     return rows
 
 
@@ -182,18 +207,31 @@ def _model_name(meta: Meta) -> str:
 
 
 def _text(rows: list[Row], figures: list[Path]) -> str:
-    shown = [row for row in rows
-             if any(row.metric == f"test/{name}_{metric}"
-                    for name in TABLE_SLICES for metric in TABLE_METRICS)]
+    shown = [
+        row
+        for row in rows
+        if any(
+            row.metric == f"test/{name}_{metric}"
+            for name in TABLE_SLICES
+            for metric in TABLE_METRICS
+        )
+    ]
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     listed = "\n".join(f"  {path}" for path in figures)
-    return (f"Test split, {markdown(shown)}\n\nbaseline: gradient-boosted tree on plain point "
-            f"features. constant predictor: AP = prevalence.\n\nFigures\n{listed}")
+    return (
+        f"Test split, {markdown(shown)}\n\nbaseline: gradient-boosted tree on plain point "
+        f"features. constant predictor: AP = prevalence.\n\nFigures\n{listed}"
+    )
 
 
 def _draw(
-    config: Config, loaded: Loaded, reader: BlockReader, tally: Tally, baseline: Tally,
-    rows: list[Row], folder: Path,
+    config: Config,
+    loaded: Loaded,
+    reader: BlockReader,
+    tally: Tally,
+    baseline: Tally,
+    rows: list[Row],
+    folder: Path,
 ) -> list[Path]:
     note, paths = data_note(config), []
     values = {row.metric: row for row in rows}
@@ -202,25 +240,54 @@ def _draw(
             continue
         counts, other = tally.counts(level), baseline.counts(level)
         name = _model_name(loaded.meta)
-        pr = [_curve(name, counts.precision_recall(), values[f"test/{level}_ap"]),
-              _bare_curve("boosted tree", other.precision_recall(), other.average_precision().value)]
-        figure = precision_recall(pr, split="test", level=level, num_positive=counts.num_pos,
-                                  prevalence=counts.prevalence, note=note)
+        pr = [
+            _curve(name, counts.precision_recall(), values[f"test/{level}_ap"]),
+            _bare_curve("boosted tree", other.precision_recall(), other.average_precision().value),
+        ]
+        figure = precision_recall(
+            pr,
+            split="test",
+            level=level,
+            num_positive=counts.num_pos,
+            prevalence=counts.prevalence,
+            note=note,
+        )
         paths.append(save(figure, folder / f"{level}_precision_recall.png"))
-        rates = [_curve(name, counts.roc(), values[f"test/{level}_auroc"]),
-                 _bare_curve("boosted tree", other.roc(), other.auroc().value)]
-        figure = roc(rates, split="test", level=level, num_positive=counts.num_pos,
-                     num_negative=counts.num_neg, note=note)
+        rates = [
+            _curve(name, counts.roc(), values[f"test/{level}_auroc"]),
+            _bare_curve("boosted tree", other.roc(), other.auroc().value),
+        ]
+        figure = roc(
+            rates,
+            split="test",
+            level=level,
+            num_positive=counts.num_pos,
+            num_negative=counts.num_neg,
+            note=note,
+        )
         paths.append(save(figure, folder / f"{level}_roc.png"))
         figure = score_histogram(
-            counts.to_array(), low=-MAX_LOGIT, high=MAX_LOGIT, split="test", level=level,
-            threshold=loaded.meta.thresholds.get(level), note=note)
+            counts.to_array(),
+            low=-MAX_LOGIT,
+            high=MAX_LOGIT,
+            split="test",
+            level=level,
+            threshold=loaded.meta.thresholds.get(level),
+            note=note,
+        )
         paths.append(save(figure, folder / f"{level}_scores.png"))
     threshold = loaded.meta.thresholds.get("point")
     if threshold is not None:
         for example in choose_examples(tally.frames(), threshold=threshold):
-            paths += draw_example(example, loaded.model, reader, folder, threshold=threshold,
-                                  device=device_of(config), note=note)
+            paths += draw_example(
+                example,
+                loaded.model,
+                reader,
+                folder,
+                threshold=threshold,
+                device=device_of(config),
+                note=note,
+            )
     return paths
 
 
@@ -234,5 +301,6 @@ def _bare_curve(name: str, xy: tuple, area: float) -> RankingCurve:
 
 def _log(config: Config, run_id: str, tally: Tally, baseline: Tally, folder: Path) -> None:
     tracking.log_metrics(
-        config.tracking, run_id, tally.metrics("test") | baseline.metrics("baseline"))
+        config.tracking, run_id, tally.metrics("test") | baseline.metrics("baseline")
+    )
     tracking.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)

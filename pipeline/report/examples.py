@@ -34,18 +34,19 @@ def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[Example]:
     `frames` is `Tally.frames()`; `threshold` is a point logit. Missed means that no anomalous point
     reaches the threshold; of several, the one with the most anomalous points in view is shown.
     """
-    seen = frames[(frames["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW)
-                  & (frames["frame_label"] == 1)]
+    shown = (frames["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW) & (
+        frames["frame_label"] == 1
+    )
+    seen = frames.loc[shown].sort_values(by="point_ap")
     if seen.empty:
         return []
-    best = seen.sort_values("point_ap").iloc[-1]
-    examples = [Example(name="detected", row=int(best["row"]))]
-    missed = seen[seen["max_anomaly_score"] < threshold]
+    examples = [Example(name="detected", row=int(seen["row"].iloc[-1]))]
+    missed = seen.loc[seen["max_anomaly_score"] < threshold]
     if not missed.empty:
-        worst = missed.sort_values("num_anomaly_points_in_view").iloc[-1]
-        examples.append(Example(name="missed", row=int(worst["row"])))
+        worst = missed.sort_values(by="num_anomaly_points_in_view")["row"].iloc[-1]
+        examples.append(Example(name="missed", row=int(worst)))
     elif len(seen) > 1:
-        examples.append(Example(name="hardest", row=int(seen.sort_values("point_ap").iloc[0]["row"])))
+        examples.append(Example(name="hardest", row=int(seen["row"].iloc[0])))
     return examples
 
 
@@ -60,7 +61,7 @@ def draw_example(
     device: torch.device,
     note: str,
 ) -> list[Path]:
-    """Bird's-eye view and camera overlay of one frame, as `<name>_birdseye.png`, `<name>_camera.png`."""
+    """Views of one frame from above (`<name>_birdseye.png`) and by camera (`<name>_camera.png`)."""
     batch = reader.batch([example.row], augment_seed=None)
     scores = model(batch.to(device))
     if scores.point_score is None:
@@ -70,12 +71,24 @@ def draw_example(
     meta = reader.index.iloc[example.row]
     key = FrameKey(meta["archive"], meta["scene_id"], int(meta["frame_id"]), meta["pose"])
     title = f"{example.name.capitalize()}: " + frame_title(
-        key, frame_label=int(meta["frame_label"]), frame_score=float(scores.frame_score[0]))
+        key, frame_label=int(meta["frame_label"]), frame_score=float(scores.frame_score[0])
+    )
     above = birdseye(points, score, label, threshold=threshold, title=title, note=note)
-    uv, depth = project(points, batch.intrinsics[0].double().numpy(),
-                        batch.camera_from_lidar[0].double().numpy())
+    uv, depth = project(
+        points, batch.intrinsics[0].double().numpy(), batch.camera_from_lidar[0].double().numpy()
+    )
     camera = camera_overlay(
-        np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy()), uv, depth, score, label,
-        pixel_label=None, threshold=threshold, title=title, note=note)
-    return [save(above, folder / f"{example.name}_birdseye.png"),
-            save(camera, folder / f"{example.name}_camera.png")]
+        np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy()),
+        uv,
+        depth,
+        score,
+        label,
+        pixel_label=None,
+        threshold=threshold,
+        title=title,
+        note=note,
+    )
+    return [
+        save(above, folder / f"{example.name}_birdseye.png"),
+        save(camera, folder / f"{example.name}_camera.png"),
+    ]

@@ -69,12 +69,12 @@ def colours(num: int) -> tuple[str, ...]:
     return PALETTE[:num]
 
 
-def set_title(axes: Axes, sentence: str, *, width_in: float | None = None) -> None:
-    """A left-aligned title, broken into lines that fit the axes' figure (or `width_in`)."""
-    width_in = width_in or axes.get_figure(root=True).get_figwidth() - 1.0  # type: ignore[union-attr]
-    lines = [
-        textwrap.fill(line, int(width_in * CHARACTERS_PER_INCH)) for line in sentence.split("\n")
-    ]
+def set_title(axes: Axes, sentence: str) -> None:
+    """A left-aligned title, broken into lines that fit the figure."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width = int((figure.get_figwidth() - 1.0) * CHARACTERS_PER_INCH)
+    lines = [textwrap.fill(line, width) for line in sentence.split("\n")]
     axes.set_title("\n".join(lines), loc="left", fontsize=TITLE_PT)
 
 

@@ -129,11 +129,14 @@ def validation_curves(
 ) -> Figure:
     """Validation metrics over epochs; the epoch with the highest `chosen_by` is ringed.
 
-    `constants` holds what a constant predictor reaches in some of the metrics.
+    `constants` holds what a constant predictor reaches in some of the metrics. A metric that is
+    nan throughout (point metrics of a model that scores frames only) is left out.
     """
     figure = new_figure(7.0, 4.2, note=note)
     axes = figure.subplots()
     for colour, (name, values) in zip(colours(len(metrics)), metrics.items(), strict=True):
+        if not np.isfinite(values).any():
+            continue
         axes.plot(epochs, values, "o-", color=colour, markersize=4, label=name)
         if name in constants:
             label = f"{name}, constant predictor: {constants[name]:.2g}"
@@ -236,7 +239,8 @@ def precision_recall(
     axes = figure.subplots()
     for colour, curve in zip(colours(len(curves)), curves, strict=True):
         label = f"{curve.name}: AP {_area(curve)}"
-        axes.plot(curve.x, curve.y, color=colour, drawstyle="steps-pre", linewidth=1.6, label=label)
+        x, y = np.append(0.0, curve.x), np.append(curve.y[:1], curve.y)
+        axes.plot(x, y, color=colour, drawstyle="steps-pre", linewidth=1.6, label=label)
     label = f"constant predictor: {prevalence:.2g}"
     axes.axhline(prevalence, color=BLACK, linestyle="--", linewidth=1.2, label=label)
     _unit_square(axes)

@@ -20,7 +20,7 @@ SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc")
 
 
 def report_training(config: Config, trained: Trained) -> dict[str, Any]:
-    """Draw loss and validation curves, log them and the best checkpoint, return the headline facts."""
+    """Draw the curves, log them and the best checkpoint to the run, return the headline facts."""
     folder = trained.folder / FIGURES
     _draw(config, trained, folder)
     tracking.log_artifacts(config.tracking, trained.run_id, folder, subfolder=FIGURES)

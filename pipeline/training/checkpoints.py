@@ -81,13 +81,17 @@ def read_meta(checkpoint: Path) -> Meta:
     """The facts of one checkpoint; ValueError when the folder is none or its tensors are torn."""
     path = checkpoint / META
     if not path.is_file():
-        raise ValueError(f"{checkpoint} is no checkpoint: it has no {META}; give a run folder or a "
-                         f"folder named {PREFIX}<number>")
+        raise ValueError(
+            f"{checkpoint} is no checkpoint: it has no {META}; give a run folder or a "
+            f"folder named {PREFIX}<number>"
+        )
     facts = json.loads(path.read_text())
     digest = facts.pop("sha256")
     if not (checkpoint / TENSORS).is_file() or _sha256(checkpoint / TENSORS) != digest:
-        raise ValueError(f"{checkpoint / TENSORS} does not have the hash that {META} records; the "
-                         "checkpoint is damaged, use an earlier one")
+        raise ValueError(
+            f"{checkpoint / TENSORS} does not have the hash that {META} records; the "
+            "checkpoint is damaged, use an earlier one"
+        )
     return Meta(**facts | {"position": Position(**facts["position"])})
 
 
@@ -140,8 +144,10 @@ def find(place: Path) -> Path:
         return place
     whole = whole_checkpoints(place / "checkpoints")
     if not whole:
-        raise ValueError(f"{place} holds no whole checkpoint; train first (jobs.train) or set "
-                         "evaluation.checkpoint to a run folder")
+        raise ValueError(
+            f"{place} holds no whole checkpoint; train first (jobs.train) or set "
+            "evaluation.checkpoint to a run folder"
+        )
     best = read_meta(whole[-1]).best
     if best:
         path = place / "checkpoints" / f"{PREFIX}{best['step']:08d}"

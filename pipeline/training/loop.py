@@ -5,10 +5,8 @@ function of (seed, epoch, step), and the learning rate one of the step. A checkp
 weights, moments and a position only, and a resumed run equals one that never stopped.
 """
 
-import contextlib
 import logging
 import math
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +18,19 @@ from torch import Tensor, nn
 from pipeline.config import Config, to_dict
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
-from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
-from pipeline.losses import Term, constant_predictor_loss, loss_terms
+from pipeline.losses import constant_predictor_loss, loss_terms
 from pipeline.models.detector import build_detector
-from pipeline.models.scores import Scores
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.schedule import learning_rate
+from pipeline.training.telling import StepTeller
+from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
 logger = logging.getLogger(__name__)
-LEVELS = ("point", "frame")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +88,16 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.epoch_loss = (0.0, 0.0)
         self._restore()
-        self.metrics = MetricLogger(config.tracking.uri, job.run_id) if worker.rank == 0 else None
-        self.started_s, self.started_step, self.validation_s = time.monotonic(), self.position.step, 0.0
+        self.metrics, self.teller = None, None
+        if worker.rank == 0:
+            self.metrics = MetricLogger(config.tracking.uri, job.run_id)
+            self.teller = StepTeller(
+                config,
+                worker,
+                self.metrics,
+                first_step=self.position.step,
+                total_steps=self.total_steps,
+            )
 
     # ---- plan
 
@@ -116,7 +121,9 @@ class Training:
         reader = self.readers["train"]
         order = epoch_order(
             reader.shard_sizes,
-            seed=train.seed, epoch=epoch, window_shards=self.config.data.window_shards,
+            seed=train.seed,
+            epoch=epoch,
+            window_shards=self.config.data.window_shards,
         )
         self.wrapped.train()
         for step_in_epoch in range(self.position.step_in_epoch, self.steps_per_epoch):
@@ -134,23 +141,26 @@ class Training:
     def _share(self, rows: Any, epoch: int) -> Batch:
         reader = self.readers["train"]
         mine = rank_share(
-            rows, reader.num_points[rows], rank=self.worker.rank, num_workers=self.worker.num_workers
+            rows,
+            reader.num_points[rows],
+            rank=self.worker.rank,
+            num_workers=self.worker.num_workers,
         )
         seed = (self.config.train.seed, epoch) if self.config.train.augment else None
         return reader.batch(mine, augment_seed=seed).to(self.worker.device)
 
     def _step(self, batch: Batch) -> None:
-        started = time.monotonic()
         train, step = self.config.train, self.position.step
         # Dropout and the like draw from (seed, step, rank), so no generator state is ever saved.
         torch.manual_seed(hash((train.seed, step, self.worker.rank)) & 0x7FFF_FFFF)
         lr = learning_rate(train, step=step, num_steps=self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with self._autocast():
+        with self.worker.autocast(train.precision):
             scores = self.wrapped(batch)
-        loss, parts = self._global_loss(loss_terms(
-            scores, batch, config=self.config.loss, pos_weight=self.pos_weight))
+        loss, parts = self._global_loss(
+            loss_terms(scores, batch, config=self.config.loss, pos_weight=self.pos_weight)
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = train.grad_clip or math.inf
@@ -158,28 +168,29 @@ class Training:
         check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm)
         self.optimizer.step()
         self._watch(step, scores, grad_norm, parts["train/loss"])
-        self._log_step(parts, lr=lr, grad_norm=grad_norm, num_frames=batch.num_frames,
-                       step_time_s=time.monotonic() - started)
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        enabled = self.config.train.precision == "bf16"
-        return torch.autocast(self.worker.device.type, dtype=torch.bfloat16, enabled=enabled)
+        if self.teller:
+            self.teller.step(step + 1, parts | {"train/lr": lr, "train/grad_norm": grad_norm})
 
     def _global_loss(self, terms: dict) -> tuple[Tensor, dict[str, float]]:
         """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
         names = sorted(terms)
-        sums = torch.stack([terms[name].total.detach().double() for name in names]
-                           + [terms[name].count.detach().double() for name in names])
+        sums = torch.stack(
+            [terms[name].total.detach().double() for name in names]
+            + [terms[name].count.detach().double() for name in names]
+        )
         sums = self.worker.sum(sums).cpu()
         totals, counts = sums[: len(names)], sums[len(names) :].clamp(min=1)
         share = [terms[n].weight * terms[n].total / counts[i] for i, n in enumerate(names)]
         values = {f"train/{n}_loss": float(totals[i] / counts[i]) for i, n in enumerate(names)}
         values["train/loss"] = sum(
-            terms[n].weight * float(totals[i] / counts[i]) for i, n in enumerate(names))
+            terms[n].weight * float(totals[i] / counts[i]) for i, n in enumerate(names)
+        )
         if "point" in names:
             i = names.index("point")
-            self.epoch_loss = (self.epoch_loss[0] + float(totals[i]),
-                               self.epoch_loss[1] + float(counts[i]))
+            self.epoch_loss = (
+                self.epoch_loss[0] + float(totals[i]),
+                self.epoch_loss[1] + float(counts[i]),
+            )
         return torch.stack(share).sum().float() * self.worker.num_workers, values
 
     def _watch(self, step: int, scores: Any, grad_norm: float, loss: float) -> None:
@@ -202,70 +213,28 @@ class Training:
         if not last:
             self.epoch_loss = (0.0, 0.0)
 
-    @torch.no_grad()
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Every val row once; counts are summed over ranks, so the metrics are exact and global."""
         started = time.monotonic()
-        self.model.eval()
-        counts = {level: ScoreCounts() for level in LEVELS}
-        losses = torch.zeros(len(LEVELS), 2, dtype=torch.float64)
-        for batch in self._validation_batches():
-            with self._autocast():
-                scores = self.model(batch)
-            for level, found in zip(LEVELS, (scores.point_score, scores.frame_score), strict=True):
-                if found is not None:
-                    labels = getattr(batch, f"{level}_label")
-                    counts[level].add(found.float().cpu().numpy(), labels.cpu().numpy())
-            losses += self._loss_sums(scores, batch)
-        metrics, thresholds = self._global_metrics(counts, losses.to(self.worker.device))
-        self.model.train()
-        self.validation_s = time.monotonic() - started
-        return self._note(metrics), thresholds
-
-    def _loss_sums(self, scores: Scores, batch: Batch) -> Tensor:
-        """Total and count of each level's loss term on one batch; zero where there is no term."""
-        terms = loss_terms(scores, batch, config=self.config.loss, pos_weight=self.pos_weight)
-        nothing = Term(total=torch.zeros(()), count=torch.zeros(()), weight=0.0)
-        found = [terms.get(level, nothing) for level in LEVELS]
-        return torch.tensor([[float(t.total), float(t.count)] for t in found], dtype=torch.float64)
-
-    def _global_metrics(
-        self, counts: dict[str, ScoreCounts], losses: Tensor
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        metrics, thresholds = {}, {}
-        losses = self.worker.sum(losses).cpu()
-        for place, level in enumerate(LEVELS):
-            summed = self.worker.sum(
-                torch.from_numpy(counts[level].to_array()).to(self.worker.device)
-            )
-            whole = ScoreCounts.from_array(summed.cpu().numpy())
-            if whole.num_pos and whole.num_neg:
-                metrics |= level_metrics("val", level, whole)
-                thresholds[level] = whole.best_f1_threshold()
-            if losses[place, 1]:
-                metrics[f"val/{level}_loss"] = float(losses[place, 0] / losses[place, 1])
+        metrics, thresholds = validate(
+            self.model,
+            self.readers["val"],
+            self.worker,
+            config=self.config,
+            pos_weight=self.pos_weight,
+        )
+        self._note(metrics)
+        if self.teller:
+            duration_s = time.monotonic() - started
+            self.teller.validation(self.position.step, metrics, duration_s=duration_s)
         return metrics, thresholds
 
-    def _validation_batches(self):
-        reader, size = self.readers["val"], self.config.evaluation.batch_size
-        rows = range(self.worker.rank, reader.num_rows, self.worker.num_workers)
-        for start in range(0, len(rows), size):
-            yield reader.batch(list(rows[start : start + size]), augment_seed=None).to(
-                self.worker.device)
-
-    def _note(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep history and best; the best run is the one with the highest validation AP."""
+    def _note(self, metrics: dict[str, float]) -> None:
+        """Keep history and best; the best model is the one with the highest validation AP."""
         step = self.position.step
         key = "val/point_ap" if "val/point_ap" in metrics else "val/frame_ap"
-        if not self.best or metrics[key] > self.best["value"]:
+        if key in metrics and (not self.best or metrics[key] > self.best["value"]):
             self.best = {"metric": key, "value": metrics[key], "step": step}
         self.history.append({"step": step, "epoch": self.position.epoch + 1, **metrics})
-        if self.metrics:
-            self.metrics.log(step, metrics)
-            shown = ", ".join(f"{k.removeprefix('val/')} {v:.3f}" for k, v in metrics.items()
-                              if k.endswith(("_ap", "_auroc")))
-            self.worker.progress(f"train: validation at step {step}: {shown}")
-        return metrics
 
     def _checkpoint_due(self) -> bool:
         every = self.config.train.checkpoint_every_n_steps
@@ -278,9 +247,15 @@ class Training:
         if self.metrics:
             self.metrics.flush()
         meta = Meta(
-            position=self.position, config=to_dict(self.config), run_id=self.job.run_id,
-            split_hash=self.readers["train"].manifest.split_hash, revision=self.job.revision,
-            prior=self.prior, metrics=metrics, thresholds=thresholds, best=self.best,
+            position=self.position,
+            config=to_dict(self.config),
+            run_id=self.job.run_id,
+            split_hash=self.readers["train"].manifest.split_hash,
+            revision=self.job.revision,
+            prior=self.prior,
+            metrics=metrics,
+            thresholds=thresholds,
+            best=self.best,
             history=self.history,
         )
         folder = self.job.folder / "checkpoints"
@@ -292,35 +267,9 @@ class Training:
         if not whole:
             return
         meta = checkpoints.read_meta(whole[-1])
-        found = self.readers["train"].manifest.split_hash
-        if meta.split_hash != found:
-            raise ValueError(
-                f"{whole[-1]} was trained on split {meta.split_hash}, but {self.job.blocks} holds "
-                f"split {found}; point data.blocks at the original shards or start a new run")
         checkpoints.load_model(whole[-1], self.model)
         checkpoints.load_optimizer(whole[-1], self.model, self.optimizer)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
-
-    # ---- telling
-
-    def _log_step(self, parts: dict[str, float], *, lr: float, grad_norm: float, num_frames: int,
-                  step_time_s: float) -> None:
-        step, every = self.position.step + 1, self.config.train.log_every_n_steps
-        if not self.metrics or (step % every and step != 1):
-            return
-        elapsed = time.monotonic() - self.started_s
-        done = step - self.started_step
-        frames_per_s = done * self.config.train.batch_size / elapsed
-        self.metrics.log(step, parts | {
-            "train/lr": lr, "train/grad_norm": grad_norm,
-            "perf/step_time_s": step_time_s, "perf/frames_per_s": frames_per_s,
-            "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        })
-        eta = (self.total_steps - step) * elapsed / done
-        self.worker.progress(
-            f"train: epoch {self.position.epoch + 1}/{self.config.train.num_epochs}, "
-            f"step {step}/{self.total_steps}, {frames_per_s:.1f} frames/s, "
-            f"loss {parts['train/loss']:.4f}, ETA {eta:.0f} s")
 
     # ---- end
 
@@ -329,13 +278,20 @@ class Training:
         total, count = self.epoch_loss
         if self.config.guards.enabled and count:
             constant = constant_predictor_loss(
-                self.prior, config=self.config.loss, pos_weight=self.pos_weight)
-            check_signal(total / count, constant=constant, margin=self.config.guards.no_signal_margin)
+                self.prior, config=self.config.loss, pos_weight=self.pos_weight
+            )
+            check_signal(
+                total / count, constant=constant, margin=self.config.guards.no_signal_margin
+            )
 
     def result(self, status: str, *, reason: str = "", message: str = "") -> dict[str, Any]:
         return {
-            "status": status, "reason": reason, "message": message,
-            "num_steps": self.position.step, "best": self.best, "history": self.history,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "num_steps": self.position.step,
+            "best": self.best,
+            "history": self.history,
         }
 
     def close(self) -> None:
@@ -348,13 +304,3 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.train.optimizer]
     trained = [p for p in model.parameters() if p.requires_grad]
     return kind(trained, lr=config.train.lr, weight_decay=config.train.weight_decay)
-
-
-def level_metrics(split: str, level: str, counts: ScoreCounts) -> dict[str, float]:
-    """`val/point_ap` and its kin, with the prevalence a constant predictor's AP equals."""
-    return {
-        f"{split}/{level}_ap": counts.average_precision().value,
-        f"{split}/{level}_auroc": counts.auroc().value,
-        f"{split}/{level}_fpr95": counts.fpr95().value,
-        f"{split}/{level}_prevalence": counts.prevalence,
-    }

@@ -27,6 +27,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
 from pipeline.ray_session import ensure_ray
 from pipeline.training import checkpoints
+from pipeline.training.checkpoints import Meta
 from pipeline.training.loop import Job, train
 from pipeline.training.worker import Worker, alone
 
@@ -62,13 +63,19 @@ def fit(config: Config, *, say: Say) -> Trained:
     ):
         result = _run_workers(config, job, say)
         if result["status"] == "failed":
-            raise RunFailed(result["message"], reason=result["reason"],
-                            facts={"run_id": job.run_id, "folder": str(job.folder)})
+            raise RunFailed(
+                result["message"],
+                reason=result["reason"],
+                facts={"run_id": job.run_id, "folder": str(job.folder)},
+            )
     tracking.finish(config.tracking, job.run_id)
     (Path(config.storage_path) / LAST_RUN).write_text(str(job.folder))
     return Trained(
-        run_id=job.run_id, folder=job.folder, checkpoint=checkpoints.find(job.folder),
-        history=result["history"], num_steps=result["num_steps"],
+        run_id=job.run_id,
+        folder=job.folder,
+        checkpoint=checkpoints.find(job.folder),
+        history=result["history"],
+        num_steps=result["num_steps"],
     )
 
 
@@ -80,9 +87,12 @@ def run_name(config: Config) -> str:
 
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of what decides the result (paths and names left out)."""
-    facts = {k: v for k, v in flatten(config).items()
-             if k.split(".")[0] in ("prepare", "model", "loss", "train", "guards")
-             and k != "train.resume"}
+    facts = {
+        k: v
+        for k, v in flatten(config).items()
+        if k.split(".")[0] in ("prepare", "model", "loss", "train", "guards")
+        and k != "train.resume"
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -90,8 +100,10 @@ def last_run(config: Config) -> Path:
     """Folder of the run that was trained last under `storage_path`."""
     note = Path(config.storage_path) / LAST_RUN
     if not note.is_file():
-        raise ValueError(f"{config.storage_path} holds no finished run; train first (jobs.train) or "
-                         "set evaluation.checkpoint")
+        raise ValueError(
+            f"{config.storage_path} holds no finished run; train first (jobs.train) or "
+            "set evaluation.checkpoint"
+        )
     return Path(note.read_text().strip())
 
 
@@ -103,9 +115,12 @@ def git_revision() -> str:
     given = os.environ.get("ANOVOX_REVISION")
     if given:
         return given
+
     def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
-                              text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
         return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -117,13 +132,21 @@ def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
     if config.train.resume:
         folder = Path(config.train.resume)
         meta = checkpoints.read_meta(_newest(folder))
+        _check_resumable(config, meta, folder, split_hash=split_hash)
         tracking.reopen(config.tracking, meta.run_id)
-        return Job(config=config, run_id=meta.run_id, folder=folder, blocks=blocks,
-                   revision=revision)
+        return Job(
+            config=config, run_id=meta.run_id, folder=folder, blocks=blocks, revision=revision
+        )
     run_id = tracking.start_run(
-        config.tracking, name=run_name(config), params=flatten(config),
-        tags={"split_hash": split_hash, "config_hash": config_hash(config), "revision": revision,
-              "blocks": str(blocks)},
+        config.tracking,
+        name=run_name(config),
+        params=flatten(config),
+        tags={
+            "split_hash": split_hash,
+            "config_hash": config_hash(config),
+            "revision": revision,
+            "blocks": str(blocks),
+        },
     )
     folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
     folder.mkdir(parents=True)
@@ -131,11 +154,27 @@ def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
     return Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)
 
 
+def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: str) -> None:
+    """ValueError unless the run was of this model and was trained on this split."""
+    if meta.split_hash != split_hash:
+        raise ValueError(
+            f"{folder} was trained on split {meta.split_hash}, but data.blocks holds split "
+            f"{split_hash}; point data.blocks at the original shards or start a new run"
+        )
+    if merge(Config(), meta.config).model != config.model:
+        raise ValueError(
+            f"{folder} holds another model than this config's model section; resume with the "
+            f"config in {folder / CONFIG} or start a new run"
+        )
+
+
 def _newest(folder: Path) -> Path:
     whole = checkpoints.whole_checkpoints(folder / "checkpoints")
     if not whole:
-        raise ValueError(f"train.resume={folder} holds no whole checkpoint; give the run folder of "
-                         "a training that got as far as its first checkpoint")
+        raise ValueError(
+            f"train.resume={folder} holds no whole checkpoint; give the run folder of "
+            "a training that got as far as its first checkpoint"
+        )
     return whole[-1]
 
 
@@ -157,23 +196,30 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"job": dataclasses.asdict(job),
-                           "queue": queue},
+        train_loop_config={"job": dataclasses.asdict(job), "queue": queue},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.num_workers, use_gpu=scaling.use_gpu,
+            num_workers=scaling.num_workers,
+            use_gpu=scaling.use_gpu,
             resources_per_worker={"CPU": scaling.cpus_per_worker},
         ),
         run_config=RunConfig(
-            name=job.folder.name, storage_path=str(Path(config.storage_path) / "ray"),
+            name=job.folder.name,
+            storage_path=str(Path(config.storage_path) / "ray"),
             failure_config=FailureConfig(
-                max_failures=scaling.max_failures, controller_failure_limit=1),
+                max_failures=scaling.max_failures, controller_failure_limit=1
+            ),
         ),
     )
     try:
-        return trainer.fit().return_value
+        result = trainer.fit().return_value
+        assert result is not None
+        return result
     except ray.train.TrainingFailedError as error:
-        raise RunFailed(f"the workers failed: {_last_line(error)}", reason="worker_error",
-                        facts={"run_id": job.run_id}) from error
+        raise RunFailed(
+            f"the workers failed: {_last_line(error)}",
+            reason="worker_error",
+            facts={"run_id": job.run_id},
+        ) from error
 
 
 def _check_resources(config: Config) -> None:
@@ -190,7 +236,8 @@ def _check_resources(config: Config) -> None:
             raise RunFailed(
                 f"scaling asks for {amount:g} {name} but the cluster has {have.get(name, 0.0):g}; "
                 f"lower scaling.num_workers or scaling.cpus_per_worker, or add nodes",
-                reason="no_resources")
+                reason="no_resources",
+            )
 
 
 def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +250,8 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
     job = Job(**facts | {"config": merge(Config(), facts["config"])})
     queue = settings["queue"]
     worker = Worker(
-        rank=context.get_world_rank(), num_workers=context.get_world_size(),
+        rank=context.get_world_rank(),
+        num_workers=context.get_world_size(),
         device=ray.train.torch.get_device(),
         barrier=lambda metrics: ray.train.report(metrics),
         progress=lambda line: queue.put(line, block=False),

@@ -30,6 +30,10 @@ class Worker:
             distributed.all_reduce(values)
         return values
 
+    def autocast(self, precision: str) -> torch.autocast:
+        """bf16 convolutions and matrix products on this device, or nothing for fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP when there are several ranks: gradients are averaged over them."""
         model = model.to(self.device)

@@ -6,40 +6,41 @@ a stopped comparison goes on where it was. Differences are paired by scene.
 """
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from pipeline import tracking
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config, merge
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.report.evaluation_report import baseline_tally, evaluate_run
-from pipeline.report.tables import Row, markdown
-from pipeline.training.trainer import config_hash, fit
+from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_readers
+from pipeline.report.figures import save
+from pipeline.report.plots import comparison as comparison_figure
+from pipeline.report.tables import aligned, sensible
+from pipeline.training.trainer import config_hash, fit, git_revision
 
 Say = Callable[[str], None]
 BASELINE = "boosted_tree"
-FUSED = "concat"
-SHOWN = (
-    "point_ap",
-    "point_in_view_ap",
-    "small_object_ap",
-    "frame_static_auroc",
-    "frame_static_20in_view_auroc",
-)
-"""Metrics of the table, in its order."""
+METRICS = {
+    "point_ap": "point",
+    "point_in_view_ap": "point_in_view",
+    "small_object_ap": "small_object",
+    "frame_static_auroc": "frame_static",
+    "frame_static_20in_view_auroc": "frame_static_20in_view",
+}
+"""Metrics of the tables, with the slice each is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """The table as text, and the facts for the job's JSON."""
+    """The tables as text, and the facts for the job's JSON."""
 
     text: str
     facts: dict[str, Any]
@@ -52,77 +53,157 @@ class Cell:
     world: int
     name: str
     run_id: str
+    """Empty for the boosted tree, which is no training of ours."""
     tally: Tally
 
 
 def compare(config: Config, *, say: Say) -> Compared:
-    """Synthesize, prepare, train and evaluate every world x fusion; then tables and intervals."""
+    """Synthesize, prepare, train and evaluate every world x fusion; then tables and a figure."""
     cells: list[Cell] = []
     for number, seed in enumerate(config.compare.world_seeds, start=1):
-        say(f"compare: world {seed} ({number}/{len(config.compare.world_seeds)})")
+        say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
         world = world_config(config, seed)
         write_archives(world.synthetic, Path(world.data.root), _every_tenth(say, "synthesize"))
         prepare(world, _every_tenth(say, "prepare"))
-        cells.append(_baseline_cell(world, seed, say))
         cells += [_cell(world, seed, fusion, say) for fusion in config.compare.fusions]
+        cells.append(_baseline_cell(world, seed, say))
     return _told(config, cells)
 
 
 def world_config(config: Config, seed: int) -> Config:
     """The config of one world: the seed decides scenes, split, order and initialisation."""
-    return merge(config, {
+    changes = {
         "synthetic": {"seed": seed},
         "prepare": {"split_seed": seed, "seed": seed},
         "train": {"seed": seed},
-        "data": {"root": f"{config.data.root}/world-{seed}",
-                 "blocks": f"{config.data.blocks}/world-{seed}"},
-    })
+        "data": {
+            "root": f"{config.data.root}/world-{seed}",
+            "blocks": f"{config.data.blocks}/world-{seed}",
+        },
+    }
+    return merge(config, changes)
 
 
 def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
     """Train and evaluate, unless a finished cell of the same config and split is there."""
     config = merge(world, {"model": {"fusion": fusion}})
-    folder = _cell_folder(config, seed, fusion)
-    done = folder / "cell.json"
-    if not done.is_file():
-        say(f"compare: world {seed}, {fusion}")
+    split_hash = read_manifest(find_blocks(config)).split_hash
+    name = f"world-{seed}-{fusion}-{config_hash(config)}-{split_hash[:8]}"
+    note = Path(config.storage_path) / "cells" / f"{name}.json"
+    if note.is_file():
+        say(f"compare: world {seed}, {fusion}: found in {note}")
+    else:
+        say(f"compare: world {seed}, {fusion}: training")
         trained = fit(config, say=say)
         evaluated = evaluate_run(config, trained.folder, progress=_every_tenth(say, "evaluate"))
-        folder.mkdir(parents=True, exist_ok=True)
-        evaluated.tally.to_file(folder / "tally.npz")
-        done.write_text(json.dumps({"run_id": trained.run_id, "folder": str(trained.folder)}))
-    else:
-        say(f"compare: world {seed}, {fusion}: found in {folder}")
-    run_id = json.loads(done.read_text())["run_id"]
-    return Cell(world=seed, name=fusion, run_id=run_id, tally=Tally.from_file(folder / "tally.npz"))
+        note.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"run_id": trained.run_id, "tally": str(evaluated.tally_path)}
+        note.write_text(json.dumps(facts))
+    facts = json.loads(note.read_text())
+    tally = Tally.from_file(Path(facts["tally"]))
+    return Cell(world=seed, name=fusion, run_id=facts["run_id"], tally=tally)
 
 
 def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:
-    folder = _cell_folder(world, seed, BASELINE)
-    path = folder / "tally.npz"
-    if not path.is_file():
-        say(f"compare: world {seed}, boosted tree on plain features")
-        folder.mkdir(parents=True, exist_ok=True)
-        baseline_tally(world, find_blocks(world)).to_file(path)
-    return Cell(world=seed, name=BASELINE, run_id="", tally=Tally.from_file(path))
+    say(f"compare: world {seed}, boosted tree on plain features")
+    blocks = find_blocks(world)
+    readers = test_readers(world, split_hash=read_manifest(blocks).split_hash)
+    return Cell(world=seed, name=BASELINE, run_id="", tally=baseline_of(world, readers, blocks))
 
 
-def _cell_folder(config: Config, seed: int, name: str) -> Path:
-    split = read_manifest(find_blocks(config)).split_hash
-    return (Path(config.storage_path) / "cells"
-            / f"world-{seed}-{name}-{config_hash(config)}-{split[:8]}")
-
-
-def _told(config: Config, cells: list[Cell]) -> Compared:
-    rows = [row for cell in cells for row in _rows(config, cell)]
-    gains = [line for world in config.compare.world_seeds
-             for line in _gains(config, [c for c in cells if c.world == world])]
+def _told(config: Config, cells: Sequence[Cell]) -> Compared:
     folder = Path(config.storage_path)
-    table, paired = pd.DataFrame(rows), pd.DataFrame(gains)
-    table.to_csv(folder / "compare.csv", index=False)
-    paired.to_csv(folder / "compare_differences.csv", index=False)
-    text = f"{_matrix(cells, config)}\n\nPaired differences (95 % interval over scenes)\n\n"
-    text += markdown_frame(paired)
-    (folder / "compare.md").write_text(text)
-    return Compared(text=text, facts={"table": str(folder / "compare.md"),
-                                      "csv": str(folder / "compare.csv")})
+    values = _values_table(config, cells)
+    gains = _gains_table(config, cells)
+    text = (
+        f"Synthetic worlds {config.compare.world_seeds}, test split of each; 95 % intervals over "
+        f"scenes in brackets; revision {git_revision()[:12]}\n\n{values}\n\n"
+        f"{config.compare.fusions[0]} minus the other, paired by scene\n\n{gains}"
+    )
+    (folder / "compare.md").write_text(text + "\n")
+    figure = save(_figure(config, cells), folder / "compare.png")
+    return Compared(text=text, facts={"table": str(folder / "compare.md"), "figure": str(figure)})
+
+
+def _values_table(config: Config, cells: Sequence[Cell]) -> str:
+    """One line per cell, with what a constant predictor reaches on the same world before them."""
+    lines = []
+    for cell in cells:
+        if cell.name == config.compare.fusions[0]:
+            lines.append([str(cell.world), "constant", "", *_constants(cell.tally)])
+        found = intervals(cell.tally, **_resampling(config))
+        shown = [_interval_text(found[metric]) for metric in METRICS]
+        lines.append([str(cell.world), cell.name, cell.run_id[:8], *shown])
+    return aligned(["world", "model", "run", *METRICS], lines)
+
+
+def _constants(tally: Tally) -> list[str]:
+    return [
+        sensible(tally.counts(name).prevalence) if metric.endswith("_ap") else "0.500"
+        for metric, name in METRICS.items()
+    ]
+
+
+def _gains_table(config: Config, cells: Sequence[Cell]) -> str:
+    first = config.compare.fusions[0]
+    lines = []
+    for world in config.compare.world_seeds:
+        of_world = {cell.name: cell.tally for cell in cells if cell.world == world}
+        for name, tally in of_world.items():
+            if name != first:
+                found = differences(of_world[first], tally, **_resampling(config))
+                shown = [_interval_text(found[metric]) for metric in METRICS]
+                lines.append([str(world), name, *shown])
+    return aligned(["world", "minus", *METRICS], lines)
+
+
+def _resampling(config: Config) -> dict[str, int]:
+    evaluation = config.evaluation
+    return {"num_resamples": evaluation.num_bootstraps, "seed": evaluation.interval_seed}
+
+
+def _interval_text(interval: Interval) -> str:
+    if math.isnan(interval.value):
+        return "undefined"
+    if math.isnan(interval.low):
+        return f"{interval.value:.3f} (too few scenes)"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _figure(config: Config, cells: Sequence[Cell]):
+    """Means over worlds as bars; the whiskers span the worlds' own values."""
+    names = [*config.compare.fusions, BASELINE]
+    values = np.array(
+        [
+            [
+                [c.tally.readings()[metric].value for metric in METRICS]
+                for c in cells
+                if c.name == name
+            ]
+            for name in names
+        ]
+    )
+    constants = [_constants(c.tally) for c in cells if c.name == names[0]]
+    return comparison_figure(
+        names,
+        list(METRICS),
+        values.mean(axis=1),
+        low=values.min(axis=1),
+        high=values.max(axis=1),
+        constants=np.array(constants, dtype=float).mean(axis=0),
+        title=f"Fusion against single modalities, mean of {values.shape[1]} synthetic worlds",
+        note="synthetic data",
+    )
+
+
+def _every_tenth(say: Say, what: str) -> Callable[[int, int], None]:
+    """A progress callback that says every tenth part."""
+    said = {-1}
+
+    def progress(done: int, total: int) -> None:
+        part = 10 * done // max(total, 1)
+        if part not in said:
+            said.add(part)
+            say(f"compare: {what} {done}/{total} frames")
+
+    return progress

@@ -71,13 +71,22 @@ def test_a_defect_of_the_program_shows_its_traceback_and_fails(capsys, caplog):
     assert "boom" in caplog.text
 
 
-@pytest.mark.parametrize("name", sorted(
-    path.stem for path in Path("jobs").glob("*.py")
-    if path.stem not in ("__init__", "command", "progress")))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        path.stem
+        for path in Path("jobs").glob("*.py")
+        if path.stem not in ("__init__", "command", "progress")
+    ),
+)
 def test_every_job_starts_as_a_module_and_refuses_a_typo(name: str):
     done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", "trian.lr=1"], capture_output=True, text=True,
-        timeout=120, check=False)
+        [sys.executable, "-m", f"jobs.{name}", "trian.lr=1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2
     assert "unknown key 'trian.lr'; did you mean 'train.lr'?" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -26,16 +26,19 @@ def test_a_frame_title_says_which_frame_what_it_is_and_its_score(label: int, tru
     assert title.endswith("frame score 0.500")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-1e6, 1e6))
 def test_a_probability_lies_between_0_and_1_for_every_score(score: float) -> None:
     assert 0 <= figures.probability(score) <= 1
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(0.001, 0.999))
 def test_logit_and_probability_are_inverse(probability: float) -> None:
     assert figures.probability(figures.logit(probability)) == pytest.approx(probability)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-10, 10), max_size=50), st.floats(-5, 5))
 def test_every_point_is_either_grey_or_coloured(scores: list[float], threshold: float) -> None:
     score = np.array(scores, np.float64)

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
@@ -90,6 +90,7 @@ def test_a_loss_without_any_finite_value_is_no_crash(title: Words) -> None:
     assert title(figure) == "Loss: no finite value"
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=200))
 def test_the_running_median_stays_between_the_extremes(values: list[float]) -> None:
     losses = np.array(values)
@@ -126,6 +127,13 @@ def test_validation_curves_name_the_best_epoch(
     assert legends(figure) == ["point_ap", "point_ap, constant predictor: 0.0033", "frame_auroc"]
 
 
+def test_a_metric_that_the_model_does_not_have_is_left_out(check: Check, legends: Legends) -> None:
+    metrics = {"point_ap": np.full(3, np.nan), "frame_ap": np.array([0.3, 0.4, 0.5])}
+    figure = plots.validation_curves(np.arange(3), metrics, chosen_by="frame_ap", constants={})
+    check(figure)
+    assert legends(figure) == ["frame_ap"]
+
+
 def test_a_validation_metric_that_is_never_defined_is_said_to_be_so(
     check: Check, title: Words
 ) -> None:
@@ -158,6 +166,7 @@ def test_a_score_histogram_counts_every_item(check: Check, title: Words, legends
     assert scores.min() - 2 < left < scores.min() < scores.max() < right < scores.max() + 2
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 500), st.integers(0, 2**16), st.integers(0, 5))
 def test_rebinning_loses_no_count(num_bins: int, seed: int, most: int) -> None:
     counts = np.random.default_rng(seed).integers(0, most + 1, (2, num_bins))
@@ -209,7 +218,7 @@ def test_a_precision_recall_figure_states_counts_prevalence_and_intervals(
 def test_the_area_under_the_drawn_steps_is_average_precision() -> None:
     scores, labels = scores_and_labels()
     precision, recall, _ = precision_recall_curve(labels, scores)
-    x, y = recall[::-1], precision[::-1]
+    x, y = recall[-2::-1], precision[-2::-1]  # without scikit-learn's point at recall 0
     curve = RankingCurve(name="m", x=x, y=y, area=0.5, low=math.nan, high=math.nan)
     figure = plots.precision_recall(
         [curve], split="test", level="point", num_positive=150, prevalence=0.0074

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.report import tables
@@ -73,6 +73,7 @@ def test_a_table_of_nothing_is_refused() -> None:
         tables.markdown([])
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(), st.floats(), st.text("ab,\"'|\n", max_size=5)), min_size=1))
 def test_a_csv_holds_every_number_exactly(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float, str]]
@@ -88,6 +89,7 @@ def test_a_csv_holds_every_number_exactly(
         assert found["split_hash"] == wanted.split_hash
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(1e-6, 1e6))
 def test_a_number_keeps_two_significant_digits(value: float) -> None:
     assert float(tables.sensible(value).replace(",", "")) == pytest.approx(value, rel=0.051)
@@ -111,6 +113,7 @@ def test_numbers_have_sensible_digits(value: float, text: str) -> None:
     assert tables.sensible(value) == text
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.text("ab1|.-", max_size=8), min_size=2, max_size=2), max_size=5))
 def test_every_line_of_a_table_has_the_same_width(lines: list[list[str]]) -> None:
     text = tables.aligned(["name", "number"], lines)

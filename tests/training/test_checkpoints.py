@@ -48,7 +48,9 @@ def test_a_checkpoint_gives_back_weights_moments_and_meta(tmp_path: Path):
         assert torch.equal(a, b)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         for key, value in optimizer.state[a].items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(other_optimizer.state[b][key]))
+            assert torch.equal(
+                torch.as_tensor(value), torch.as_tensor(other_optimizer.state[b][key])
+            )
     assert checkpoints.read_meta(path) == meta(7)
 
 

@@ -15,8 +15,13 @@ from pipeline.training.trainer import Trained, fit
 
 TINY = {
     "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2, "dropout": 0.1},
-    "train": {"num_epochs": 2, "batch_size": 4, "warmup_steps": 2, "log_every_n_steps": 1,
-              "checkpoint_every_n_steps": 2},
+    "train": {
+        "num_epochs": 2,
+        "batch_size": 4,
+        "warmup_steps": 2,
+        "log_every_n_steps": 1,
+        "checkpoint_every_n_steps": 2,
+    },
     "scaling": {"num_workers": 0},
     "guards": {"no_signal_margin": 0.0},
 }
@@ -24,8 +29,10 @@ TINY = {
 
 @pytest.fixture
 def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {"storage_path": str(tmp_path / "runs"),
-             "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    place = {
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
     return merge(tiny_config, TINY, place)
 
 
@@ -62,10 +69,16 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config)
 
     with pytest.raises(KeyboardInterrupt):
         try_fit(config, say=stop_at_step_three)
-    (stopped,) = [p for p in Path(config.storage_path).iterdir()
-                  if p.is_dir() and checkpoints.whole_checkpoints(p / "checkpoints")
-                  and checkpoints.read_meta(
-                      checkpoints.whole_checkpoints(p / "checkpoints")[-1]).position.step == 2]
+    (stopped,) = [
+        p
+        for p in Path(config.storage_path).iterdir()
+        if p.is_dir()
+        and checkpoints.whole_checkpoints(p / "checkpoints")
+        and checkpoints.read_meta(
+            checkpoints.whole_checkpoints(p / "checkpoints")[-1]
+        ).position.step
+        == 2
+    ]
     resumed = try_fit(merge(config, {"train": {"resume": str(stopped)}}))
     assert resumed.folder == stopped
     assert_same(whole, final_tensors(resumed))
@@ -87,8 +100,16 @@ def test_a_resumed_run_logs_every_step_once(config: Config):
 
 
 def test_one_batch_can_be_overfit(config: Config):
-    steps = {"train": {"num_epochs": 60, "lr": 5e-3, "augment": False, "validate_every_n_epochs": 60,
-                       "checkpoint_every_n_steps": 0}, "model": {"dropout": 0.0}}
+    steps = {
+        "train": {
+            "num_epochs": 60,
+            "lr": 5e-3,
+            "augment": False,
+            "validate_every_n_epochs": 60,
+            "checkpoint_every_n_steps": 0,
+        },
+        "model": {"dropout": 0.0},
+    }
     trained = try_fit(merge(config, steps))
     client = MlflowClient(config.tracking.uri)
     losses = [m.value for m in client.get_metric_history(trained.run_id, "train/loss")]
@@ -133,8 +154,9 @@ def test_two_workers_equal_one_at_the_same_global_batch(config: Config, ray_sess
     exact = merge(config, {"model": {"dropout": 0.0}, "train": {"num_epochs": 1}})
     one, two = try_fit(exact), try_fit(merge(exact, {"scaling": {"num_workers": 2}}))
     client = MlflowClient(config.tracking.uri)
-    curves = [[m.value for m in client.get_metric_history(r.run_id, "train/loss")]
-              for r in (one, two)]
+    curves = [
+        [m.value for m in client.get_metric_history(r.run_id, "train/loss")] for r in (one, two)
+    ]
     assert len(curves[0]) == len(curves[1]) == one.num_steps
     assert curves[0] == pytest.approx(curves[1], rel=1e-6)
     a, b = final_tensors(one), final_tensors(two)
@@ -146,8 +168,10 @@ def test_two_workers_equal_one_at_the_same_global_batch(config: Config, ray_sess
 def test_more_workers_than_the_cluster_can_hold_are_refused_in_one_sentence(
     config: Config, ray_session
 ):
-    wide = merge(config, {"scaling": {"num_workers": 64, "cpus_per_worker": 4.0},
-                          "train": {"batch_size": 64}})
+    wide = merge(
+        config,
+        {"scaling": {"num_workers": 64, "cpus_per_worker": 4.0}, "train": {"batch_size": 64}},
+    )
     with pytest.raises(RunFailed, match="scaling asks for 256 CPU") as failure:
         fit(wide, say=quiet)
     assert failure.value.reason == "no_resources"

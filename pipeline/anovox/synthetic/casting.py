@@ -22,7 +22,7 @@ _NEAREST_M = 0.05
 _MARGIN_RAD = 1e-4
 _HOUSE_RADIUS_M, _HOUSE_HEIGHT_M = 4.0, 4.0
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)

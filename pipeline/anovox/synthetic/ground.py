@@ -21,10 +21,12 @@ PARKING_M = 2.2
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """Tile (X, Y) of classes and colours; world (x, y) falls into cell (x, y) / CELL_M mod shape."""
+    """One tile of the ground; world (x, y) falls into cell (x, y) / CELL_M modulo its shape."""
 
     label: NDArray[np.uint8]
+    """Class ids (X, Y)."""
     colour: NDArray[np.uint8]
+    """Red, green, blue (X * Y, 3)."""
 
     def cells(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.int64]:
         """Flat cell number (P,) of world positions (P,) in metres."""
@@ -81,14 +83,14 @@ def _markings(
     mirrored: bool = False,
 ) -> NDArray[np.bool_]:
     """Lines (A, L) of the street that runs along the second axis; traffic keeps to the right."""
-    a, l = np.abs(across), np.abs(along)
-    beyond = l > half + 5.0
-    dashes = (l % 6.0 < 3.0) & beyond
+    a, b = np.abs(across), np.abs(along)
+    beyond = b > half + 5.0
+    dashes = (b % 6.0 < 3.0) & beyond
     centre = np.outer(a < 0.08, dashes if dashed else beyond)
-    parking = np.outer(np.abs(a - (half - PARKING_M)) < 0.06, beyond & (l % 6.8 < 6.2))
-    zebra = np.outer((a % 1.1 < 0.55) & (a < half - 0.2), (l > half + 0.9) & (l < half + 3.3))
+    parking = np.outer(np.abs(a - (half - PARKING_M)) < 0.06, beyond & (b % 6.8 < 6.2))
+    zebra = np.outer((a % 1.1 < 0.55) & (a < half - 0.2), (b > half + 0.9) & (b < half + 3.3))
     in_lane = a < half - PARKING_M
-    stop = (l > half + 4.2) & (l < half + 4.6)
+    stop = (b > half + 4.2) & (b < half + 4.6)
     side = np.sign(across)[:, None] * np.sign(along) * (-1 if mirrored else 1)
     return centre | parking | zebra | (np.outer(in_lane, stop) & (side < 0))
 

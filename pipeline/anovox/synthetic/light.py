@@ -35,7 +35,7 @@ class Light:
     open: NDArray[np.float32]
     """Share of sky light (X, Y) on the ground, less around the feet of things."""
     sky: NDArray[np.float32]
-    """Colours (elevation, azimuth, 3); rows from slope 0 to `_TOP_SLOPE`."""
+    """Colours (3, elevation, azimuth); rows from slope 0 to `_TOP_SLOPE`."""
 
     def on_ground(
         self, x: NDArray[np.floating], y: NDArray[np.floating]
@@ -50,11 +50,11 @@ class Light:
     def sky_colour(
         self, azimuth: NDArray[np.floating], slope: NDArray[np.floating]
     ) -> NDArray[np.float32]:
-        """Colours (R, C, 3) of directions by world azimuth (C,) and slope (R,)."""
+        """Colours (3, R, C) of directions by world azimuth (C,) and slope (R,)."""
         rows, columns = _SKY_SHAPE
-        i = np.clip(slope * (rows / _TOP_SLOPE), 0, rows - 1).astype(np.int32)
-        j = np.floor(azimuth * (columns / (2 * math.pi))).astype(np.int32) % columns
-        return self.sky[i[:, None], j]
+        i = np.clip(slope * (rows / _TOP_SLOPE), 0, rows - 1).astype(np.intp)
+        j = np.floor(azimuth * (columns / (2 * math.pi))).astype(np.intp) % columns
+        return self.sky[:, i].take(j, axis=2)
 
 
 def build_light(
@@ -136,14 +136,15 @@ def _draw(
 
 def _paint_sky(weather: Weather, rng: np.random.Generator) -> NDArray[np.float32]:
     rows, columns = _SKY_SHAPE
-    height = (np.linspace(0, 1, rows) ** 0.7)[:, None, None]
-    blue = np.array(weather.horizon) * (1 - height) + np.array(weather.zenith) * height
+    height = (np.linspace(0, 1, rows) ** 0.7)[:, None]
+    horizon, zenith = (np.array(c)[:, None, None] for c in (weather.horizon, weather.zenith))
+    blue = horizon * (1 - height) + zenith * height
     coarse = rng.random((10, 24), dtype=np.float32)
     wrapped = np.concatenate([coarse[:, -3:], coarse, coarse[:, :3]], axis=1)
     margin = columns // 8
     size = (columns + 2 * margin, rows)
     clouds = np.asarray(Image.fromarray(wrapped).resize(size, Image.Resampling.BICUBIC))
-    density = clouds[:, margin:-margin, None] + 0.9 * weather.cloud_cover - 0.75
+    density = clouds[:, margin:-margin] + 0.9 * weather.cloud_cover - 0.75
     cover = np.clip(density * 2.0, 0, 1) * 0.75
-    white = np.array(weather.horizon) * 0.4 + 0.58
+    white = horizon * 0.4 + 0.58
     return (blue * (1 - cover) + white * cover).astype(np.float32)

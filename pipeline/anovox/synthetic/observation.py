@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.geometry import voxel_shift, voxelise
 from pipeline.anovox.labels import EGO
-from pipeline.anovox.synthetic.casting import FIRST_SOLID, GROUND, Grid, Hits, cast
+from pipeline.anovox.synthetic.casting import GROUND, Grid, Hits, cast
 from pipeline.anovox.synthetic.ground import Ground
 from pipeline.anovox.synthetic.light import Light, build_light
 from pipeline.anovox.synthetic.scenery import CAR

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Pattern = Callable[[Floats, Floats, Floats, NDArray[np.bool_]], NDArray]
 
 PLAIN, CHECKER, STRIPES, DIAGONAL, DOTS, BAND, PLANKS, FOLIAGE, WINDOWS, DIRT = range(10)

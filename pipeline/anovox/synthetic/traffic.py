@@ -129,7 +129,7 @@ def oncoming(
 
 
 def track(thing: Thing, frames: tuple[int, int]) -> NDArray[np.float64]:
-    """Places (N, 2) of a thing from `frames[0]` frames before the reference to `frames[1]` after."""
+    """Places (N, 2) of a thing, `frames[0]` frames before the reference to `frames[1]` after."""
     steps = np.arange(-frames[0], frames[1] + 0.25, 0.5) * (FRAME_TIME_S * thing.speed)
     return np.stack(
         [thing.x + steps * math.cos(thing.yaw), thing.y + steps * math.sin(thing.yaw)], axis=1

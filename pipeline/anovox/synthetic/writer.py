@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox import names
-from pipeline.anovox.frame import encode_depth, format_key_value
+from pipeline.anovox.frame import encode_depth
+from pipeline.anovox.records import format_key_value
 from pipeline.anovox.synthetic import records
 from pipeline.anovox.synthetic.observation import Observation, Observer
+from pipeline.anovox.synthetic.plan import ScenePlan, plan_scenes
 from pipeline.anovox.synthetic.png import write_png
 from pipeline.anovox.synthetic.sensors import Sensors, build_sensors
-from pipeline.anovox.synthetic.world import ScenePlan, SceneWorld, build_scene, plan_scenes
+from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
 
 logger = logging.getLogger(__name__)
@@ -124,13 +126,18 @@ def write_scene(config: SyntheticConfig, root: Path, plan: ScenePlan) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     folders = _make_folders(config, partial, has_anomaly=plan.anomaly is not None)
     (partial / names.SETUP_FILE).write_text(records.sensor_setup_text(config))
-    observer = Observer(world, _sensors(config.image_width, config.image_height, config.num_channels, config.points_per_second))
+    observer = Observer(
+        world,
+        _sensors(
+            config.image_width, config.image_height, config.num_channels, config.points_per_second
+        ),
+    )
     route = records.waypoints(world)
     first_id = first_frame_id(config, plan)
     for frame in range(config.num_frames):
         _write_arrays(folders, first_id + frame, observer.observe(frame))
         _write_records(folders, first_id + frame, world, frame, route)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 @lru_cache(maxsize=1)
@@ -207,19 +214,21 @@ def _file(folders: dict[str, Path], key: str, frame_id: int, ending: str) -> Pat
 def _write_scenario_lists(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]) -> None:
     """Scenario lists in every second archive: AnoVox has them in some archives and not in others."""
     for plan in plans:
-        path = _archive_path(root, plan) / names.CONFIG_FOLDER / names.scenario_config_name(plan.town)
+        path = (
+            _archive_path(root, plan) / names.CONFIG_FOLDER / names.scenario_config_name(plan.town)
+        )
         place = config.kinds.index(plan.kind) + config.towns.index(plan.town)
         if place % 2 == 0 and not path.exists():
             mates = [p for p in plans if (p.kind, p.town) == (plan.kind, plan.town)]
             worlds = [build_scene(config, mate) for mate in mates]
-            path.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             _replace_text(path, records.scenario_text(plan.town, worlds))
 
 
 def _replace_text(path: Path, text: str) -> None:
     partial = path.with_name(_PARTIAL_PREFIX + path.name)
     partial.write_text(text)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _archive_path(root: Path, plan: ScenePlan) -> Path:

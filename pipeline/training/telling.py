@@ -1,0 +1,73 @@
+"""What rank 0 tells while it trains: live metrics, and a progress line with an ETA."""
+
+import resource
+import time
+from collections.abc import Mapping
+
+from pipeline.config import Config
+from pipeline.tracking import MetricLogger
+from pipeline.training.worker import Worker
+
+
+class StepTeller:
+    """Averages the steps since the last line: single steps of a rare class are mostly noise."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: Worker,
+        metrics: MetricLogger,
+        *,
+        first_step: int,
+        total_steps: int,
+    ) -> None:
+        self._config, self._worker, self._metrics = config, worker, metrics
+        self._first_step, self._total_steps = first_step, total_steps
+        self._started_s = self._last_s = time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._num_steps = 0
+        self._validation_s = 0.0
+
+    def step(self, step: int, parts: Mapping[str, float]) -> None:
+        """Take the metrics of optimizer step `step` (from 1); log means at the cadence."""
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._num_steps += 1
+        if step % self._config.train.log_every_n_steps and step != self._total_steps:
+            return
+        means = {name: value / self._num_steps for name, value in self._sums.items()}
+        self._metrics.log(step, means | self._costs())
+        self._say(step, means["train/loss"])
+        self._sums, self._num_steps, self._last_s = {}, 0, time.monotonic()
+
+    def validation(self, step: int, metrics: Mapping[str, float], *, duration_s: float) -> None:
+        """Log and say the metrics of a validation after `step` steps."""
+        self._validation_s, self._last_s = duration_s, self._last_s + duration_s
+        self._metrics.log(step, metrics)
+        shown = ", ".join(
+            f"{name.removeprefix('val/')} {value:.3f}"
+            for name, value in metrics.items()
+            if name.endswith(("_ap", "_auroc"))
+        )
+        self._worker.progress(f"train: validation at step {step}: {shown}")
+
+    def _costs(self) -> dict[str, float]:
+        step_time_s = (time.monotonic() - self._last_s) / self._num_steps
+        return {
+            "perf/step_time_s": step_time_s,
+            "perf/frames_per_s": self._config.train.batch_size / step_time_s,
+            # Linux counts the peak resident set in kilobytes.
+            "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+
+    def _say(self, step: int, loss: float) -> None:
+        elapsed_s = time.monotonic() - self._started_s
+        rate = (step - self._first_step) / elapsed_s
+        epochs = self._config.train.num_epochs
+        epoch = min(epochs, 1 + (step - 1) * epochs // max(1, self._total_steps))
+        eta_s = (self._total_steps - step) / rate + self._validation_s
+        self._worker.progress(
+            f"train: epoch {epoch}/{epochs}, step {step}/{self._total_steps}, "
+            f"{rate * self._config.train.batch_size:.1f} frames/s, loss {loss:.4f}, "
+            f"ETA {eta_s:.0f} s"
+        )
