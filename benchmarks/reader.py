@@ -25,15 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pipeline.anovox.synthetic.writer import write_archives
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.anovox.labels import label_of_class
 from pipeline.anovox.layout import Scene
-from pipeline.config import Config, SyntheticConfig, merge
+from pipeline.anovox.synthetic.writer import write_archives
+from pipeline.config import Config, SyntheticConfig
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
+from pipeline.merging import merge
 
 BATCH_SIZE = 4
 OFF = (0.0, 0.0)

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import config as configs
+from pipeline import merging
+from pipeline.config import Config
 from pipeline.failures import RunFailed
 
 logger = logging.getLogger(__name__)
-Work = Callable[[configs.Config], dict[str, Any]]
+Work = Callable[[Config], dict[str, Any]]
 
 
 def run(name: str, work: Work, argv: Sequence[str] | None = None) -> None:
@@ -29,7 +30,7 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     arguments = _parse(name, argv)
     try:
-        config = configs.load(arguments.config, arguments.overrides)
+        config = merging.load(arguments.config, arguments.overrides)
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -40,14 +41,14 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     return code
 
 
-def _changes(config: configs.Config) -> str:
+def _changes(config: Config) -> str:
     """The resolved config, as far as it differs from the defaults, as overrides."""
-    defaults = configs.flatten(configs.Config())
-    changed = {k: v for k, v in configs.flatten(config).items() if v != defaults[k]}
+    defaults = merging.flatten(Config())
+    changed = {k: v for k, v in merging.flatten(config).items() if v != defaults[k]}
     return "config: " + " ".join(f"{key}={value}" for key, value in changed.items())
 
 
-def _guarded(name: str, work: Work, config: configs.Config) -> tuple[dict[str, Any], int]:
+def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int]:
     try:
         return {"status": "finished"} | work(config), 0
     except RunFailed as error:

@@ -1,24 +1,14 @@
-"""What a run is: one frozen dataclass per section, merged from defaults, a YAML file and overrides.
+"""What a run is: one frozen dataclass per section, each with its own rules.
 
-One door (`load`) for YAML, command line and search trials, so a typo, a wrong type or an illegal
-choice is refused the same way everywhere. Local paths become absolute here, because workers,
-trials and submitted jobs run in other folders.
+Defaults live here and nowhere else; `pipeline.merging` is the door through which a YAML file, the
+command line or a trial changes them.
 """
 
-import dataclasses
-import difflib
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 KINDS = ("normality", "static")
 FUSIONS = ("concat", "camera_only", "lidar_only")
@@ -366,132 +356,6 @@ class Config:
                 f"train.batch_size={self.train.batch_size} is smaller than "
                 f"scaling.num_workers={self.scaling.num_workers}; give every worker a frame"
             )
-
-
-def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Defaults, then the YAML file, then `key.path=value` overrides; all checked.
-
-    Raises ValueError with one sentence: unknown key (with the nearest valid one), wrong type,
-    illegal choice, broken rule, a missing file, or a relative path inside a submitted Ray job.
-    """
-    changes: list[Any] = []
-    if path is not None:
-        changes.append(_read_yaml(Path(path)))
-    for text in overrides:
-        if "=" not in text:
-            raise ValueError(f"override {text!r} has no '='; write it as key.path=value")
-        _known_key(text.split("=", 1)[0])
-        _no_interpolation(text, text)
-        changes.append(_in_sentence(text, lambda text=text: OmegaConf.from_dotlist([text])))
-    return absolute_paths(merge(Config(), *changes))
-
-
-def merge(base: Config, *changes: Any) -> Config:
-    """`base` with nested mappings merged into it, in order; the one door for every change."""
-
-    def build() -> Any:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), *changes))
-
-    return cast(Config, _in_sentence("config", build))
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested dict; `merge(Config(), to_dict(c)) == c`."""
-    return dataclasses.asdict(config)
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """`{"train.lr": 0.002, ...}`: the names of overrides and MLflow params."""
-    return dict(_walk(to_dict(config), prefix=""))
-
-
-def _walk(tree: Mapping[str, Any], *, prefix: str):
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _walk(value, prefix=f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def absolute_paths(config: Config) -> Config:
-    """Every local path made absolute against the working folder; `~` is expanded."""
-    resume, checkpoint = config.train.resume, config.evaluation.checkpoint
-    weights = config.model.image_weights
-    if weights not in ("none", "imagenet"):
-        weights = _absolute("model.image_weights", weights)
-    changes = {
-        "storage_path": _absolute("storage_path", config.storage_path),
-        "data": {
-            "root": _absolute("data.root", config.data.root),
-            "blocks": _absolute("data.blocks", config.data.blocks),
-        },
-        "model": {"image_weights": weights},
-        "train": {"resume": _absolute("train.resume", resume) if resume else ""},
-        "evaluation": {
-            "checkpoint": _absolute("evaluation.checkpoint", checkpoint) if checkpoint else ""
-        },
-        "tracking": {"uri": _absolute_uri(config.tracking.uri)},
-    }
-    return merge(config, changes)
-
-
-def _absolute(key: str, value: str) -> str:
-    if value.startswith(REMOTE_SCHEMES):
-        return value
-    path = Path(value).expanduser()
-    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise ValueError(
-            f"{key}={value} is relative, but a submitted Ray job runs in a temporary copy of the "
-            "working folder; give an absolute path"
-        )
-    return str(path.resolve())
-
-
-def _absolute_uri(uri: str) -> str:
-    scheme = "sqlite:///"
-    if not uri.startswith(scheme):
-        return uri
-    return scheme + _absolute("tracking.uri", uri.removeprefix(scheme))
-
-
-def _read_yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise ValueError(f"config file {path} does not exist; give --config an existing YAML file")
-    _no_interpolation(str(path), path.read_text(encoding="utf-8"))
-    tree = _in_sentence(str(path), lambda: OmegaConf.load(path))
-    plain = OmegaConf.to_container(tree)
-    if not isinstance(plain, dict):
-        raise ValueError(f"config file {path} is not a mapping of sections; see configs/demo.yaml")
-    for key, _ in _walk(cast(dict[str, Any], plain), prefix=""):
-        _known_key(key)
-    return tree
-
-
-def _known_key(key: str) -> None:
-    known = list(flatten(Config()))
-    if key in known:
-        return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
-
-
-def _no_interpolation(place: str, text: str) -> None:
-    """A run must not depend on anything outside its YAML and its command line."""
-    if "${" in text:
-        raise ValueError(f"{place} holds '${{': no interpolation here, write the value itself")
-
-
-def _in_sentence(place: str, build: Any) -> Any:
-    """OmegaConf's and YAML's many-line errors as one sentence."""
-    try:
-        return build()
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ValueError(f"{place} is not YAML: {error.problem} in line {line}") from None
-    except OmegaConfBaseException as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        key = getattr(error, "full_key", None) or place
-        raise ValueError(f"{key}: {lines[0]}") from None
 
 
 def _choices(key: str, values: Sequence[str], *, legal: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, SyntheticConfig, merge
+from pipeline.config import Config, SyntheticConfig
+from pipeline.merging import merge
 
 TINY_WORLD = SyntheticConfig(
     num_scenes=16,

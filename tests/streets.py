@@ -26,7 +26,9 @@ def street_batch(
     images = [_image(height, width, generator) for _ in frames]
     focal = width / 2
     return Batch(
-        image=torch.stack(images) if frames else torch.zeros(0, 3, height, width, dtype=torch.uint8),
+        image=torch.stack(images)
+        if frames
+        else torch.zeros(0, 3, height, width, dtype=torch.uint8),
         points=points,
         point_offset=torch.tensor(num_points, dtype=torch.int64).cumsum(0),
         point_class=torch.zeros(len(points), dtype=torch.uint8),
@@ -54,7 +56,9 @@ def _image(height: int, width: int, generator: torch.Generator) -> Tensor:
     image = torch.rand(3, 1, 1, generator=generator) * 150 + 20 * torch.rand(
         3, height, width, generator=generator
     )
-    left, top = (int(torch.randint(0, side // 2, (1,), generator=generator)) for side in (width, height))
+    left, top = (
+        int(torch.randint(0, side // 2, (1,), generator=generator)) for side in (width, height)
+    )
     image[:, top : top + height // 4, left : left + width // 4] = 230
     return image.to(torch.uint8)
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config as configs
+from pipeline import merging
 from pipeline.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ def yaml_file(tmp_path: Path, text: str) -> Path:
 def refused(*overrides: str) -> str:
     """The sentence with which the overrides are refused."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the caller checks the sentence
-        configs.load(None, overrides)
+        merging.load(None, overrides)
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
@@ -40,13 +41,13 @@ def refused(*overrides: str) -> str:
 
 def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
     path = yaml_file(tmp_path, "train:\n  lr: 0.01\n  batch_size: 8\n")
-    config = configs.load(path, ["train.lr=0.5"])
+    config = merging.load(path, ["train.lr=0.5"])
     assert (config.train.lr, config.train.batch_size) == (0.5, 8)
     assert config.train.num_epochs == Config().train.num_epochs
 
 
 def test_the_last_of_two_overrides_of_one_key_wins() -> None:
-    assert configs.load(None, ["train.lr=0.1", "train.lr=0.2"]).train.lr == 0.2
+    assert merging.load(None, ["train.lr=0.1", "train.lr=0.2"]).train.lr == 0.2
 
 
 @pytest.mark.parametrize(
@@ -62,19 +63,19 @@ def test_the_last_of_two_overrides_of_one_key_wins() -> None:
     ],
 )
 def test_overrides_get_the_type_of_their_field(override: str, value: object) -> None:
-    config = configs.load(None, [override])
-    found = configs.flatten(config)[override.split("=")[0]]
+    config = merging.load(None, [override])
+    found = merging.flatten(config)[override.split("=")[0]]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert configs.load(yaml_file(tmp_path, "")) == configs.load(None)
+    assert merging.load(yaml_file(tmp_path, "")) == merging.load(None)
 
 
 def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
     both = ["loss.name=seed_self_supervised", "model.name=simple"]
-    assert configs.load(None, both).model.name == "simple"
+    assert merging.load(None, both).model.name == "simple"
 
 
 # ---- refusals
@@ -162,14 +163,14 @@ def test_a_broken_rule_is_one_sentence_with_key_and_value(override: str, sentenc
 def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = yaml_file(tmp_path, text)
     with pytest.raises(ValueError) as caught:  # noqa: PT011  checked in the next lines
-        configs.load(path)
+        merging.load(path)
     assert str(caught.value).startswith(sentence.format(path=path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml does not exist; give --config"):
-        configs.load(tmp_path / "none.yaml")
+        merging.load(tmp_path / "none.yaml")
 
 
 def test_a_config_cannot_be_changed_in_place() -> None:
@@ -192,7 +193,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
 def test_a_config_survives_to_dict_and_merge(
     lr: float, seed: int, augment: bool, fusion: str, towns: list[str], name: str
 ) -> None:
-    changed = configs.merge(
+    changed = merging.merge(
         Config(),
         {
             "train": {"lr": lr, "seed": seed, "augment": augment},
@@ -201,16 +202,16 @@ def test_a_config_survives_to_dict_and_merge(
             "tracking": {"run_name": name},
         },
     )
-    assert configs.merge(Config(), configs.to_dict(changed)) == changed
+    assert merging.merge(Config(), merging.to_dict(changed)) == changed
     assert changed.train.lr == lr
     assert changed.tracking.run_name == name
 
 
 def test_a_flat_config_has_the_keys_of_the_overrides() -> None:
-    flat = configs.flatten(Config())
+    flat = merging.flatten(Config())
     assert flat["train.lr"] == Config().train.lr
     assert flat["storage_path"] == "runs"
-    assert configs.load(None, [f"{key}={flat[key]}" for key in ("train.lr", "loss.focal_gamma")])
+    assert merging.load(None, [f"{key}={flat[key]}" for key in ("train.lr", "loss.focal_gamma")])
 
 
 # ---- paths
@@ -218,7 +219,7 @@ def test_a_flat_config_has_the_keys_of_the_overrides() -> None:
 
 def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = configs.load(
+    config = merging.load(
         None,
         ["train.resume=runs/a", "evaluation.checkpoint=b", "model.image_weights=w.safetensors"],
     )
@@ -233,7 +234,7 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    config = configs.load(
+    config = merging.load(
         None,
         ["data.root=~/anovox", "storage_path=s3://bucket/runs", "tracking.uri=http://host:5000"],
     )
@@ -244,8 +245,8 @@ def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPa
 
 
 def test_making_paths_absolute_twice_changes_nothing() -> None:
-    once = configs.load(None)
-    assert configs.absolute_paths(once) == once
+    once = merging.load(None)
+    assert merging.absolute_paths(once) == once
 
 
 def test_a_submitted_ray_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +254,7 @@ def test_a_submitted_ray_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPa
     assert refused().startswith("storage_path=runs is relative, but a submitted Ray job runs in a")
     absolute = ["storage_path=/runs", "data.root=/data", "data.blocks=/blocks"]
     assert refused(*absolute).startswith("tracking.uri=mlflow.db is relative")
-    config = configs.load(None, [*absolute, "tracking.uri=sqlite:////mlflow.db"])
+    config = merging.load(None, [*absolute, "tracking.uri=sqlite:////mlflow.db"])
     assert config.tracking.uri == "sqlite:////mlflow.db"
 
 
@@ -270,7 +271,7 @@ def test_the_variable_that_marks_a_submitted_job_is_rays_own() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: Path) -> None:
-    assert configs.load(path) != configs.load(None)
+    assert merging.load(path) != merging.load(None)
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert "python -m jobs." in first or "make " in first
@@ -310,5 +311,5 @@ def test_every_field_is_read_somewhere() -> None:
 
 
 def test_defaults_are_finite_numbers() -> None:
-    numbers = [v for v in configs.flatten(Config()).values() if isinstance(v, float)]
+    numbers = [v for v in merging.flatten(Config()).values() if isinstance(v, float)]
     assert all(math.isfinite(number) for number in numbers)

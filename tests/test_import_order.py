@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     ("pipeline.config", "pipeline.failures"),
+    ("pipeline.merging",),
     ("pipeline.anovox",),
     ("pipeline.ray_session",),
     ("pipeline.data",),

@@ -17,8 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import tracking
-from pipeline.config import Config, TrackingConfig, flatten
+from pipeline.config import Config, TrackingConfig
 from pipeline.failures import RunFailed
+from pipeline.merging import flatten
 from pipeline.tracking import MetricLogger
 
 

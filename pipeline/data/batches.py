@@ -7,13 +7,17 @@ belongs to whoever holds it and is never overwritten.
 """
 
 import dataclasses
+import itertools
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
@@ -67,16 +71,13 @@ class Batch:
         return Batch(**moved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _FrameArrays:
-    """One frame's arrays: read-only views of a shard, or changed copies."""
+class _Frame(NamedTuple):
+    """One frame's large arrays: read-only views of a shard, or changed copies."""
 
-    image: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "1 H W 3"]
     points: Float32[np.ndarray, "P 4"]
     point_class: UInt8[np.ndarray, "P"]
     point_label: UInt8[np.ndarray, "P"]
-    intrinsics: Float64[np.ndarray, "4"]
-    camera_from_lidar: Float64[np.ndarray, "4 4"]
 
 
 class BlockReader:
@@ -90,32 +91,26 @@ class BlockReader:
     def __init__(self, folder: str | Path, split: str, *, ego_box_m: Sequence[float]) -> None:
         assert split in SPLITS, split
         folder = Path(folder)
-        self.split = split
         self.manifest = read_manifest(folder)
         self.index = _read_index(folder, split)
         """Metadata of every row, one line per row, in global row order (pandas)."""
-        self._blocks = [open_shard(folder, shard) for shard in self.manifest.shards_of(split)]
-        self.shard_sizes = [block.num_rows for block in self._blocks]
-        self._starts = np.concatenate([[0], np.cumsum(self.shard_sizes)]).astype(np.int64)
+        blocks = [open_shard(folder, shard) for shard in self.manifest.shards_of(split)]
+        self.shard_sizes = [block.num_rows for block in blocks]
+        self.num_rows = sum(self.shard_sizes)
+        """Frames of the split."""
         assert self.num_rows == len(self.index), (self.num_rows, len(self.index))
         self.num_points = self.index["num_points"].to_numpy(dtype=np.int64)
         """Points of every row as stored, before the ego box is left out."""
+        self._image_shape = (self.manifest.image_height, self.manifest.image_width, 3)
+        self._frames = [f for block in blocks for f in _frames(block, self._image_shape)]
         self._frame_label = self.index["frame_label"].to_numpy(dtype=np.uint8)
         keys = (self.index[name].tolist() for name in ("archive", "scene_id", "frame_id", "pose"))
         self._keys = list(zip(*keys, strict=True))
-        names = ("image", "points", "point_class", "point_label")
-        self._ragged = [{name: ragged(block, name) for name in names} for block in self._blocks]
-        self._intrinsics = _stacked([fixed(block, "intrinsics") for block in self._blocks], 4)
-        self._camera_from_lidar = _stacked(
-            [fixed(block, "camera_from_lidar") for block in self._blocks], 16
-        ).reshape(-1, 4, 4)
-        self._ego_box_m = tuple(ego_box_m)
+        self._intrinsics = _stacked([fixed(block, "intrinsics") for block in blocks], 4)
+        poses = _stacked([fixed(block, "camera_from_lidar") for block in blocks], 16)
+        self._camera_from_lidar = poses.reshape(-1, 4, 4)
+        self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
         self._memory = _Memory()
-
-    @property
-    def num_rows(self) -> int:
-        """Frames of the split."""
-        return int(self._starts[-1])
 
     def batch(
         self, rows: Sequence[int] | np.ndarray, *, augment_seed: tuple[int, int] | None
@@ -124,111 +119,113 @@ class BlockReader:
 
         `augment_seed` is (seed, epoch); None leaves the frames as they are.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        assert ((rows >= 0) & (rows < self.num_rows)).all(), (rows, self.num_rows)
-        frames = [self._without_ego(self._frame(row)) for row in rows.tolist()]
+        rows = np.array(rows, dtype=np.int64)
+        chosen = rows.tolist()
+        assert all(0 <= row < self.num_rows for row in chosen), (chosen, self.num_rows)
+        frames = [self._frames[row] for row in chosen]
+        intrinsics, poses = self._intrinsics[rows], self._camera_from_lidar[rows]
+        if self._ego_box_m is not None:
+            frames = [_without_box(frame, self._ego_box_m) for frame in frames]
         if augment_seed is not None:
-            frames = [
-                self._augmented(frame, row, augment_seed)
-                for frame, row in zip(frames, rows.tolist(), strict=True)
-            ]
-        height, width = self.manifest.image_height, self.manifest.image_width
+            for i, row in enumerate(chosen):
+                frames[i], intrinsics[i], poses[i] = _augmented(
+                    frames[i], intrinsics[i], poses[i], seed=augment_seed, key=self._keys[row]
+                )
         offset = np.cumsum([len(frame.points) for frame in frames], dtype=np.int64)
-        image = self._join("image", [f.image for f in frames], (height, width, 3), np.uint8)
-        calibration = [frame.camera_from_lidar for frame in frames]
+        image, points, point_class, point_label = self._joined(frames)
         return Batch(
             image=image.permute(0, 3, 1, 2),
-            points=self._join("points", [f.points for f in frames], (4,), np.float32),
+            points=points,
             point_offset=torch.from_numpy(offset),
-            point_class=self._join("class", [f.point_class for f in frames], (), np.uint8),
-            point_label=self._join("label", [f.point_label for f in frames], (), np.uint8),
+            point_class=point_class,
+            point_label=point_label,
             frame_label=torch.from_numpy(self._frame_label[rows]),
-            intrinsics=_float32([frame.intrinsics for frame in frames], (4,)),
-            camera_from_lidar=_float32(calibration, (4, 4)),
-            row=torch.from_numpy(rows.copy()),
+            intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
+            camera_from_lidar=torch.from_numpy(poses.astype(np.float32)),
+            row=torch.from_numpy(rows),
         )
 
-    def _frame(self, row: int) -> _FrameArrays:
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
-        place = row - self._starts[shard]
-        columns = self._ragged[shard]
+    def _joined(self, frames: Sequence[_Frame]) -> list[Tensor]:
+        """The frames' arrays, each kind concatenated along its first axis, in one buffer."""
+        num_points = sum(len(frame.points) for frame in frames)
+        shapes = ((len(frames), *self._image_shape), (num_points, 4), (num_points,), (num_points,))
+        sizes = [
+            math.prod(shape) * kind.itemsize for shape, kind in zip(shapes, KINDS, strict=True)
+        ]
+        padded = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
+        memory = self._memory.take(sum(padded))
+        places = torch.from_numpy(memory).split(padded)
+        tensors = []
+        for column, (place, size, shape) in enumerate(zip(places, sizes, shapes, strict=True)):
+            kind = KINDS[column]
+            tensors.append(place[:size].view(kind).view(shape))
+            if frames:
+                np.concatenate([frame[column] for frame in frames], out=tensors[-1].numpy())
+        return tensors
 
-        def cell(name: str) -> np.ndarray:
-            values, offsets = columns[name]
-            return values[offsets[place] : offsets[place + 1]]
 
-        size = (self.manifest.image_height, self.manifest.image_width, 3)
-        return _FrameArrays(
-            image=cell("image").reshape(size),
-            points=cell("points").reshape(-1, 4),
-            point_class=cell("point_class"),
-            point_label=cell("point_label"),
-            intrinsics=self._intrinsics[row],
-            camera_from_lidar=self._camera_from_lidar[row],
-        )
-
-    def _without_ego(self, frame: _FrameArrays) -> _FrameArrays:
-        if min(self._ego_box_m) == 0:
-            return frame
-        keep = outside_box(frame.points, self._ego_box_m)
-        # Rows of four floats as one 16-byte number: selecting them is three times as quick.
-        points = frame.points.view(np.complex128)[keep].view(np.float32)
-        return dataclasses.replace(
-            frame,
-            points=points.reshape(-1, 4),
-            point_class=frame.point_class[keep],
-            point_label=frame.point_label[keep],
-        )
-
-    def _augmented(self, frame: _FrameArrays, row: int, seed: tuple[int, int]) -> _FrameArrays:
-        change = augment.draw(seed=seed[0], epoch=seed[1], key=self._keys[row])
-        intrinsics, camera_from_lidar = augment.change_calibration(
-            frame.intrinsics,
-            frame.camera_from_lidar,
-            change,
-            width_px=self.manifest.image_width,
-        )
-        return dataclasses.replace(
-            frame,
-            image=augment.change_image(frame.image, change),
-            points=augment.change_points(frame.points, change),
-            intrinsics=intrinsics,
-            camera_from_lidar=camera_from_lidar,
-        )
-
-    def _join(
-        self, name: str, parts: list[np.ndarray], tail: tuple[int, ...], kind: type
-    ) -> Tensor:
-        """One tensor of all parts: (sum of lengths, *tail), images stacked along a new axis."""
-        flat = [part.reshape(-1) for part in parts]
-        total = self._memory.take(name, sum(len(part) for part in flat), kind)
-        if flat:
-            np.concatenate(flat, out=total)
-        return torch.from_numpy(total).view(-1, *tail)
+KINDS = (torch.uint8, torch.float32, torch.uint8, torch.uint8)
+"""Types of `_Frame`'s arrays."""
+ALIGNMENT = 64
+"""Bytes; each tensor of a batch starts at a cache line."""
 
 
 class _Memory:
-    """Buffers by name, each lent to one tensor at a time."""
+    """Buffers, each lent to the tensors of one batch at a time."""
 
     def __init__(self) -> None:
-        self._free: dict[str, list[np.ndarray]] = {}
+        self._free: list[np.ndarray] = []
 
-    def take(self, name: str, size: int, kind: type) -> np.ndarray:
-        """An array (size,) over a buffer that no living tensor uses; its content is arbitrary.
+    def take(self, size: int) -> np.ndarray:
+        """Bytes (size,) of a buffer that no living tensor uses; their content is arbitrary.
 
-        Tensors made from exactly this array keep it alive; its end frees the buffer.
+        Tensors made from this very array keep it alive, and its end frees the buffer.
         """
-        free = self._free.setdefault(name, [])
-        while free:
-            buffer = free.pop()
+        while self._free:
+            buffer = self._free.pop()
             if len(buffer) >= size:
                 break
         else:
             # A quarter more than needed, so that somewhat larger batches fit as well.
-            buffer = np.empty(size + size // 4, dtype=kind)
+            buffer = np.empty(size + size // 4, dtype=np.uint8)
         lent = buffer[:size]
-        weakref.finalize(lent, free.append, buffer).atexit = False
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
         return lent
+
+
+def _frames(block: pa.RecordBatch, image_shape: tuple[int, int, int]) -> list[_Frame]:
+    """Views of every row of a block."""
+    columns = []
+    for name, tail in zip(_Frame._fields, ((1, *image_shape), (-1, 4), (-1,), (-1,)), strict=True):
+        values, offsets = ragged(block, name)
+        bounds = itertools.pairwise(offsets.tolist())
+        columns.append([values[start:stop].reshape(tail) for start, stop in bounds])
+    return [_Frame(*cells) for cells in zip(*columns, strict=True)]
+
+
+def _without_box(frame: _Frame, half_size_m: Sequence[float]) -> _Frame:
+    keep = outside_box(frame.points, half_size_m)
+    # A row of four floats as one 16-byte number: selecting such is three times as quick.
+    points = frame.points.view(np.complex128)[keep].view(np.float32)
+    return _Frame(frame.image, points, frame.point_class[keep], frame.point_label[keep])
+
+
+def _augmented(
+    frame: _Frame,
+    intrinsics: Float64[np.ndarray, "4"],
+    camera_from_lidar: Float64[np.ndarray, "4 4"],
+    *,
+    seed: tuple[int, int],
+    key: tuple[str, str, int, str],
+) -> tuple[_Frame, Float64[np.ndarray, "4"], Float64[np.ndarray, "4 4"]]:
+    change = augment.draw(seed=seed[0], epoch=seed[1], key=key)
+    image = augment.change_image(frame.image[0], change)
+    calibration = augment.change_calibration(
+        intrinsics, camera_from_lidar, change, width_px=image.shape[1]
+    )
+    points = augment.change_points(frame.points, change)
+    changed = _Frame(image[None], points, frame.point_class, frame.point_label)
+    return changed, *calibration
 
 
 def outside_box(
@@ -247,7 +244,3 @@ def _read_index(folder: Path, split: str) -> pd.DataFrame:
 
 def _stacked(parts: list[np.ndarray], width: int) -> np.ndarray:
     return np.concatenate([np.empty((0, width)), *parts])
-
-
-def _float32(cells: list[np.ndarray], shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(np.asarray(cells, dtype=np.float32).reshape(-1, *shape))

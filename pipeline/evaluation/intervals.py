@@ -4,7 +4,8 @@ Every resample of a split is a row of multiplicities, the same for every slice, 
 the difference of two models is paired: what both find hard cancels. Coarse counts per scene are
 weighted and added, so no score is read twice. Plain percentiles are too narrow with few scenes
 (they ignore n / (n - 1) and Student's t), so the expanded ones of Hesterberg (2015, section 4.2 of
-"What Teachers Should Know About the Bootstrap") are taken.
+"What Teachers Should Know About the Bootstrap") are taken. Those of FPR95, which hangs on the worst
+few scenes, stay too narrow below some hundred scenes.
 """
 
 import math

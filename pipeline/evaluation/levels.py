@@ -8,7 +8,7 @@ a frame is from (`_static`: frames of static archives only).
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,14 @@ class Tally:
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
         self._frames: list[dict[str, Any]] = []
+        self._rows: set[int] = set()
 
     def update(self, scores: Scores, batch: Batch, index: pd.DataFrame) -> None:
         """Count a batch; `index` holds the split's metadata in global row order.
 
-        Scores are raw logits. A NaN score raises ValueError.
+        Scores are raw logits. A NaN score or a row seen before raises ValueError.
         """
+        self._note_rows(batch.row.tolist())
         frame_score = scores.frame_score.cpu().numpy()
         bins_of(frame_score)
         point_score = None if scores.point_score is None else scores.point_score.cpu().numpy()
@@ -78,6 +80,12 @@ class Tally:
             self._count_frame(record, scene_of(meta))
             self._frames.append(record)
             start += len(view.points)
+
+    def _note_rows(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            if row in self._rows:
+                raise ValueError(f"row {row} of split {self.split} is counted twice; see each once")
+            self._rows.add(row)
 
     def _record(self, view: FrameView, meta: dict[Hashable, Any], score: float) -> dict[str, Any]:
         anomalous = view.point_label == 1
@@ -142,21 +150,14 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
         self.demand_same_split(other)
-        twice = {f["row"] for f in self._frames} & {f["row"] for f in other._frames}
-        if twice:
-            raise ValueError(
-                f"row {min(twice)} of split {self.split} is counted twice; see each once"
-            )
-        merged = self._empty()
+        merged = Tally(split=self.split, split_hash=self.split_hash, near_classes=self.near_classes)
+        merged._note_rows([*self._rows, *other._rows])
         for name in self._counts | other._counts:
             parts = [tally for tally in (self, other) if name in tally._counts]
             merged._counts[name] = sum((t._counts[name] for t in parts), ScoreCounts())
             merged._scene_counts[name] = sum((t._scene_counts[name] for t in parts), SceneCounts())
         merged._frames = self._frames + other._frames
         return merged
-
-    def _empty(self) -> "Tally":
-        return Tally(split=self.split, split_hash=self.split_hash, near_classes=self.near_classes)
 
     def demand_same_split(self, other: "Tally") -> None:
         """ValueError unless both tallies are of the same split and compare the same classes."""
@@ -246,6 +247,7 @@ class Tally:
             tally._scene_counts[name] = SceneCounts.from_array(scenes, per_scene)
         table = {column: arrays[f"frames/{column}"].tolist() for column in _names(arrays, "frames")}
         tally._frames = pd.DataFrame(table).to_dict("records")
+        tally._note_rows(table["row"])
         return tally
 
 

@@ -40,7 +40,9 @@ def feature_probes(train: PointSample, test: PointSample) -> pd.DataFrame:
         small = [
             _side(sample, column, sample.is_near | (sample.label == 1)) for sample in (train, test)
         ]
-        everything = [_side(sample, column, sample.label != 255) for sample in (train, test)]
+        everything = [
+            _side(sample, column, np.ones(len(sample.label), bool)) for sample in (train, test)
+        ]
         line = {
             "small_monotone": _monotone(*small),
             "small_binned": _binned(*small),

@@ -64,9 +64,7 @@ class Detector(nn.Module):
         return Scores(point_score=point_score, frame_score=frame_score)
 
 
-def build_detector(
-    config: ModelConfig, *, prior: float, fetch_weights: bool = True
-) -> nn.Module:
+def build_detector(config: ModelConfig, *, prior: float, fetch_weights: bool = True) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
     `prior` is the share of anomalous points in the train split. `fetch_weights=False` leaves

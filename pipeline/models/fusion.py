@@ -6,7 +6,7 @@ second cell. Points that the camera does not see get one learned vector.
 """
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 

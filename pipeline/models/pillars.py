@@ -69,9 +69,7 @@ class Pillars:
     inside: Bool[Tensor, "V"]
 
 
-def group(
-    points: Float32[Tensor, "P 4"], frame: Int64[Tensor, "P"], *, grid: Grid
-) -> Pillars:
+def group(points: Float32[Tensor, "P 4"], frame: Int64[Tensor, "P"], *, grid: Grid) -> Pillars:
     """Pillars of points (LiDAR frame, metres) that belong to frames `frame`."""
     half = _KEY // 2
     ij = _place(points, grid).floor().clamp(-half, half - 1).long() + half
@@ -79,9 +77,7 @@ def group(
     keys, of_point, count = torch.unique(keys, return_inverse=True, return_counts=True)
     i, j = keys // _KEY % _KEY - half, keys % _KEY - half
     inside = (i >= 0) & (i < grid.num_x) & (j >= 0) & (j < grid.num_y)
-    return Pillars(
-        of_point=of_point, count=count, frame=keys // _KEY**2, i=i, j=j, inside=inside
-    )
+    return Pillars(of_point=of_point, count=count, frame=keys // _KEY**2, i=i, j=j, inside=inside)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,9 @@ class PointEncoder(nn.Module):
         """Bird's-eye features at the pillars."""
         rows = pillars.inside.nonzero().squeeze(1)
         frame, i, j = (x.index_select(0, rows) for x in (pillars.frame, pillars.i, pillars.j))
-        seen = self.birds_eye(spread(columns.index_select(0, rows), frame, i, j, self.grid, num_frames))
+        seen = self.birds_eye(
+            spread(columns.index_select(0, rows), frame, i, j, self.grid, num_frames)
+        )
         num_x, num_y = seen.shape[2:]
         table = seen.permute(0, 2, 3, 1).flatten(0, 2).float()
         found = table.index_select(0, (frame * num_x + i // 2) * num_y + j // 2)

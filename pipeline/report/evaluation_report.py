@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pipeline import tracking
-from pipeline.config import Config, merge
+from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.evaluation.audit import sample_split, tally_baseline
@@ -23,6 +23,7 @@ from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.metrics import MAX_LOGIT
 from pipeline.evaluation.scoring import score_split
+from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.figures import save

@@ -145,7 +145,8 @@ def validation_curves(
     dress(axes, x_label="epoch", y_label="metric on the validation split")
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=SMALL_PT, frameon=False)
+    if axes.lines:
+        figure.legend(loc="outside lower center", ncols=3, fontsize=SMALL_PT, frameon=False)
     return figure
 
 

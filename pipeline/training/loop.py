@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config, to_dict
+from pipeline.config import Config
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
 from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
 from pipeline.losses import constant_predictor_loss, loss_terms
+from pipeline.merging import to_dict
 from pipeline.models.detector import build_detector
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints

@@ -21,10 +21,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline import tracking
-from pipeline.config import Config, flatten, merge, to_dict
+from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
+from pipeline.merging import flatten, merge, to_dict
 from pipeline.ray_session import ensure_ray
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta

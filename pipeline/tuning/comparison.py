@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config, merge
+from pipeline.config import Config
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
+from pipeline.merging import merge
 from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_readers
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure

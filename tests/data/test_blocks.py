@@ -11,12 +11,13 @@ import pytest
 
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.truth import truth
-from pipeline.config import Config, PrepareConfig, merge
+from pipeline.config import Config, PrepareConfig
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks, one_image_size, plan_shards, prepare
 from pipeline.data.index import Index, scan
 from pipeline.data.manifest import INDEX, MANIFEST, QUARANTINE, SPLIT_FILE, read_manifest
 from pipeline.data.splits import make_splits, split_hash
+from pipeline.merging import merge
 
 SPLITS = ("train", "val", "test")
 

@@ -33,6 +33,12 @@ def scores_of(batch: Batch) -> Scores:
     )
 
 
+def point_scores_of(batch: Batch) -> torch.Tensor:
+    score = scores_of(batch).point_score
+    assert score is not None
+    return score
+
+
 def tallied(split, rows, *, batch_size: int = 4) -> Tally:
     tally = new_tally()
     for start in range(0, len(rows), batch_size):
@@ -59,7 +65,7 @@ def brute_force(split) -> dict[str, np.ndarray]:
     xyz = batch.points[:, :3].numpy()
     pixel = xyz[:, 1:] / -xyz[:, :1] * 32 + (32, 16)
     return {
-        "score": scores_of(batch).point_score.numpy(),
+        "score": point_scores_of(batch).numpy(),
         "label": batch.point_label.numpy(),
         "class": batch.point_class.numpy(),
         "range": np.linalg.norm(xyz, axis=1),
@@ -156,7 +162,9 @@ def test_two_halves_add_up_to_the_whole(split, tally):
 
 def test_a_row_counted_twice_is_refused(split):
     with pytest.raises(ValueError, match=r"row 0 of split test is counted twice"):
-        tallied(split, [0]) + tallied(split, [0, 1])
+        _ = tallied(split, [0]) + tallied(split, [0, 1])
+    with pytest.raises(ValueError, match=r"row 3 of split test is counted twice"):
+        tallied(split, [0, 3, 1, 2, 3])
 
 
 def test_tallies_of_different_splits_do_not_mix(tally):
@@ -188,13 +196,11 @@ def test_a_batch_without_frames_counts_nothing(split):
 
 def test_a_nan_score_is_refused(split):
     batch = split.batch([0])
-    scores = scores_of(batch)
+    nan = Scores(
+        point_score=point_scores_of(batch) * math.nan, frame_score=scores_of(batch).frame_score
+    )
     with pytest.raises(ValueError, match="scores are NaN"):
-        new_tally().update(
-            Scores(point_score=scores.point_score * math.nan, frame_score=scores.frame_score),
-            batch,
-            split.index,
-        )
+        new_tally().update(nan, batch, split.index)
 
 
 def test_the_table_of_frames_tells_detected_from_missed(split, tally):
@@ -205,7 +211,7 @@ def test_the_table_of_frames_tells_detected_from_missed(split, tally):
     assert anomalous["point_ap"].between(0, 1).all()
     assert frames[frames["frame_label"] == 0]["point_ap"].isna().all()
     batch = split.batch([5])
-    scores = scores_of(batch).point_score[batch.point_label != 255]
+    scores = point_scores_of(batch)[batch.point_label != 255]
     assert frames["max_point_score"][5] == pytest.approx(float(scores.max()))
 
 

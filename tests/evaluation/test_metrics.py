@@ -172,7 +172,7 @@ def test_metrics_along_the_last_axis_equal_one_by_one_and_are_nan_with_one_class
     neg, pos = rng.integers(0, 5, (2, 6, 40))
     pos[0] = 0
     for metric in METRICS.values():
-        together = metric(neg, pos)
+        together = np.asarray(metric(neg, pos))
         assert np.isnan(together[0])
         one_by_one = [float(metric(n, p)) for n, p in zip(neg[1:], pos[1:], strict=True)]
         assert together[1:] == pytest.approx(one_by_one)

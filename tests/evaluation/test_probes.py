@@ -1,6 +1,8 @@
 """Probes find planted shortcuts, monotone or not, and call the inherent ones so."""
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +27,9 @@ def sample_with(seed: int, planted: dict[str, np.ndarray] | None = None) -> Poin
     )
 
 
-def line_of(table: pd.DataFrame, name: str) -> pd.Series:
-    return table.set_index(table.columns[0]).loc[name]
+def line_of(table: pd.DataFrame, name: str) -> dict[Hashable, Any]:
+    key = table.columns[0]
+    return next(line for line in table.to_dict("records") if line[key] == name)
 
 
 AUROCS = ["small_monotone", "small_binned", "all_monotone", "all_binned"]

@@ -27,7 +27,7 @@ def test_the_gradient_of_the_maximum_is_torchs_own():
 
 
 def test_pillars_land_in_their_cells():
-    grid = Grid(x_min_m=0, y_min_m=0, size_m=1, num_x=3, num_y=2)
+    grid = Grid(x_min_m=0.0, y_min_m=0.0, size_m=1.0, num_x=3, num_y=2)
     columns = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
     frame, i, j = torch.tensor([0, 1]), torch.tensor([2, 0]), torch.tensor([1, 1])
     dense = spread(columns, frame, i, j, grid, 2)

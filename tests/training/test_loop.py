@@ -8,8 +8,9 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.config import Config, merge
+from pipeline.config import Config
 from pipeline.failures import RunFailed
+from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
 

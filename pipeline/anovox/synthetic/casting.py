@@ -33,7 +33,7 @@ class Grid:
     dy: Floats
     dz: Floats
     """Descending: row 0 is the top."""
-    angle: NDArray[np.float64]
+    angle: NDArray[np.floating]
     """Direction of each column in radians clockwise from straight ahead, ascending."""
     reach: float
     """The ground is not hit beyond this t."""
@@ -65,7 +65,7 @@ def camera_grid(width: int, height: int, intrinsics: NDArray[np.float64], reach:
     )
 
 
-def lidar_grid(azimuths: NDArray[np.float64], elevations: NDArray[np.float64]) -> Grid:
+def lidar_grid(azimuths: NDArray[np.floating], elevations: NDArray[np.floating]) -> Grid:
     """Rays of clockwise azimuths (C,) ascending and elevations (R,) descending, in radians."""
     return Grid(
         dx=np.cos(azimuths).astype(np.float32),
@@ -83,7 +83,7 @@ def cast(grid: Grid, solids: Solids, *, ground: float) -> Hits:
     """
     distance, surface = _cast_ground(grid, ground)
     hits = Hits(distance=distance, surface=surface)
-    frames = _Frames.of(solids)
+    frames = _frames(solids)
     windows = column_windows(grid, solids)
     is_house = _is_house(solids)[windows.solid]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -103,10 +103,6 @@ class Windows(NamedTuple):
     def take(self, rows: NDArray[np.bool_]) -> "Windows":
         """Where the mask is true."""
         return Windows(self.solid[rows], self.first[rows], self.last[rows])
-
-    def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """All (window, column) pairs, window after window, and where each window starts."""
-        return _ranges(self.first, self.last)
 
 
 def column_windows(grid: Grid, solids: Solids) -> Windows:
@@ -151,15 +147,16 @@ def _in_sight(grid: Grid, solids: Solids, windows: Windows, hits: Hits) -> NDArr
     for r in range(len(reach) - 2, -1, -1):  # six times faster than np.maximum.accumulate
         np.maximum(reach[r], reach[r + 1], out=reach[r])
     away = np.hypot(solids.x, solids.y)
-    at = np.where(solids.top > 0, away - solids.radius, away + solids.radius)
     stretch = np.hypot(grid.dx, grid.dy)
-    slope = solids.top / np.maximum(at, _NEAREST_M) * stretch.max()
+    gap = np.maximum(away - solids.radius, _NEAREST_M)
+    highest = solids.top * stretch.max() / gap
+    below = solids.top * stretch.min() / (away + solids.radius)
+    slope = np.where(solids.top > 0, highest, below)
     row = np.clip(np.searchsorted(-grid.dz, -slope) - 1, 0, len(grid.dz) - 1)
-    number, column, start = windows.pairs()
+    number, column, start = _ranges(windows.first, windows.last)
     farthest = np.maximum.reduceat(reach[row[windows.solid][number], column], start)
     longest = np.maximum(stretch[windows.first], stretch[windows.last - 1])
-    gap = (away - solids.radius)[windows.solid] / longest
-    return farthest >= gap * np.float32(1 - 1e-5)
+    return farthest >= (away - solids.radius)[windows.solid] / longest * (1 - 1e-5)
 
 
 def _cast_ground(grid: Grid, ground: float) -> tuple[Floats, NDArray[np.int16]]:
@@ -173,112 +170,129 @@ def _cast_ground(grid: Grid, ground: float) -> tuple[Floats, NDArray[np.int16]]:
 
 
 class _Frames(NamedTuple):
-    """Every solid's own frame in half sizes: the sensor's place and the rays' directions in it."""
+    """Every solid's own frame, in half sizes of the solid."""
 
     kind: NDArray[np.int8]
-    bottom: Floats
-    top: Floats
-    x: Floats
-    y: Floats
-    xx: Floats
-    xy: Floats
-    yx: Floats
-    yy: Floats
-
-    @staticmethod
-    def of(solids: Solids) -> "_Frames":
-        cos, sin = np.cos(solids.yaw), np.sin(solids.yaw)
-        return _Frames(
-            kind=solids.kind,
-            bottom=solids.bottom,
-            top=solids.top,
-            x=-(cos * solids.x + sin * solids.y) / solids.half_x,
-            y=(sin * solids.x - cos * solids.y) / solids.half_y,
-            xx=cos / solids.half_x,
-            xy=sin / solids.half_x,
-            yx=-sin / solids.half_y,
-            yy=cos / solids.half_y,
-        )
+    numbers: Floats
+    """(8, S): bottom, top; the sensor's x, y; x per dx, x per dy, y per dx, y per dy of a ray."""
 
     def take(self, rows: NDArray[np.intp]) -> "_Frames":
-        return _Frames(*(column[rows] for column in self))
+        return _Frames(self.kind[rows], self.numbers[:, rows])
+
+
+def _frames(solids: Solids) -> _Frames:
+    cos, sin = np.cos(solids.yaw), np.sin(solids.yaw)
+    numbers = (
+        solids.bottom,
+        solids.top,
+        -(cos * solids.x + sin * solids.y) / solids.half_x,
+        (sin * solids.x - cos * solids.y) / solids.half_y,
+        cos / solids.half_x,
+        sin / solids.half_x,
+        -sin / solids.half_y,
+        cos / solids.half_y,
+    )
+    return _Frames(solids.kind, np.stack(numbers))
+
+
+class _Intervals(NamedTuple):
+    """One axis of all windows: window n has grid places [first, last) at `start` of the arrays."""
+
+    first: list[int]
+    last: list[int]
+    start: list[int]
+    enter: Floats
+    leave: Floats
+
+    def of(self, n: int) -> tuple[slice, slice]:
+        """Window n's part of the grid and of the arrays."""
+        first, last, start = self.first[n], self.last[n], self.start[n]
+        return slice(first, last), slice(start, start + last - first)
 
 
 def _cast_windows(grid: Grid, frames: _Frames, windows: Windows, hits: Hits) -> None:
     """Enter the windows' solids into the buffers, in place.
 
-    Intervals of all columns and of all rows are worked out at once; what is left per solid is the
+    Intervals of all columns and of all rows are worked out at once; what is left per solid is one
     outer maximum and minimum, some 15 us.
     """
     if len(windows.solid) == 0:
         return
     own = frames.take(windows.solid)
-    window, column, start = windows.pairs()
+    window, column, start = _ranges(windows.first, windows.last)
     each = own.take(window)
-    dx, dy = grid.dx[column], grid.dy[column]
-    ux, uy = dx * each.xx + dy * each.xy, dx * each.yx + dy * each.yy
+    ux, uy = _directions(each, grid.dx[column], grid.dy[column])
     enter, leave = _footprints(each, ux, uy)
-    met = (enter < leave) & (leave > _NEAREST_M)
-    enter = np.maximum(enter, np.float32(_NEAREST_M))
-    nearest = np.minimum.reduceat(np.where(met, enter, np.inf), start)
-    farthest = np.maximum.reduceat(np.where(met, leave, 0), start)
-    first_row, last_row = _row_windows(grid, own, nearest, farthest)
-    row_window, row, row_start = _ranges(first_row, last_row)
-    inverse = 1 / grid.dz[row]
-    low, high = own.bottom[row_window] * inverse, own.top[row_window] * inverse
-    near, far = np.minimum(low, high)[:, None], np.maximum(low, high)[:, None]
-    bounds = (windows.first, windows.last, start, first_row, last_row, row_start)
-    steps = zip(windows.solid.tolist(), *(b.tolist() for b in bounds), strict=True)
-    for n, (solid, c0, c1, c, r0, r1, r) in enumerate(steps):
-        columns, rows = slice(c, c + c1 - c0), slice(r, r + r1 - r0)
-        tile = (slice(r0, r1), slice(c0, c1))
-        distance = hits.distance[tile]
-        if own.kind[n] in (BOX, CYLINDER):
-            hit_at = np.maximum(near[rows], enter[columns])
-            hit = hit_at < np.minimum(far[rows], leave[columns])
+    columns = _Intervals(
+        windows.first.tolist(), windows.last.tolist(), start.tolist(), enter, leave
+    )
+    rows = _row_intervals(grid, own, *_extent(enter, leave, start))
+    for n, (solid, kind) in enumerate(zip(windows.solid.tolist(), own.kind.tolist(), strict=True)):
+        (r, row_part), (c, column_part) = rows.of(n), columns.of(n)
+        distance = hits.distance[r, c]
+        near, far = rows.enter[row_part, None], rows.leave[row_part, None]
+        if kind in (BOX, CYLINDER):
+            hit_at = np.maximum(near, enter[column_part])
+            is_hit = hit_at < np.minimum(far, leave[column_part])
         else:
-            curve = _ellipsoid if own.kind[n] == ELLIPSOID else _cone
-            one = [float(column[n]) for column in own[1:5]]
-            hit_at = curve(*one, ux[columns], uy[columns], grid.dz[tile[0]])
-            hit = (hit_at > _NEAREST_M) & (hit_at >= near[rows]) & (hit_at <= far[rows])
-        hit &= hit_at < distance
-        np.copyto(distance, hit_at, where=hit)
-        np.copyto(hits.surface[tile], np.int16(solid + FIRST_SOLID), where=hit)
+            curve = _ellipsoid if kind == ELLIPSOID else _cone
+            numbers = own.numbers[:4, n].tolist()
+            hit_at = curve(numbers, ux[column_part], uy[column_part], grid.dz[r])
+            is_hit = (hit_at > _NEAREST_M) & (hit_at >= near) & (hit_at <= far)
+        is_hit &= hit_at < distance
+        np.copyto(distance, hit_at, where=is_hit)
+        np.copyto(hits.surface[r, c], np.int16(solid + FIRST_SOLID), where=is_hit)
+
+
+def _directions(each: _Frames, dx: Floats, dy: Floats) -> tuple[Floats, Floats]:
+    _, _, _, _, xx, xy, yx, yy = each.numbers
+    return dx * xx + dy * xy, dx * yx + dy * yy
 
 
 def _footprints(each: _Frames, ux: Floats, uy: Floats) -> tuple[Floats, Floats]:
     """t at which rays (P,) enter and leave their footprints, unit squares or circles."""
+    _, _, x, y, *_ = each.numbers
     ix, iy = 1 / ux, 1 / uy
-    x0, x1 = (-1 - each.x) * ix, (1 - each.x) * ix
-    y0, y1 = (-1 - each.y) * iy, (1 - each.y) * iy
+    x0, x1, y0, y1 = (-1 - x) * ix, (1 - x) * ix, (-1 - y) * iy, (1 - y) * iy
     a = ux * ux + uy * uy
-    b = ux * each.x + uy * each.y
-    root = np.sqrt(b * b - a * (each.x * each.x + each.y * each.y - 1))
+    b = ux * x + uy * y
+    root = np.sqrt(b * b - a * (x * x + y * y - 1))
     is_box = each.kind == BOX
     enter = np.maximum(np.minimum(x0, x1), np.minimum(y0, y1))
     leave = np.minimum(np.maximum(x0, x1), np.maximum(y0, y1))
-    return np.where(is_box, enter, (-b - root) / a), np.where(is_box, leave, (-b + root) / a)
+    enter = np.where(is_box, enter, (-b - root) / a)
+    leave = np.where(is_box, leave, (-b + root) / a)
+    return np.maximum(enter, np.float32(_NEAREST_M)), leave
 
 
-def _row_windows(
-    grid: Grid, own: _Frames, enter: Floats, leave: Floats
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows [first, last) whose slope can meet each solid between `enter` and `leave`.
+def _extent(enter: Floats, leave: Floats, start: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Smallest t at which a column of each window enters and largest at which one leaves."""
+    is_met = enter < leave
+    nearest = np.minimum.reduceat(np.where(is_met, enter, np.inf), start)
+    return nearest, np.maximum.reduceat(np.where(is_met, leave, 0), start)
 
-    One row of margin; none where no column meets the solid (`leave` is 0 there).
+
+def _row_intervals(grid: Grid, own: _Frames, nearest: Floats, farthest: Floats) -> _Intervals:
+    """Rows that can meet each window's solid, and t at which their rays pass its two planes.
+
+    One row of margin; no rows where no column meets the solid (`farthest` is 0 there).
     """
-    top = own.top / np.where(own.top > 0, enter, leave)
-    bottom = own.bottom / np.where(own.bottom > 0, leave, enter)
+    bottom, top, *_ = own.numbers
     down = -grid.dz
-    first = np.maximum(np.searchsorted(down, -top) - 1, 0)
-    last = np.minimum(np.searchsorted(down, -bottom) + 1, len(down))
-    return first, np.where(leave > 0, np.maximum(first, last), first)
+    highest = top / np.where(top > 0, nearest, farthest)
+    lowest = bottom / np.where(bottom > 0, farthest, nearest)
+    first = np.maximum(np.searchsorted(down, -highest) - 1, 0)
+    last = np.minimum(np.searchsorted(down, -lowest) + 1, len(down))
+    last = np.where(farthest > 0, np.maximum(first, last), first)
+    window, row, start = _ranges(first, last)
+    low, high = bottom[window] / grid.dz[row], top[window] / grid.dz[row]
+    enter, leave = np.minimum(low, high), np.maximum(low, high)
+    return _Intervals(first.tolist(), last.tolist(), start.tolist(), enter, leave)
 
 
-def _ellipsoid(
-    bottom: float, top: float, ox: float, oy: float, ux: Floats, uy: Floats, dz: Floats
-) -> Floats:
+def _ellipsoid(numbers: list[float], ux: Floats, uy: Floats, dz: Floats) -> Floats:
     """t (R, C) of the near surface; nan where the ray misses."""
+    bottom, top, ox, oy = numbers
     half_z = (top - bottom) / 2
     oz = -(top + bottom) / 2 / half_z
     uz = dz * (1 / half_z)
@@ -287,10 +301,9 @@ def _ellipsoid(
     return (-b - np.sqrt(b * b - a * (ox * ox + oy * oy + oz * oz - 1))) / a
 
 
-def _cone(
-    bottom: float, top: float, ox: float, oy: float, ux: Floats, uy: Floats, dz: Floats
-) -> Floats:
+def _cone(numbers: list[float], ux: Floats, uy: Floats, dz: Floats) -> Floats:
     """t (R, C) of the near surface of x^2 + y^2 = s^2 with s = 0 at the top, 1 at the bottom."""
+    bottom, top, ox, oy = numbers
     height = top - bottom
     os = top / height
     us = dz * (-1 / height)

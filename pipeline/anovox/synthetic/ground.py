@@ -97,7 +97,8 @@ def _markings(
 
 def _colours(
     rng: np.random.Generator, label: NDArray[np.uint8], asphalt: Colour
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating]:
+    """Colours (X, Y, 3) in [0, 1]: the class's, in large blotches and fine grain."""
     table = np.zeros((256, 3), np.float32)
     table[ROAD], table[ROAD_LINE] = asphalt, (0.78, 0.78, 0.75)
     table[SIDEWALK], table[TERRAIN] = (0.52, 0.5, 0.47), (0.27, 0.36, 0.15)

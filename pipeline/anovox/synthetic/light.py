@@ -30,16 +30,16 @@ class Light:
     sun_direction: NDArray[np.float64]
     origin: NDArray[np.float64]
     """World x, y of the maps' first cell."""
-    lit: NDArray[np.float32]
+    lit: NDArray[np.floating]
     """Share of sunlight (X, Y) on the ground; 1 outside the map."""
-    open: NDArray[np.float32]
+    open: NDArray[np.floating]
     """Share of sky light (X, Y) on the ground, less around the feet of things."""
     sky: NDArray[np.float32]
     """Colours (3, elevation, azimuth); rows from slope 0 to `_TOP_SLOPE`."""
 
     def on_ground(
         self, x: NDArray[np.floating], y: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Shares of sunlight and sky light (P,) at world positions."""
         rows, columns = self.lit.shape
         i = ((x - self.origin[0]) * (1 / SHADOW_CELL_M)).astype(np.int32)
@@ -125,7 +125,8 @@ def _swept(
 
 def _draw(
     shape: tuple[int, ...], polygons: NDArray[np.float64], *, blur: float, dark: float
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating]:
+    """Map (X, Y) that is 1, but 1 - `dark` inside polygons (S, V, 2), with soft edges."""
     image = Image.new("L", (shape[1], shape[0]), 255)
     draw = ImageDraw.Draw(image)
     for polygon in polygons[..., ::-1].reshape(len(polygons), -1).tolist():
@@ -135,6 +136,7 @@ def _draw(
 
 
 def _paint_sky(weather: Weather, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Panorama (3, elevation, azimuth): zenith to horizon, and clouds that close up all around."""
     rows, columns = _SKY_SHAPE
     height = (np.linspace(0, 1, rows) ** 0.7)[:, None]
     horizon, zenith = (np.array(c)[:, None, None] for c in (weather.horizon, weather.zenith))

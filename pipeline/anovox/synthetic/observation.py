@@ -41,7 +41,7 @@ class Observation:
     """(H, W, 3): native class, object id low byte, high byte."""
     points: NDArray[np.float32]
     """(P, 4): x, y, z with range noise, intensity."""
-    exact_xyz: NDArray[np.float32]
+    exact_xyz: NDArray[np.floating]
     """(P, 3): the same rays without noise."""
     point_class: NDArray[np.uint8]
     voxels: NDArray[np.uint16]
@@ -93,7 +93,7 @@ class Observer:
 
     def _cloud(
         self, solids: Solids, pose: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
         """Points (P, 3) within range, channel by channel in firing order, and their classes."""
         grid, order = self._sensors.lidar, self._sensors.file_columns
         near = solids.take(np.flatnonzero(_is_near(solids, LIDAR_RANGE_M)))
@@ -110,8 +110,8 @@ class Observer:
         self,
         surface: NDArray[np.int16],
         solids: Solids,
-        x: NDArray[np.float32],
-        y: NDArray[np.float32],
+        x: NDArray[np.floating],
+        y: NDArray[np.floating],
         pose: NDArray[np.float64],
     ) -> NDArray[np.uint8]:
         """Class id (P,) of hits at sensor-frame x, y."""
@@ -143,7 +143,8 @@ class Observer:
         return semantic.reshape(shape), instance
 
 
-def _plane(hits: Hits, grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _plane(hits: Hits, grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Sensor-frame x and y (R * C,) of all hits."""
     x, y = hits.distance * grid.dx, hits.distance * grid.dy
     return x.reshape(-1), y.reshape(-1)
 
@@ -152,7 +153,7 @@ def _is_near(solids: Solids, reach: float) -> NDArray[np.bool_]:
     return np.hypot(solids.x, solids.y) - solids.radius < reach
 
 
-def _measured(exact_xyz: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _measured(exact_xyz: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float32]:
     """Points (P, 4): Gaussian noise along each ray, intensity from the true range."""
     distance = np.sqrt(np.einsum("pa,pa->p", exact_xyz, exact_xyz))
     noise = rng.standard_normal(len(distance), dtype=np.float32) * np.float32(NOISE_M)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.anovox.synthetic.claims import Claims
 from pipeline.anovox.synthetic.clutter import SmallObject, draw_small_object
 from pipeline.anovox.synthetic.drive import Route
 from pipeline.anovox.synthetic.plan import HIDDEN_PER_20, ScenePlan
 from pipeline.anovox.synthetic.solids import Thing
 from pipeline.anovox.synthetic.town import Town
-from pipeline.anovox.synthetic.traffic import Claims
 
 NEAR_M = (8.0, 32.0)
 """Small objects lie this far ahead of the ego at the reference frame."""
@@ -32,11 +32,13 @@ _TURN_SHARE = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Corner:
-    """The crossing ahead: `ahead` metres from the pose at s = 0; `side` is the street to look into."""
+    """The crossing ahead of the pose at s = 0."""
 
     route: Route
     ahead: float
+    """Metres to the side street's centre line."""
     side: int
+    """Of the side street: +1 left, -1 right."""
     left: float
     """From the ego's lane to the street's centre line."""
     period: tuple[float, float]
@@ -80,7 +82,8 @@ def draw_corner(rng: np.random.Generator, town: Town, plan: ScenePlan) -> Corner
         sway_length=float(rng.uniform(25.0, 50.0)),
         sway_phase=float(rng.uniform(0, 2 * math.pi)),
     )
-    period = town.pitch if quarter % 2 == 0 else town.pitch[::-1]
+    px, py = town.pitch
+    period = (px, py) if quarter % 2 == 0 else (py, px)
     return Corner(route=route, ahead=ahead, side=side, left=lane, period=period)
 
 

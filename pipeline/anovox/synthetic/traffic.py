@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox.synthetic import scenery
+from pipeline.anovox.synthetic.claims import Claims
 from pipeline.anovox.synthetic.drive import Route
 from pipeline.anovox.synthetic.scenery import Builder
 from pipeline.anovox.synthetic.sensors import FRAME_TIME_S
@@ -19,25 +20,6 @@ _KINDS: tuple[tuple[float, int, Builder], ...] = (
     (1.0, scenery.BUS, scenery.bus),
 )
 _SLOT_M = 6.8
-
-
-class Claims:
-    """Circles of ground that are taken; a thing that would overlap them is left out."""
-
-    def __init__(self) -> None:
-        self._circles: list[tuple[float, float, float]] = []
-
-    def add(self, x: float, y: float, radius: float) -> None:
-        """Take a circle."""
-        self._circles.append((x, y, radius))
-
-    def is_free(self, places: NDArray[np.float64], radius: float) -> bool:
-        """Whether a circle of this radius touches no claim at any of the places (N, 2)."""
-        if not self._circles:
-            return True
-        x, y, taken = np.array(self._circles).T
-        gap = np.hypot(places[:, :1] - x, places[:, 1:2] - y) - taken
-        return bool(gap.min() > radius)
 
 
 def parked(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox.synthetic import weather as weathers
+from pipeline.anovox.synthetic.claims import Claims
 from pipeline.anovox.synthetic.clutter import AnomalyType
 from pipeline.anovox.synthetic.drive import Route, travel
 from pipeline.anovox.synthetic.placement import (
@@ -24,7 +25,7 @@ from pipeline.anovox.synthetic.scenery import BUILDING, ego_body
 from pipeline.anovox.synthetic.sensors import FRAME_TIME_S
 from pipeline.anovox.synthetic.solids import Solids, Thing, joined, moved, pack
 from pipeline.anovox.synthetic.town import Town, build_town, things_near
-from pipeline.anovox.synthetic.traffic import Claims, followers, oncoming, parked, pedestrians
+from pipeline.anovox.synthetic.traffic import followers, oncoming, parked, pedestrians
 from pipeline.anovox.synthetic.weather import Weather
 from pipeline.config import SyntheticConfig
 

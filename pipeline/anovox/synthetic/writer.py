@@ -212,11 +212,10 @@ def _file(folders: dict[str, Path], key: str, frame_id: int, ending: str) -> Pat
 
 
 def _write_scenario_lists(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]) -> None:
-    """Scenario lists in every second archive: AnoVox has them in some archives and not in others."""
+    """Scenario lists in every second archive, as AnoVox has them in some and not in others."""
     for plan in plans:
-        path = (
-            _archive_path(root, plan) / names.CONFIG_FOLDER / names.scenario_config_name(plan.town)
-        )
+        folder = _archive_path(root, plan) / names.CONFIG_FOLDER
+        path = folder / names.scenario_config_name(plan.town)
         place = config.kinds.index(plan.kind) + config.towns.index(plan.town)
         if place % 2 == 0 and not path.exists():
             mates = [p for p in plans if (p.kind, p.town) == (plan.kind, plan.town)]

@@ -1,0 +1,194 @@
+import math
+
+import pytest
+import torch
+
+from pipeline.config import GuardConfig, LossConfig, ModelConfig
+from pipeline.failures import RunFailed
+from pipeline.guards import (
+    CollapseGuard,
+    CollapseSigns,
+    check_finite,
+    check_signal,
+    check_two_classes,
+    collapse_signs,
+)
+from pipeline.losses import loss_terms
+from pipeline.models.detector import build_detector
+from pipeline.models.scores import Scores
+from pipeline.models.simple import SimpleAnomalyDetector
+from tests.streets import street_batch
+
+SEEDS = range(20)
+SEED_LOSS = LossConfig(name="seed_self_supervised")
+
+
+def signs(*, scores=(0.0, 1.0), loss=1.0, grad_norm=1.0):
+    frame = Scores(point_score=None, frame_score=torch.tensor(scores))
+    return collapse_signs(frame, loss=loss, grad_norm=grad_norm)
+
+
+def watch(model, optimizer, batches, *, loss, prior=1e-3):
+    """Train on `batches` under a guard; returns the step at which it raised, or None."""
+    guard = CollapseGuard(GuardConfig())
+    for step, batch in enumerate(batches):
+        scores = model(batch)
+        terms = loss_terms(scores, batch, config=loss, pos_weight=1 / prior - 1)
+        total = sum(t.weight * t.total / t.count.clamp(min=1) for t in terms.values())
+        optimizer.zero_grad()
+        total.backward()
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf))
+        optimizer.step()
+        try:
+            guard.update(step, collapse_signs(scores, loss=total.item(), grad_norm=grad_norm))
+        except RunFailed as failure:
+            assert failure.reason == "collapsed"
+            return step
+    return None
+
+
+def seed_recipe(seed, *, height=128, width=192, num_points=2_000, num_steps=6, logit=None):
+    """The prior system's recipe: batch 2, Adam, lr 1e-3, raw pixels, no labels."""
+    torch.manual_seed(seed)
+    model = SimpleAnomalyDetector()
+    if logit is not None:
+        torch.nn.init.constant_(model.head[-1].bias, logit)
+    batches = (
+        street_batch(
+            num_points=(num_points, num_points), height=height, width=width, seed=100 * seed + k
+        )
+        for k in range(num_steps)
+    )
+    return watch(model, torch.optim.Adam(model.parameters(), lr=1e-3), batches, loss=SEED_LOSS)
+
+
+def test_the_prior_systems_recipe_is_stopped_within_five_steps_for_twenty_seeds():
+    stopped = [seed_recipe(seed) for seed in SEEDS]
+    assert all(step is not None and step < 5 for step in stopped), stopped
+
+
+@pytest.mark.slow
+def test_it_is_stopped_at_the_prior_systems_image_size_and_cloud_as_well():
+    stopped = [seed_recipe(seed, height=512, width=768, num_points=10_000) for seed in SEEDS]
+    assert all(step is not None and step < 5 for step in stopped), stopped
+
+
+@pytest.mark.parametrize("logit", [-300.0, 300.0])
+def test_a_run_that_starts_saturated_is_stopped_although_its_gradient_never_was(logit):
+    assert seed_recipe(0, logit=logit) == 1
+
+
+@pytest.mark.parametrize("name", ["focal", "bce"])
+@pytest.mark.parametrize("fusion", ["concat", "camera_only", "lidar_only"])
+def test_a_real_loss_is_never_stopped_for_twenty_seeds(name, fusion):
+    config = ModelConfig(
+        fusion=fusion, image_channels=8, point_channels=16, image_stages=2, pillar_size_m=2.0
+    )
+    num_steps = 10 if fusion == "lidar_only" else 4
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        model = build_detector(config, prior=1e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+        batches = (
+            street_batch(num_points=(150, 150), height=16, width=48, seed=100 * seed + k)
+            for k in range(num_steps)
+        )
+        assert watch(model, optimizer, batches, loss=LossConfig(name=name)) is None, seed
+
+
+def test_the_guard_never_sees_the_name_of_a_loss():
+    """The same numbers, whatever made them, give the same verdict."""
+    guard = CollapseGuard(GuardConfig())
+    guard.update(0, signs(scores=(-90.0, -70.0), loss=0.0, grad_norm=0.0))
+    with pytest.raises(RunFailed, match=r"collapsed at step 1: for 2 steps every score is -16 "):
+        guard.update(1, signs(scores=(-50.0, -20.0), loss=0.0, grad_norm=0.0))
+
+
+@pytest.mark.parametrize(
+    "alive",
+    [
+        {"scores": (-3.0, -3.1)},
+        {"grad_norm": 0.01},
+        {"loss": 0.01},
+    ],
+    ids=["scores differ", "gradient", "loss moves"],
+)
+def test_one_living_sign_is_enough_to_go_on(alive):
+    guard = CollapseGuard(GuardConfig())
+    dead = {"scores": (-30.0, -30.0), "loss": 0.0, "grad_norm": 0.0}
+    guard.update(0, signs(grad_norm=5.0))
+    for step in range(1, 9):
+        guard.update(step, signs(**dead | (alive if step % 2 else {})))
+
+
+def test_the_number_of_steps_is_configurable():
+    guard = CollapseGuard(GuardConfig(collapse_steps=4))
+    dead = signs(scores=(-30.0, -30.0), loss=0.0, grad_norm=0.0)
+    for step in range(3):
+        guard.update(step, dead)
+    with pytest.raises(RunFailed, match="for 4 steps"):
+        guard.update(3, dead)
+
+
+def test_batches_of_one_frame_are_compared_across_steps():
+    guard = CollapseGuard(GuardConfig())
+    guard.update(0, signs(scores=(-2.0,), loss=0.0, grad_norm=0.0))
+    guard.update(1, signs(scores=(-3.0,), loss=0.0, grad_norm=0.0))
+    with pytest.raises(RunFailed, match="collapsed at step 2"):
+        guard.update(2, signs(scores=(-3.0,), loss=0.0, grad_norm=0.0))
+
+
+def test_point_scores_are_watched_where_there_are_any():
+    scores = Scores(point_score=torch.tensor([1.0, 3.0]), frame_score=torch.tensor([9.0]))
+    assert collapse_signs(scores, loss=0.0, grad_norm=0.0).moments.tolist() == [2, 4, 10]
+
+
+def test_signs_of_ranks_add_up_and_a_rank_may_have_no_scores():
+    own = signs(scores=(1.0, 2.0))
+    nothing = collapse_signs(
+        Scores(point_score=None, frame_score=torch.zeros(0)), loss=1.0, grad_norm=1.0
+    )
+    both = own.over_ranks(lambda moments: moments + nothing.moments)
+    assert both.moments.tolist() == own.moments.tolist() == [2, 3, 5]
+
+
+def test_steps_without_any_score_prove_nothing():
+    guard = CollapseGuard(GuardConfig())
+    nothing = CollapseSigns(moments=torch.zeros(3, dtype=torch.float64), loss=0.0, grad_norm=0.0)
+    for step in range(4):
+        guard.update(step, nothing)
+
+
+def test_summing_over_ranks_does_not_change_the_ranks_own_signs():
+    own = signs(scores=(1.0, 2.0))
+    own.over_ranks(lambda moments: moments.mul_(2))
+    assert own.moments.tolist() == [2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("loss", "grad_norm", "what"),
+    [(math.nan, 1.0, "loss is nan"), (1.0, math.inf, "gradient norm is inf")],
+)
+def test_numbers_that_are_not_finite_end_the_run(loss, grad_norm, what):
+    check_finite(3, loss=1.0, grad_norm=0.0)
+    with pytest.raises(RunFailed, match=f"the {what} at step 7") as failure:
+        check_finite(7, loss=loss, grad_norm=grad_norm)
+    assert failure.value.reason == "non_finite"
+
+
+def test_a_loss_must_beat_the_best_constant_by_the_margin():
+    check_signal(0.97, constant=1.0, margin=0.02)
+    check_signal(0.999, constant=1.0, margin=0.0)
+    for loss, margin in ((0.99, 0.02), (1.0, 0.0), (math.nan, 0.0)):
+        with pytest.raises(RunFailed, match="no signal") as failure:
+            check_signal(loss, constant=1.0, margin=margin)
+        assert failure.value.reason == "no_signal"
+
+
+def test_a_split_needs_both_classes():
+    check_two_classes("val", num_positive=1, num_negative=1)
+    with pytest.raises(RunFailed, match="split val has no anomalous item among 5") as failure:
+        check_two_classes("val", num_positive=0, num_negative=5)
+    assert failure.value.reason == "one_class"
+    with pytest.raises(RunFailed, match="no normal item"):
+        check_two_classes("val", num_positive=5, num_negative=0)

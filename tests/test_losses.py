@@ -1,0 +1,221 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import LossConfig
+from pipeline.losses import (
+    bce,
+    constant_predictor_loss,
+    focal,
+    loss_terms,
+    seed_self_supervised,
+)
+from pipeline.models.scores import Scores
+from tests.streets import street_batch
+
+SCORE = torch.tensor([-2.0, 0.5, 3.0, 40.0, -40.0, 1.0])
+LABEL = torch.tensor([0, 1, 1, 0, 1, 255], dtype=torch.uint8)
+
+
+def numpy_bce(score, label, pos_weight):
+    s, y = score[label != 255], label[label != 255]
+    p = 1 / (1 + np.exp(-s))
+    return np.where(y == 1, -pos_weight * np.log(p), -np.log(1 - p)).sum()
+
+
+def numpy_focal(score, label, alpha, gamma):
+    s, y = score[label != 255], label[label != 255]
+    p = 1 / (1 + np.exp(-s))
+    truth, weight = np.where(y == 1, p, 1 - p), np.where(y == 1, alpha, 1 - alpha)
+    return (-weight * (1 - truth) ** gamma * np.log(truth)).sum()
+
+
+def drawn(num=400, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 3, num), rng.choice([0, 1, 255], num, p=[0.8, 0.1, 0.1]).astype(np.uint8)
+
+
+def tensors(score, label):
+    return torch.from_numpy(score).float(), torch.from_numpy(label)
+
+
+def test_bce_equals_five_lines_of_numpy():
+    score, label = drawn()
+    term = bce(*tensors(score, label), pos_weight=7.0)
+    assert term.total.item() == pytest.approx(numpy_bce(score, label, 7.0), rel=1e-5)
+    assert term.count.item() == (label != 255).sum()
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 2.0), (0.25, 2.0), (0.5, 0.0), (0.9, 3.0)])
+def test_focal_equals_five_lines_of_numpy(alpha, gamma):
+    score, label = drawn()
+    term = focal(*tensors(score, label), alpha=alpha, gamma=gamma)
+    assert term.total.item() == pytest.approx(numpy_focal(score, label, alpha, gamma), rel=1e-5)
+    assert term.count.item() == (label == 1).sum()
+
+
+def test_focal_without_gamma_is_half_of_bce_at_alpha_one_half():
+    score, label = tensors(*drawn())
+    whole = bce(score, label, pos_weight=1.0).total
+    torch.testing.assert_close(2 * focal(score, label, alpha=0.5, gamma=0.0).total, whole)
+
+
+def test_alpha_above_one_half_weighs_positives_more_than_negatives():
+    """The prior system had it inverted. A positive and a negative that are equally wrong."""
+    wrong = torch.tensor([1.0])
+    positive = focal(-wrong, torch.tensor([1], dtype=torch.uint8), alpha=0.75, gamma=2.0).total
+    negative = focal(wrong, torch.tensor([0], dtype=torch.uint8), alpha=0.75, gamma=2.0).total
+    torch.testing.assert_close(positive, 3 * negative)
+
+
+def test_pos_weight_weighs_positives_and_only_them():
+    def gradient(label, pos_weight):
+        score = torch.zeros(1, requires_grad=True)
+        target = torch.tensor([label], dtype=torch.uint8)
+        bce(score, target, pos_weight=pos_weight).total.backward()
+        assert score.grad is not None
+        return score.grad.item()
+
+    assert gradient(1, 9.0) == pytest.approx(-4.5)
+    assert gradient(0, 9.0) == pytest.approx(0.5)
+
+
+def test_ignored_labels_change_neither_loss_nor_gradient():
+    for loss in (lambda *x: bce(*x, pos_weight=3.0), lambda *x: focal(*x, alpha=0.75, gamma=2.0)):
+        score = SCORE.clone().requires_grad_()
+        whole = loss(score, LABEL)
+        whole.total.backward()
+        known = loss(SCORE[:5], LABEL[:5])
+        assert whole.total.item() == known.total.item()
+        assert whole.count.item() == known.count.item()
+        assert score.grad is not None
+        assert score.grad[5] == 0
+
+
+def test_saturated_logits_keep_a_finite_loss_and_gradient():
+    score = torch.tensor([-500.0, 500.0, 500.0], requires_grad=True)
+    label = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    total = (
+        bce(score, label, pos_weight=2.0).total + focal(score, label, alpha=0.75, gamma=2.0).total
+    )
+    total.backward()
+    assert total.isfinite()
+    assert score.grad is not None
+    assert score.grad.isfinite().all()
+
+
+def test_a_batch_without_positives_is_legal():
+    label = torch.zeros(6, dtype=torch.uint8)
+    term = focal(SCORE, label, alpha=0.75, gamma=2.0)
+    assert term.total > 0
+    assert term.count == 0
+
+
+@pytest.mark.parametrize("name", ["focal", "bce", "seed_self_supervised"])
+def test_nothing_gives_a_connected_zero(name):
+    score = torch.zeros(3, requires_grad=True)
+    nothing = Scores(point_score=score[:0], frame_score=score[:0])
+    batch = street_batch(num_points=())
+    for term in loss_terms(nothing, batch, config=LossConfig(name=name), pos_weight=2.0).values():
+        assert term.total.item() == 0
+        assert term.count.item() == 0
+        score.grad = None
+        term.total.backward(retain_graph=True)
+        assert score.grad is not None
+        assert score.grad.tolist() == [0, 0, 0]
+
+
+def test_two_halves_add_up_to_the_whole():
+    score, label = tensors(*drawn())
+    for loss in (lambda *x: bce(*x, pos_weight=3.0), lambda *x: focal(*x, alpha=0.75, gamma=2.0)):
+        whole, first, rest = (
+            loss(score[s], label[s]) for s in (slice(None), slice(170), slice(170, None))
+        )
+        torch.testing.assert_close(first.total + rest.total, whole.total)
+        assert first.count + rest.count == whole.count
+
+
+def test_terms_of_points_and_frames_carry_their_weights():
+    batch = street_batch()
+    scores = Scores(point_score=torch.zeros(1100), frame_score=torch.zeros(2))
+    terms = loss_terms(scores, batch, config=LossConfig(frame_weight=0.3), pos_weight=9.0)
+    assert {name: term.weight for name, term in terms.items()} == {"point": 1.0, "frame": 0.3}
+    assert (terms["frame"].total / terms["frame"].count).item() == pytest.approx(math.log(2))
+    terms = loss_terms(scores, batch, config=LossConfig(frame_weight=0.0), pos_weight=9.0)
+    assert list(terms) == ["point"]
+
+
+def test_bce_as_the_point_loss_takes_the_train_splits_weight():
+    batch = street_batch()
+    scores = Scores(point_score=torch.zeros(1100), frame_score=torch.zeros(2))
+    config = LossConfig(name="bce")
+    light, heavy = (
+        loss_terms(scores, batch, config=config, pos_weight=w)["point"].total for w in (1.0, 11.0)
+    )
+    positives = int((batch.point_label == 1).sum())
+    assert (heavy - light).item() == pytest.approx(10 * positives * math.log(2), rel=1e-5)
+
+
+def test_a_point_loss_refuses_a_model_that_scores_frames_only():
+    scores = Scores(point_score=None, frame_score=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"loss.name=focal needs point scores"):
+        loss_terms(scores, street_batch(), config=LossConfig(), pos_weight=1.0)
+
+
+def test_the_seeds_loss_is_mean_plus_a_tenth_of_the_unbiased_deviation():
+    score = torch.tensor([0.3, -1.2])
+    s = 1 / (1 + np.exp(-score.numpy()))
+    term = seed_self_supervised(score)
+    expected = s.mean() + 0.1 * s.std(ddof=1)
+    assert (term.total / term.count).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_seeds_loss_of_one_frame_is_its_score_with_a_finite_gradient():
+    score = torch.tensor([0.3], requires_grad=True)
+    total = seed_self_supervised(score).total
+    assert total.item() == pytest.approx(1 / (1 + math.exp(-0.3)))
+    total.backward()
+    assert score.grad is not None
+    assert score.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("prevalence", [0.4, 0.05, 0.003])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(name="bce"),
+        LossConfig(),
+        LossConfig(focal_alpha=0.25, focal_gamma=5.0),
+        LossConfig(focal_gamma=0.0),
+    ],
+)
+def test_the_best_constant_is_that_of_a_search_over_constants(prevalence, config):
+    num = 4000
+    label = torch.zeros(num, dtype=torch.uint8)
+    label[: round(num * prevalence)] = 1
+    pos_weight = 1 / prevalence - 1
+
+    def value(constant):
+        score = torch.full((num,), constant)
+        if config.name == "bce":
+            term = bce(score, label, pos_weight=pos_weight)
+        else:
+            term = focal(score, label, alpha=config.focal_alpha, gamma=config.focal_gamma)
+        return (term.total / term.count).item()
+
+    found = constant_predictor_loss(prevalence, config=config, pos_weight=pos_weight)
+    searched = min(value(float(c)) for c in np.arange(-9, 3, 0.02))
+    assert found == pytest.approx(searched, rel=1e-3)
+
+
+def test_balanced_weights_make_the_best_constant_of_bce_a_coin_toss():
+    config = LossConfig(name="bce")
+    found = constant_predictor_loss(0.01, config=config, pos_weight=99.0)
+    assert found == pytest.approx(0.01 * 99 * math.log(2) * 2)
+
+
+def test_the_seeds_loss_is_beaten_by_nobody_because_a_constant_reaches_zero():
+    config = LossConfig(name="seed_self_supervised")
+    assert constant_predictor_loss(0.3, config=config, pos_weight=1.0) == 0
