@@ -22,7 +22,7 @@ LOGIT_LIMIT = 16.0
 FLAT_SPREAD = 1e-3
 """Clamped logits with a smaller standard deviation are the same."""
 LOST_GRADIENT = 1e-4
-"""A gradient norm below this share of the run's largest, or below LOST_GRADIENT squared, is gone."""
+"""A gradient norm below this share of the run's largest, or below this squared, is gone."""
 STILL_LOSS = 1e-4
 """A loss that moves less than this share of itself (at least: of 1) stands still."""
 
@@ -97,8 +97,8 @@ def check_finite(step: int, *, loss: float, grad_norm: float) -> None:
     for name, value in (("loss", loss), ("gradient norm", grad_norm)):
         if not math.isfinite(value):
             raise RunFailed(
-                f"the {name} is {value} at step {step}; lower train.lr, set train.grad_clip, or use "
-                "train.precision=fp32",
+                f"the {name} is {value} at step {step}; lower train.lr, set train.grad_clip, or "
+                "use train.precision=fp32",
                 reason="non_finite",
             )
 
@@ -108,8 +108,8 @@ def check_signal(loss: float, *, constant: float, margin: float) -> None:
     limit = constant * (1 - margin)
     if not loss < limit:
         raise RunFailed(
-            f"no signal: the last epoch's loss {loss:.4g} is not {margin:.0%} below {constant:.4g}, "
-            "which the best constant score reaches; train longer, or check labels and train.lr",
+            f"no signal: the last epoch's loss {loss:.4g} is not {margin:.0%} below {constant:.4g},"
+            " the loss of the best constant score; train longer, or check labels and train.lr",
             reason="no_signal",
         )
 

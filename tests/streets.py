@@ -1,4 +1,4 @@
-"""Made-up streets as batches, for tests of models and losses: flat ground, walls, a box in the way."""
+"""Made-up streets as batches for tests of models and losses: flat ground, walls, a box."""
 
 import torch
 from torch import Tensor

@@ -33,18 +33,24 @@ def watch(model, optimizer, batches, *, loss, prior=1e-3):
     guard = CollapseGuard(GuardConfig())
     for step, batch in enumerate(batches):
         scores = model(batch)
-        terms = loss_terms(scores, batch, config=loss, pos_weight=1 / prior - 1)
-        total = sum(t.weight * t.total / t.count.clamp(min=1) for t in terms.values())
+        terms = loss_terms(scores, batch, config=loss, pos_weight=1 / prior - 1).values()
+        total = torch.stack([t.weight * t.total / t.count.clamp(min=1) for t in terms]).sum()
         optimizer.zero_grad()
         total.backward()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf))
         optimizer.step()
-        try:
-            guard.update(step, collapse_signs(scores, loss=total.item(), grad_norm=grad_norm))
-        except RunFailed as failure:
-            assert failure.reason == "collapsed"
+        signs = collapse_signs(scores, loss=total.item(), grad_norm=grad_norm)
+        if collapsed(guard, step, signs):
             return step
     return None
+
+
+def collapsed(guard, step, signs):
+    try:
+        guard.update(step, signs)
+    except RunFailed as failure:
+        return failure.reason == "collapsed"
+    return False
 
 
 def seed_recipe(seed, *, height=128, width=192, num_points=2_000, num_steps=6, logit=None):
@@ -52,7 +58,7 @@ def seed_recipe(seed, *, height=128, width=192, num_points=2_000, num_steps=6, l
     torch.manual_seed(seed)
     model = SimpleAnomalyDetector()
     if logit is not None:
-        torch.nn.init.constant_(model.head[-1].bias, logit)
+        dict(model.named_parameters())["head.5.bias"].data.fill_(logit)
     batches = (
         street_batch(
             num_points=(num_points, num_points), height=height, width=width, seed=100 * seed + k

@@ -131,12 +131,12 @@ class BlockReader:
                 frames[i], intrinsics[i], poses[i] = _augmented(
                     frames[i], intrinsics[i], poses[i], seed=augment_seed, key=self._keys[row]
                 )
-        offset = np.cumsum([len(frame.points) for frame in frames], dtype=np.int64)
+        offset = list(itertools.accumulate(len(frame.points) for frame in frames))
         image, points, point_class, point_label = self._joined(frames)
         return Batch(
             image=image.permute(0, 3, 1, 2),
             points=points,
-            point_offset=torch.from_numpy(offset),
+            point_offset=torch.tensor(offset, dtype=torch.int64),
             point_class=point_class,
             point_label=point_label,
             frame_label=torch.from_numpy(self._frame_label[rows]),
@@ -149,22 +149,19 @@ class BlockReader:
         """The frames' arrays, each kind concatenated along its first axis, in one buffer."""
         num_points = sum(len(frame.points) for frame in frames)
         shapes = ((len(frames), *self._image_shape), (num_points, 4), (num_points,), (num_points,))
-        sizes = [
-            math.prod(shape) * kind.itemsize for shape, kind in zip(shapes, KINDS, strict=True)
-        ]
-        padded = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
-        memory = self._memory.take(sum(padded))
-        places = torch.from_numpy(memory).split(padded)
+        sizes = [math.prod(shape) * KINDS[column].itemsize for column, shape in enumerate(shapes)]
+        ends = list(itertools.accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes))
+        memory = self._memory.take(ends[-1])
         tensors = []
-        for column, (place, size, shape) in enumerate(zip(places, sizes, shapes, strict=True)):
-            kind = KINDS[column]
-            tensors.append(place[:size].view(kind).view(shape))
+        for column, (start, size) in enumerate(zip([0, *ends], sizes, strict=False)):
+            place = memory[start : start + size].view(KINDS[column]).reshape(shapes[column])
             if frames:
-                np.concatenate([frame[column] for frame in frames], out=tensors[-1].numpy())
+                np.concatenate([frame[column] for frame in frames], out=place)
+            tensors.append(torch.from_numpy(place))
         return tensors
 
 
-KINDS = (torch.uint8, torch.float32, torch.uint8, torch.uint8)
+KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))
 """Types of `_Frame`'s arrays."""
 ALIGNMENT = 64
 """Bytes; each tensor of a batch starts at a cache line."""
@@ -177,9 +174,11 @@ class _Memory:
         self._free: list[np.ndarray] = []
 
     def take(self, size: int) -> np.ndarray:
-        """Bytes (size,) of a buffer that no living tensor uses; their content is arbitrary.
+        """Bytes (size,) that no living array or tensor uses; their content is arbitrary.
 
-        Tensors made from this very array keep it alive, and its end frees the buffer.
+        Views of the result, and tensors made of those, keep it alive (`frombuffer` puts a
+        memoryview between it and the buffer, so NumPy does not look through), and its end frees
+        the buffer.
         """
         while self._free:
             buffer = self._free.pop()
@@ -188,7 +187,7 @@ class _Memory:
         else:
             # A quarter more than needed, so that somewhat larger batches fit as well.
             buffer = np.empty(size + size // 4, dtype=np.uint8)
-        lent = buffer[:size]
+        lent = np.frombuffer(buffer, dtype=np.uint8, count=size)
         weakref.finalize(lent, self._free.append, buffer).atexit = False
         return lent
 

@@ -5,6 +5,8 @@ with stride s sits at pixel s * k, because every strided layer of the backbone i
 second cell. Points that the camera does not see get one learned vector.
 """
 
+from functools import reduce
+
 import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
@@ -36,11 +38,11 @@ class ImageSampler(nn.Module):
         uv, seen = project(batch, frame)
         rows = seen.nonzero().squeeze(1)
         uv, at = uv.index_select(0, rows), frame.index_select(0, rows)
-        found = sum(
+        found = [
             sample(FeatureMap(values=linear(one.values), stride=one.stride), uv, at)
             for linear, one in zip(self.maps, features, strict=True)
-        )
-        return self.not_seen.expand(len(frame), -1).index_copy(0, rows, found)
+        ]
+        return self.not_seen.expand(len(frame), -1).index_copy(0, rows, reduce(torch.add, found))
 
 
 def project(

@@ -57,20 +57,26 @@ class ImageEncoder(nn.Module):
         lateral = partial(nn.Conv2d, out_channels=config.image_channels, kernel_size=1)
         self.lateral = nn.ModuleList(lateral(num_channels) for num_channels in deeper)
         self.smooth = conv3x3(config.image_channels, config.image_channels)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, image: UInt8[Tensor, "B 3 H W"]) -> tuple[FeatureMap, FeatureMap]:
         """Features at stride 4 (64 channels) and at stride 8 (`model.image_channels`)."""
-        x = image.to(torch.float32, memory_format=torch.channels_last)
-        x = self.stem((x - self.mean) / self.std)
+        x = self.stem(self.normalised(image))
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
         fine = FeatureMap(values=maps[0], stride=STAGE_STRIDES[0])
         return fine, FeatureMap(values=self._merged(maps[1:]), stride=STAGE_STRIDES[1])
+
+    def normalised(self, image: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Pixels with ImageNet's mean and deviation taken out."""
+        x = image.to(torch.float32, memory_format=torch.channels_last)
+        return (x - self.mean) / self.std
 
     def _merged(self, maps: list[Tensor]) -> Tensor:
         merged = self.lateral[-1](maps[-1])
@@ -95,7 +101,7 @@ def _load(network: nn.Module, place: str) -> None:
     if missing or unused:
         found = f"lacks {missing[0]}" if missing else f"also holds {unused[0]}"
         raise ValueError(
-            f"model.image_weights={place} {found}; it takes the state dict of torchvision's resnet18"
+            f"model.image_weights={place} {found}; it takes torchvision's resnet18 as a state dict"
         )
 
 

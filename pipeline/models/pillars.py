@@ -26,12 +26,12 @@ metres between its rings, so the pillar itself often holds no ground."""
 NUM_POINT_FEATURES = 13
 NUM_PILLAR_FEATURES = NUM_HEIGHT_BINS + 3
 _KEY = 2**16
-"""Pillar coordinates span (-KEY / 2, KEY / 2) in keys; farther points share the outermost pillar."""
+"""Pillar coordinates in keys span this much; points beyond share the outermost pillar."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Bird's-eye grid in the LiDAR frame: cell (i, j) begins at x_min + i * size, y_min + j * size."""
+    """Bird's-eye grid in the LiDAR frame: cell (i, j) begins at (x_min, y_min) + (i, j) * size."""
 
     x_min_m: float
     y_min_m: float

@@ -1,8 +1,9 @@
 """LiDAR branch: point features, their maximum per pillar, a bird's-eye network, back to the points.
 
-PointPillars (arXiv 1812.05784) with three changes that pay on CPU: measured heights join the learned
-maximum, the finest dense level is half the pillar resolution (the full one costs as much as the whole
-rest), and the way back adds linear maps at the pillars instead of concatenating at the points.
+PointPillars (arXiv 1812.05784) with three changes that pay on CPU: measured heights join the
+learned maximum; the finest dense level has half the pillars' resolution, for the full one costs as
+much as all the rest; on the way back, linear maps are added at the pillars, not concatenated at the
+points.
 """
 
 from typing import Any

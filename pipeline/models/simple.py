@@ -17,7 +17,7 @@ MAX_POINTS = 10_000
 
 
 class SimpleAnomalyDetector(nn.Module):
-    """1,146,497 parameters: two convolutions, a two-layer point MLP with a maximum, three layers."""
+    """1,146,497 parameters: two convolutions, a maximum over a point MLP, three linear layers."""
 
     def __init__(self, *, raw_pixels: bool = True) -> None:
         super().__init__()

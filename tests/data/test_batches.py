@@ -126,8 +126,8 @@ def test_a_torn_shard_is_refused_when_the_reader_opens(tmp_path, rows, write_pre
 
 @given(
     st.lists(st.tuples(*[st.floats(-9, 9, width=32)] * 4), max_size=30),
-    st.floats(0.5, 5),
-    st.floats(0.5, 5),
+    st.floats(0.5, 5, width=32),
+    st.floats(0.5, 5, width=32),
 )
 def test_outside_box_is_a_plain_test_of_x_and_y(points, length, width):
     array = np.array(points, dtype=np.float32).reshape(-1, 4)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from pipeline.anovox import geometry
 from pipeline.models.fusion import ImageSampler, project, sample
@@ -106,8 +107,9 @@ def test_the_sum_of_sampled_maps_is_one_linear_layer_over_the_concatenated_ones(
     frame = batch.point_frame()
     uv, seen = project(batch, frame)
     parts = [sample(one, uv[seen], frame[seen]) for one in (fine, coarse)]
-    weight = torch.cat([layer.weight.flatten(1) for layer in model.maps], dim=1)
-    bias = sum(layer.bias for layer in model.maps)
+    layers = [layer for layer in model.maps if isinstance(layer, nn.Conv2d)]
+    weight = torch.cat([layer.weight.flatten(1) for layer in layers], dim=1)
+    bias = torch.stack([layer.bias for layer in layers if layer.bias is not None]).sum(0)
     expected = torch.cat(parts, dim=1) @ weight.T + bias
     torch.testing.assert_close(model((fine, coarse), batch)[seen], expected)
 

@@ -17,7 +17,7 @@ def encoder(*, fetch_weights=True, **settings):
 
 @pytest.mark.parametrize(("stages", "backbone"), [(2, 683_072), (3, 2_782_784), (4, 11_176_512)])
 def test_unused_stages_are_not_parameters(stages, backbone):
-    """The backbone of all four stages is torchvision's resnet18 without its classifier (513,000)."""
+    """All four stages are torchvision's resnet18 without its classifier (513,000)."""
     model = encoder(image_stages=stages)
     parts = (model.stem, model.stages)
     assert sum(p.numel() for part in parts for p in part.parameters()) == backbone
@@ -48,6 +48,7 @@ def test_a_cell_of_the_stride_4_map_is_centred_on_its_pixel():
     image = torch.rand(1, 3, 64, 64, requires_grad=True)
     conv = stem[0]
     conv(image)[0, :, 8, 8].sum().backward()
+    assert image.grad is not None
     touched = image.grad.abs().sum((0, 1)).nonzero()
     assert touched.min(0).values.tolist() == [13, 13]
     assert touched.max(0).values.tolist() == [19, 19]
@@ -64,8 +65,10 @@ def test_a_frames_features_do_not_depend_on_its_companion():
 
 def test_pixels_are_normalised_inside():
     model = encoder()
-    white = (torch.full((3, 1, 1), 255.0) - model.mean) / model.std
-    assert white.flatten().tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-4)
+    white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    assert model.normalised(white).flatten().tolist() == pytest.approx(
+        [2.2489, 2.4286, 2.64], abs=1e-4
+    )
     assert "mean" not in model.state_dict()
 
 
@@ -83,12 +86,12 @@ def test_a_weights_file_is_loaded_and_its_batch_norm_is_frozen(tmp_path, suffix)
     source = resnet18().eval()
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean)
+            module.running_mean = torch.rand(module.num_features)
     path = tmp_path / f"weights{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(source.state_dict(), path)
     model = encoder(image_weights=str(path)).train()
     image = street_batch().image
-    x = (image.float() - model.mean) / model.std
+    x = model.normalised(image)
     expected = source.layer1(source.maxpool(source.relu(source.bn1(source.conv1(x)))))
     torch.testing.assert_close(model(image)[0].values, expected, rtol=1e-4, atol=1e-4)
     assert not [name for name, _ in model.named_parameters() if "bn" in name]
@@ -106,7 +109,7 @@ def test_a_missing_weights_file_is_one_sentence():
 
 def test_a_file_of_another_network_is_one_sentence(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"lacks conv1.weight; it takes the state dict"):
+    with pytest.raises(ValueError, match=r"lacks conv1.weight; it takes torchvision's"):
         encoder(image_weights=str(tmp_path / "other.safetensors"))
 
 

@@ -53,7 +53,7 @@ def test_points_beyond_the_grid_have_pillars_too_that_are_marked():
 
 def test_features_of_two_points_by_hand():
     points = cloud((0.1, 0.1, -1.0), (0.3, 0.1, 1.0))
-    pillars, description = known(points)
+    _, description = known(points)
     low, high = description.of_points
     assert description.of_points.shape == (2, NUM_POINT_FEATURES)
     assert low.tolist() == pytest.approx(
@@ -65,7 +65,7 @@ def test_features_of_two_points_by_hand():
 
 
 def test_the_ground_is_the_lowest_point_within_three_metres():
-    """A table top 2 m from the nearest ground return stands above it; one 8 m away does not know."""
+    """A table top 2 m from a ground return stands above it; one 8 m away is its own ground."""
     points = cloud((5.2, 0.2, -1.8), (7.2, 0.2, -0.8), (15.2, 0.2, -0.8))
     _, description = known(points)
     assert description.of_points[:, 10].tolist() == pytest.approx([0, 1, 0])

@@ -50,7 +50,7 @@ def test_points_outside_the_grid_get_the_learned_vector():
     far[:, 0] += 500
     before = model(with_values(batch, points=far))
     with torch.no_grad():
-        model.outside += 1
+        model.outside.add_(1)
     after = model(with_values(batch, points=far))
     torch.testing.assert_close(after, before + 1)
 
@@ -63,7 +63,7 @@ def test_the_birds_eye_network_reaches_points_inside_the_grid():
     batch = with_values(batch, points=inside)
     before = model(batch)
     with torch.no_grad():
-        model.outside += 1
+        model.outside.add_(1)
     assert torch.equal(model(batch), before)
 
 

@@ -94,7 +94,7 @@ def cast(grid: Grid, solids: Solids, *, ground: float) -> Hits:
 
 
 class Windows(NamedTuple):
-    """Column ranges [first, last) that can meet a solid's footprint; two rows where it wraps."""
+    """Column ranges [first, last) that can meet a solid's footprint; two where it wraps."""
 
     solid: NDArray[np.intp]
     first: NDArray[np.intp]

@@ -40,7 +40,8 @@ class Sensors:
 def build_sensors(config: SyntheticConfig) -> Sensors:
     """Rays for the image size, channels and points per second of the config."""
     width, height = config.image_width, config.image_height
-    num_rays = max(1, round(config.points_per_second * FRAME_TIME_S / config.num_channels))
+    per_channel = config.points_per_second * FRAME_TIME_S / config.num_channels
+    num_rays = max(1, math.floor(per_channel + 0.5))  # 1562.5 gives AnoVox's 1563
     azimuths = np.arange(num_rays) * (2 * np.pi / num_rays) - np.pi
     elevations = np.radians(np.linspace(UPPER_FOV_DEG, LOWER_FOV_DEG, config.num_channels))
     return Sensors(
