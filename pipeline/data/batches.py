@@ -19,13 +19,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from pipeline.data import augment
 from pipeline.data.manifest import INDEX, read_manifest
 from pipeline.data.schema import SPLITS, fixed, ragged
 from pipeline.data.shards import open_shard
+
+KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))
+"""Types of image, points, point_class and point_label."""
+ALIGNMENT = 64
+"""Bytes; each tensor of a batch starts at a cache line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class BlockReader:
     def __init__(self, folder: str | Path, split: str, *, ego_box_m: Sequence[float]) -> None:
         assert split in SPLITS, split
         folder = Path(folder)
+        self.split = split
         self.manifest = read_manifest(folder)
         self.index = _read_index(folder, split)
         """Metadata of every row, one line per row, in global row order (pandas)."""
@@ -131,17 +137,17 @@ class BlockReader:
                 frames[i], intrinsics[i], poses[i] = _augmented(
                     frames[i], intrinsics[i], poses[i], seed=augment_seed, key=self._keys[row]
                 )
-        offset = list(itertools.accumulate(len(frame.points) for frame in frames))
+        offset = np.array([*itertools.accumulate(len(f.points) for f in frames)], dtype=np.int64)
         image, points, point_class, point_label = self._joined(frames)
         return Batch(
-            image=image.permute(0, 3, 1, 2),
+            image=image,
             points=points,
-            point_offset=torch.tensor(offset, dtype=torch.int64),
+            point_offset=torch.from_numpy(offset),
             point_class=point_class,
             point_label=point_label,
             frame_label=torch.from_numpy(self._frame_label[rows]),
-            intrinsics=torch.from_numpy(intrinsics.astype(np.float32)),
-            camera_from_lidar=torch.from_numpy(poses.astype(np.float32)),
+            intrinsics=torch.from_numpy(intrinsics),
+            camera_from_lidar=torch.from_numpy(poses),
             row=torch.from_numpy(rows),
         )
 
@@ -157,14 +163,9 @@ class BlockReader:
             place = memory[start : start + size].view(KINDS[column]).reshape(shapes[column])
             if frames:
                 np.concatenate([frame[column] for frame in frames], out=place)
-            tensors.append(torch.from_numpy(place))
+            # Channels last in memory is channels first in shape: no copy.
+            tensors.append(torch.from_numpy(place.transpose(0, 3, 1, 2) if column == 0 else place))
         return tensors
-
-
-KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))
-"""Types of `_Frame`'s arrays."""
-ALIGNMENT = 64
-"""Bytes; each tensor of a batch starts at a cache line."""
 
 
 class _Memory:
@@ -176,9 +177,9 @@ class _Memory:
     def take(self, size: int) -> np.ndarray:
         """Bytes (size,) that no living array or tensor uses; their content is arbitrary.
 
-        Views of the result, and tensors made of those, keep it alive (`frombuffer` puts a
-        memoryview between it and the buffer, so NumPy does not look through), and its end frees
-        the buffer.
+        Views of the result, and tensors made of those, keep it alive, and its end frees the
+        buffer. The memoryview matters: NumPy looks through arrays to the one that owns the
+        memory, and would let views of the result hold that one instead.
         """
         while self._free:
             buffer = self._free.pop()
@@ -187,7 +188,7 @@ class _Memory:
         else:
             # A quarter more than needed, so that somewhat larger batches fit as well.
             buffer = np.empty(size + size // 4, dtype=np.uint8)
-        lent = np.frombuffer(buffer, dtype=np.uint8, count=size)
+        lent = np.frombuffer(buffer.data, dtype=np.uint8, count=size)
         weakref.finalize(lent, self._free.append, buffer).atexit = False
         return lent
 
@@ -203,20 +204,32 @@ def _frames(block: pa.RecordBatch, image_shape: tuple[int, int, int]) -> list[_F
 
 
 def _without_box(frame: _Frame, half_size_m: Sequence[float]) -> _Frame:
-    keep = outside_box(frame.points, half_size_m)
-    # A row of four floats as one 16-byte number: selecting such is three times as quick.
-    points = frame.points.view(np.complex128)[keep].view(np.float32)
-    return _Frame(frame.image, points, frame.point_class[keep], frame.point_label[keep])
+    if len(frame.points) == 0:
+        return frame
+    keep = np.packbits(outside_box(frame.points, half_size_m), bitorder="little")
+    mask = pa.Array.from_buffers(pa.bool_(), len(frame.points), [None, pa.py_buffer(keep)])
+    points, point_class, point_label = (_kept(array, mask) for array in frame[1:])
+    return _Frame(frame.image, points, point_class, point_label)
+
+
+def _kept(array: np.ndarray, mask: pa.Array) -> np.ndarray:
+    """Rows where `mask` is true; Arrow copies whole runs, three times as quick as NumPy here."""
+    rows = pa.binary(array.nbytes // len(array))
+    buffers = [None, pa.py_buffer(array)]
+    kept = pa.Array.from_buffers(rows, len(array), buffers).filter(mask)
+    shape = (len(kept), *array.shape[1:])
+    values = np.frombuffer(kept.buffers()[1], dtype=array.dtype, count=math.prod(shape))
+    return values.reshape(shape)
 
 
 def _augmented(
     frame: _Frame,
-    intrinsics: Float64[np.ndarray, "4"],
-    camera_from_lidar: Float64[np.ndarray, "4 4"],
+    intrinsics: Float[np.ndarray, "4"],
+    camera_from_lidar: Float[np.ndarray, "4 4"],
     *,
     seed: tuple[int, int],
     key: tuple[str, str, int, str],
-) -> tuple[_Frame, Float64[np.ndarray, "4"], Float64[np.ndarray, "4 4"]]:
+) -> tuple[_Frame, Float[np.ndarray, "4"], Float[np.ndarray, "4 4"]]:
     change = augment.draw(seed=seed[0], epoch=seed[1], key=key)
     image = augment.change_image(frame.image[0], change)
     calibration = augment.change_calibration(
@@ -242,4 +255,4 @@ def _read_index(folder: Path, split: str) -> pd.DataFrame:
 
 
 def _stacked(parts: list[np.ndarray], width: int) -> np.ndarray:
-    return np.concatenate([np.empty((0, width)), *parts])
+    return np.concatenate([np.empty((0, width)), *parts]).astype(np.float32)

@@ -7,15 +7,13 @@ job goes on where it stopped; `manifest.json` comes last and makes the folder wh
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline.anovox.frame import FrameError, read_frame
@@ -32,11 +30,12 @@ from pipeline.data.manifest import (
     Shard,
     count_labels,
     read_manifest,
+    replace_durably,
     write_manifest,
     write_text,
 )
+from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
 from pipeline.data.rows import make_row
-from pipeline.data.schema import SCHEMA_VERSION, SPLITS
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
 from pipeline.data.splits import check_both_classes, check_scenes, make_splits, split_hash
 from pipeline.ray_session import ensure_ray
@@ -44,16 +43,6 @@ from pipeline.ray_session import ensure_ray
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Takes frames done and frames in all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardPlan:
-    """What goes into one shard."""
-
-    split: str
-    name: str
-    frames: tuple[tuple[str, int], ...]
-    """Scene key and frame id of each row, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +70,11 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     gives another folder. Raises ValueError for unreadable input, for damaged frames under
     `data.on_bad_frame=fail`, and when a split lacks a class of frames.
     """
+    if (Path(config.data.blocks) / MANIFEST).is_file():
+        raise ValueError(
+            f"data.blocks={config.data.blocks} is a prepared folder itself; to prepare give the "
+            "folder above it"
+        )
     index = scan(Path(config.data.root))
     folder = Path(config.data.blocks) / blocks_hash(config.prepare, index)
     if _is_prepared(folder):
@@ -90,6 +84,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     _refuse_bad(config, index.quarantined)
     splits = make_splits(index.facts, config.prepare)
     check_scenes(index.facts, splits)
+    image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     work = _Work(
@@ -98,7 +93,8 @@ def prepare(config: Config, progress: Progress) -> Manifest:
         scenes=index.scenes,
         config=config,
     )
-    return _seal(work, index, splits, _write_all(work, progress))
+    written = _write_all(work, progress)
+    return _seal(work, index, splits, written, image_size=image_size)
 
 
 def find_blocks(config: Config) -> Path:
@@ -108,9 +104,11 @@ def find_blocks(config: Config) -> Path:
     ValueError when there is none.
     """
     place = Path(config.data.blocks)
-    if (place / MANIFEST).is_file():
-        return place
     wanted = dataclasses.asdict(config.prepare)
+    if (place / MANIFEST).is_file():
+        if read_manifest(place).prepare != wanted:
+            logger.warning("%s was made otherwise; this prepare section has no effect", place)
+        return place
     prepared = sorted(path.parent for path in place.glob(f"*/{MANIFEST}"))
     fitting = [folder for folder in prepared if read_manifest(folder).prepare == wanted]
     if len(fitting) > 1:
@@ -121,33 +119,6 @@ def find_blocks(config: Config) -> Path:
             f"({len(prepared)} made otherwise); run jobs.prepare with the same config"
         )
     return fitting[0]
-
-
-def blocks_hash(config: PrepareConfig, index: Index) -> str:
-    """Names the prepared folder of this config and input."""
-    facts = [dataclasses.asdict(config), index.inputs_hash, SCHEMA_VERSION]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def plan_shards(
-    index: Index, splits: Mapping[str, str], config: PrepareConfig
-) -> tuple[ShardPlan, ...]:
-    """Frames of each split, shuffled over scenes with `prepare.seed`, in shards of equal size."""
-    plans = []
-    for number, split in enumerate(SPLITS):
-        frames = [
-            (key, frame_id)
-            for key, scene in index.scenes.items()
-            if splits[key] == split
-            for frame_id in scene.frame_ids
-        ]
-        order = np.random.default_rng([config.seed, number]).permutation(len(frames))
-        num_shards = -(-len(frames) // config.frames_per_shard)
-        for shard, part in enumerate(np.array_split(order, max(1, num_shards))):
-            name = f"shard-{shard:05d}.arrow"
-            chosen = tuple(frames[place] for place in part)
-            plans.append(ShardPlan(split=split, name=name, frames=chosen))
-    return tuple(plans)
 
 
 def _write_all(work: _Work, progress: Progress) -> list[Written]:
@@ -168,7 +139,7 @@ def _write_all(work: _Work, progress: Progress) -> list[Written]:
     return written
 
 
-def _write_with_ray(work: _Work, numbers: Sequence[int]):
+def _write_with_ray(work: _Work, numbers: Sequence[int]) -> Iterator[int]:
     """Numbers of plans, as their shards get done."""
     if not numbers:
         return
@@ -185,18 +156,18 @@ def _write_with_ray(work: _Work, numbers: Sequence[int]):
     )
     for row in items.map(task).iter_rows():
         if row["error"]:
-            raise ValueError(row["error"])
+            raise ValueError(_ended_by(row["error"]))
         yield row["number"]
 
 
 def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
-    """Ray Data task: write one shard. What a user can mend comes back as a sentence."""
+    """Ray Data task: write one shard; the reason of a frame that ends the job comes back."""
     import ray
 
     loaded: _Work = ray.get(work)
     try:
         write_planned(loaded.folder, loaded.plans[row["number"]], loaded.scenes, loaded.config)
-    except ValueError as error:
+    except FrameError as error:
         return row | {"error": str(error)}
     return row | {"error": ""}
 
@@ -213,8 +184,9 @@ def write_planned(
         try:
             rows.append(_read_row(scenes[key], frame_id, config.prepare))
         except FrameError as error:
+            if config.data.on_bad_frame == "fail":
+                raise
             bad = _quarantined(scenes[key], frame_id, str(error))
-            _refuse_bad(config, [bad])
             quarantined.append(dataclasses.asdict(bad))
     shard = write_shard(folder, plan.split, plan.name, rows)
     note = {"shard": dataclasses.asdict(shard), "quarantined": quarantined}
@@ -254,7 +226,12 @@ def _read_note(folder: Path, plan: ShardPlan) -> Written:
 
 
 def _seal(
-    work: _Work, index: Index, splits: Mapping[str, str], written: Sequence[Written]
+    work: _Work,
+    index: Index,
+    splits: Mapping[str, str],
+    written: Sequence[Written],
+    *,
+    image_size: tuple[int, int],
 ) -> Manifest:
     """Check the whole, then write index, splits, quarantine and, last, the manifest."""
     shards = [one.shard for one in written]
@@ -264,7 +241,6 @@ def _seal(
     num_bad = sum(bad.frame_id is not None for bad in quarantined)
     assert index.num_found == len(frames) + num_bad, (index.num_found, len(frames), num_bad)
     check_both_classes(frames)
-    height, width = one_image_size(frames)
     manifest = Manifest(
         blocks_hash=work.folder.name,
         split_hash=split_hash(splits),
@@ -274,8 +250,8 @@ def _seal(
         num_found=index.num_found,
         num_accepted=len(frames),
         num_quarantined=num_bad,
-        image_height=height,
-        image_width=width,
+        image_height=image_size[0],
+        image_width=image_size[1],
         shards=shards,
         labels=count_labels(frames),
     )
@@ -292,23 +268,11 @@ def _write_tables(
 ) -> None:
     temporary = folder / f".{INDEX}.tmp"
     frames.to_parquet(temporary, index=False)
-    temporary.replace(folder / INDEX)
+    replace_durably(temporary, folder / INDEX)
     split_facts = {"split_hash": split_hash(splits), "scenes": dict(splits)}
     write_text(folder / SPLIT_FILE, json.dumps(split_facts, indent=1))
     reasons = [dataclasses.asdict(bad) for bad in quarantined]
     write_text(folder / QUARANTINE, json.dumps(reasons, indent=1))
-
-
-def one_image_size(frames: pd.DataFrame) -> tuple[int, int]:
-    """Height and width of all stored images; ValueError when they differ."""
-    sizes = {*zip(frames["image_height"].tolist(), frames["image_width"].tolist(), strict=True)}
-    if len(sizes) > 1:
-        told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
-        raise ValueError(
-            f"stored images have the sizes {told}, but a batch needs one; prepare archives of "
-            "different image shape apart, each with its own data.root and data.blocks"
-        )
-    return sizes.pop()
 
 
 def _is_prepared(folder: Path) -> bool:
@@ -326,7 +290,11 @@ def _read_quarantine(folder: Path) -> list[Quarantined]:
 
 def _refuse_bad(config: Config, quarantined: Sequence[Quarantined]) -> None:
     if quarantined and config.data.on_bad_frame == "fail":
-        raise ValueError(
-            f"{quarantined[0].reason}; data.on_bad_frame=fail ends the job here, "
-            "data.on_bad_frame=quarantine would leave it out"
-        )
+        raise ValueError(_ended_by(quarantined[0].reason))
+
+
+def _ended_by(reason: str) -> str:
+    return (
+        f"{reason}; data.on_bad_frame=fail ends the job here, data.on_bad_frame=quarantine would "
+        "leave it out"
+    )

@@ -14,12 +14,15 @@ from pathlib import Path
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.layout import Archive, Scene, SceneError, find_archives, read_scene
 from pipeline.anovox.records import read_anomaly
-from pipeline.data.splits import SceneFacts
+from pipeline.data.splits import SceneFacts, scene_key
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantined:
-    """A frame, a scene (frame_id is None) or an archive (scene_id is empty) that was left out."""
+    """A frame, a scene (frame_id is None) or an archive (scene_id is empty) that was left out.
+
+    A scene that could not be read goes by its folder's name.
+    """
 
     archive: str
     scene_id: str
@@ -72,7 +75,7 @@ def _scan_archive(
         except SceneError as error:
             quarantined.append(_left_out(archive.name, path.name, None, str(error)))
             continue
-        scenes[f"{scene.archive}/{scene.scene_id}"] = scene
+        scenes[scene_key(scene.archive, scene.scene_id)] = scene
         for frame_id, folders in scene.partial_frames.items():
             reason = f"{path}: frame {frame_id} is missing in {', '.join(folders)}"
             quarantined.append(_left_out(archive.name, scene.scene_id, frame_id, reason))

@@ -105,14 +105,20 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises ValueError when `folder` was not prepared to the end."""
+    """Raises ValueError when `folder` was not prepared to the end, or by another version."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it is not prepared; run jobs.prepare")
     facts = json.loads(path.read_text())
-    shards = [Shard(**shard) for shard in facts.pop("shards")]
-    labels = {split: LabelCounts(**counts) for split, counts in facts.pop("labels").items()}
-    return Manifest(**facts, shards=shards, labels=labels)
+    try:
+        shards = [Shard(**shard) for shard in facts.pop("shards")]
+        labels = {split: LabelCounts(**counts) for split, counts in facts.pop("labels").items()}
+        return Manifest(**facts, shards=shards, labels=labels)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} was written by another version of this program ({error}); delete its folder "
+            "and run jobs.prepare again"
+        ) from None
 
 
 def count_labels(frames: pd.DataFrame) -> dict[str, LabelCounts]:
@@ -145,9 +151,13 @@ def _sizes(names: np.ndarray) -> dict[str, int]:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, flush it to disk and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
+    temporary.write_text(text)
+    replace_durably(temporary, path)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Flush a finished file to disk, then give it its name."""
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 

@@ -20,7 +20,7 @@ from pipeline.config import PrepareConfig
 
 
 def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:
-    """The frame as a row of `schema.ROW`; ValueError if its image is too small for the config."""
+    """The frame of `scene` as a row of `schema.ROW`."""
     image, intrinsics = stored_image(frame.image, frame.intrinsics, config)
     files = scene.files(frame.key.frame_id)
     return {
@@ -78,35 +78,41 @@ def stored_image(
     crop the image is the original, bit for bit.
     """
     height, width = image.shape[:2]
+    new_height, top, bottom = stored_rows(height, width, config)
+    if config.image_width < width:
+        box = Image.Resampling.BOX
+        image = np.asarray(Image.fromarray(image).resize((config.image_width, new_height), box))
+    scaled = scale_intrinsics(intrinsics, config.image_width / width, new_height / height)
+    return image[top:bottom], crop_intrinsics(scaled, top)
+
+
+def stored_rows(height: int, width: int, config: PrepareConfig) -> tuple[int, int, int]:
+    """Height of the reduced image and the first and last + 1 of its rows that are stored.
+
+    Raises ValueError when the image would have to be enlarged or nothing is left of it.
+    """
     if config.image_width > width:
         raise ValueError(
             f"prepare.image_width is {config.image_width} but the images are {width} px wide; "
             f"set it to {width} or less"
         )
     new_height = round(height * config.image_width / width)
-    if config.image_width < width:
-        box = Image.Resampling.BOX
-        image = np.asarray(Image.fromarray(image).resize((config.image_width, new_height), box))
-    scaled = scale_intrinsics(intrinsics, config.image_width / width, new_height / height)
     top, bottom = (round(fraction * new_height) for fraction in config.image_crop)
     if top == bottom:
         raise ValueError(
             f"prepare.image_crop {config.image_crop} leaves no row of {new_height}; widen it"
         )
-    return image[top:bottom], crop_intrinsics(scaled, top)
+    return new_height, top, bottom
 
 
 def point_voxel(
     exact_xyz: NDArray[np.float32], voxels: NDArray[np.uint16], shift_m: NDArray[np.float64]
 ) -> NDArray[np.int32]:
-    """Row of `voxels` (M, 4) that holds each noise-free point (P, 3); -1 outside or unlisted."""
+    """Row of `voxels` (M, 4; ascending by key) of each exact point (P, 3); -1 if none holds it."""
     cells, inside = voxel_indices(exact_xyz, shift=shift_m)
-    keys = voxel_keys(voxels)
-    order = np.argsort(keys, kind="stable")
-    wanted = voxel_keys(cells)
-    place = np.searchsorted(keys, wanted, sorter=order)
-    rows = order[np.minimum(place, len(keys) - 1)] if len(keys) else np.zeros(len(cells), np.int64)
-    found = inside & (place < len(keys))
+    keys, wanted = voxel_keys(voxels), voxel_keys(cells)
+    rows = np.searchsorted(keys, wanted)
+    found = inside & (rows < len(keys))
     found[found] = keys[rows[found]] == wanted[found]
     return np.where(found, rows, -1).astype(np.int32)
 
@@ -116,8 +122,3 @@ def encode_png(label: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(label).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def decode_png(content: bytes) -> NDArray[np.uint8]:
-    """Pixels of a PNG column's cell."""
-    return np.array(Image.open(io.BytesIO(content)))

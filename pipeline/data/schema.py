@@ -41,8 +41,8 @@ METADATA = (
     _field("scene_id", pa.string(), "key: scene uuid"),
     _field("frame_id", pa.int64(), "key: CARLA frame counter"),
     _field("pose", pa.string(), "key: sensor mount, location (m) and rotation (degrees)"),
-    _field("frame_index", pa.int32(), "rank of the frame in its scene; never a model input"),
-    _field("time_s", pa.float64(), "seconds since the scene's first frame; never a model input"),
+    _field("frame_index", pa.int32(), "ticks since the scene's first; never a model input"),
+    _field("time_s", pa.float64(), "seconds since the scene's first tick; never a model input"),
     _field("kind", pa.string(), "normality, static"),
     _field("town", pa.string(), "CARLA map"),
     _field("weather", pa.string(), "CARLA preset or unknown"),
@@ -140,8 +140,3 @@ def fixed(block: pa.RecordBatch, name: str) -> np.ndarray:
     column = block.column(name)
     values = column.flatten().to_numpy(zero_copy_only=True)
     return values.reshape(len(column), column.type.list_size)
-
-
-def binary(block: pa.RecordBatch, name: str, row: int) -> bytes:
-    """One cell of a PNG column."""
-    return block.column(name)[row].as_py()

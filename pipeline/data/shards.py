@@ -5,7 +5,6 @@ trials of a machine share. A shard is written under a temporary name, flushed, h
 so a killed writer leaves no half shard behind a shard's name.
 """
 
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.manifest import Shard, file_hash
+from pipeline.data.manifest import Shard, file_hash, replace_durably
 from pipeline.data.schema import METADATA_NAMES, ROW, to_block
 
 
@@ -25,8 +24,6 @@ def write_shard(folder: Path, split: str, name: str, rows: Sequence[Mapping[str,
     temporary = path.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, ROW) as writer:
         writer.write_batch(to_block(rows))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
     shard = Shard(
         split=split,
         name=name,
@@ -34,7 +31,7 @@ def write_shard(folder: Path, split: str, name: str, rows: Sequence[Mapping[str,
         num_bytes=temporary.stat().st_size,
         sha256=file_hash(temporary),
     )
-    temporary.replace(path)
+    replace_durably(temporary, path)
     return shard
 
 
@@ -45,7 +42,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
-    """The shard's block, memory-mapped; ValueError when the file is torn or of another make."""
+    """The shard's block, memory-mapped; ValueError when the file is torn or of another make.
+
+    Size and structure are checked; the hash is not, since that would read the whole file.
+    """
     path = folder / shard.split / shard.name
     found = path.stat().st_size if path.is_file() else 0
     if found != shard.num_bytes:

@@ -30,8 +30,13 @@ class SceneFacts:
 
     @property
     def key(self) -> str:
-        """`archive/scene_id`."""
-        return f"{self.archive}/{self.scene_id}"
+        """Names the scene in splits and plans."""
+        return scene_key(self.archive, self.scene_id)
+
+
+def scene_key(archive: str, scene_id: str) -> str:
+    """`archive/scene_id`."""
+    return f"{archive}/{scene_id}"
 
 
 def make_splits(scenes: Sequence[SceneFacts], config: PrepareConfig) -> dict[str, str]:

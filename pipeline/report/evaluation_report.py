@@ -181,7 +181,7 @@ def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> li
     readings = baseline.readings()
     rows = []
     for name in tally.slices:
-        constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 0.95}
+        constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 1.0}
         for metric in TABLE_METRICS:
             interval = found[f"{name}_{metric}"]
             other = readings.get(f"{name}_{metric}")

@@ -147,6 +147,12 @@ def test_points_in_the_ego_box_are_left_out_with_their_labels(folder, rows):
         assert np.array_equal(batch.point_class[mine].numpy(), row["point_class"][keep])
 
 
+def test_a_box_may_swallow_a_whole_cloud(folder, rows):
+    batch = BlockReader(folder, "train", ego_box_m=(99.0, 99.0)).batch([5, 1], augment_seed=None)
+    assert batch.num_frames == 2
+    assert batch.counts().tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("box", [(0.0, 0.0), (0.0, 1.1), (2.6, 0.0)])
 def test_a_box_without_area_leaves_every_point(folder, rows, box):
     batch = BlockReader(folder, "train", ego_box_m=box).batch([5], augment_seed=None)

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.truth import truth
-from pipeline.config import Config, PrepareConfig
+from pipeline.config import Config
 from pipeline.data.batches import BlockReader
-from pipeline.data.blocks import find_blocks, one_image_size, plan_shards, prepare
-from pipeline.data.index import Index, scan
+from pipeline.data.blocks import find_blocks, prepare
+from pipeline.data.index import scan
 from pipeline.data.manifest import INDEX, MANIFEST, QUARANTINE, SPLIT_FILE, read_manifest
 from pipeline.data.splits import make_splits, split_hash
 from pipeline.merging import merge
@@ -124,40 +124,6 @@ def test_frames_come_through_block_and_batch_bit_for_bit(tiny_config, tmp_path):
             assert np.array_equal(batch.intrinsics[i].numpy(), frame.intrinsics.astype(np.float32))
 
 
-# ---- planning
-
-
-@pytest.fixture(scope="module")
-def index(tiny_root: Path) -> Index:
-    return scan(tiny_root)
-
-
-@pytest.mark.parametrize("size", [1, 5, 8, 48, 1000])
-def test_a_plan_holds_every_frame_once_in_shards_of_equal_size(index, size):
-    config = PrepareConfig(frames_per_shard=size)
-    splits = make_splits(index.facts, config)
-    plans = plan_shards(index, splits, config)
-    frames = [frame for plan in plans for frame in plan.frames]
-    assert len(frames) == len(set(frames)) == index.num_found
-    assert all(splits[key] == plan.split for plan in plans for key, _ in plan.frames)
-    for split in SPLITS:
-        sizes = [len(plan.frames) for plan in plans if plan.split == split]
-        assert max(sizes) <= size
-        assert max(sizes) - min(sizes) <= 1
-
-
-def test_a_plan_is_reproducible_and_follows_its_seed(index):
-    splits = make_splits(index.facts, PrepareConfig())
-    plans = [plan_shards(index, splits, PrepareConfig(seed=seed)) for seed in (0, 0, 1)]
-    assert plans[0] == plans[1] != plans[2]
-
-
-def test_frames_of_a_shard_come_from_many_scenes(index):
-    config = PrepareConfig(frames_per_shard=8)
-    plans = plan_shards(index, make_splits(index.facts, config), config)
-    assert all(len({key for key, _ in plan.frames}) >= 3 for plan in plans if plan.split == "train")
-
-
 # ---- again, changed, killed
 
 
@@ -255,23 +221,30 @@ def test_normality_alone_is_refused_before_anything_is_written(tiny_config, root
     assert not (tmp_path / "blocks").exists()
 
 
-def test_an_image_width_beyond_the_originals_is_one_sentence_through_ray(tiny_config, tmp_path):
+def test_an_image_width_beyond_the_originals_is_refused_before_anything_is_written(
+    tiny_config, tmp_path
+):
     wide = {"data": {"blocks": str(tmp_path)}, "prepare": {"image_width": 4000}}
     with pytest.raises(ValueError, match=r"^prepare\.image_width is 4000 but the images are 192"):
-        prepare(merge(tiny_config, wide), quiet)
+        prepare(merge(tiny_config, wide), fail_if_called)
+    assert not list(tmp_path.iterdir())
 
 
-def test_images_of_two_sizes_are_refused():
-    frames = pd.DataFrame({"image_height": [4, 4, 5], "image_width": [6, 6, 6]})
-    with pytest.raises(ValueError, match="sizes 6x4, 6x5, but a batch needs one"):
-        one_image_size(frames)
+def test_a_prepared_folder_is_not_prepared_into(tiny_config, tiny_blocks):
+    inside = merge(tiny_config, {"data": {"blocks": str(tiny_blocks)}})
+    with pytest.raises(ValueError, match="is a prepared folder itself; to prepare give the folder"):
+        prepare(inside, fail_if_called)
 
 
 # ---- finding
 
 
-def test_a_prepared_folder_can_be_named_itself(tiny_config, tiny_blocks):
-    assert find_blocks(merge(tiny_config, {"data": {"blocks": str(tiny_blocks)}})) == tiny_blocks
+def test_a_prepared_folder_can_be_named_itself(tiny_config, tiny_blocks, caplog):
+    named = merge(tiny_config, {"data": {"blocks": str(tiny_blocks)}})
+    assert find_blocks(named) == tiny_blocks
+    assert not caplog.messages
+    assert find_blocks(merge(named, {"prepare": {"seed": 5}})) == tiny_blocks
+    assert "this prepare section has no effect" in caplog.text
 
 
 def test_shards_of_another_prepare_section_are_not_taken(tiny_config, tiny_blocks):

@@ -81,6 +81,12 @@ def test_a_split_without_anomalous_points_has_no_balance():
         manifest(count_labels(frames())).point_balance("val")
 
 
+def test_a_manifest_of_another_version_is_refused(tmp_path: Path):
+    (tmp_path / MANIFEST).write_text('{"shards": [], "labels": {}, "colour": "red"}')
+    with pytest.raises(ValueError, match="was written by another version"):
+        read_manifest(tmp_path)
+
+
 def test_shards_of_a_split_keep_their_order():
     names = [shard.name for shard in manifest(count_labels(frames())).shards_of("train")]
     assert names == ["a", "b"]

@@ -1,17 +1,25 @@
 """A frame's image, calibration and voxels as they are stored."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.anovox.frame import Frame, read_frame
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project, voxel_indices
 from pipeline.anovox.truth import truth
 from pipeline.config import PrepareConfig
 from pipeline.data.index import scan
-from pipeline.data.rows import decode_png, encode_png, make_row, point_voxel, stored_image
+from pipeline.data.rows import encode_png, make_row, point_voxel, stored_image
 from pipeline.data.schema import ROW
+
+
+def decode_png(content: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(content)))
+
 
 SHIFT = np.array([0.0, 0.0, -1.8])
 
@@ -81,7 +89,8 @@ def test_a_crop_that_leaves_nothing_is_refused():
 
 @given(st.lists(st.tuples(*[st.integers(495, 505)] * 2, st.integers(25, 33)), max_size=12))
 def test_point_voxel_is_the_row_whose_cell_holds_the_point(cells):
-    voxels = np.array([(*cell, 1) for cell in dict.fromkeys(cells)], np.uint16).reshape(-1, 4)
+    in_order = sorted(set(cells), key=lambda cell: cell[::-1])
+    voxels = np.array([(*cell, 1) for cell in in_order], np.uint16).reshape(-1, 4)
     points = np.random.default_rng(0).uniform((-3, -3, -4), (3, 3, 4), (50, 3)).astype(np.float32)
     listed = {tuple(cell): row for row, cell in enumerate(voxels[:, :3].tolist())}
     own_cells, _ = voxel_indices(points, shift=SHIFT)

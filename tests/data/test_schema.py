@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.schema import METADATA_NAMES, ROW, binary, fixed, ragged, to_block, value_type
+from pipeline.data.schema import METADATA_NAMES, ROW, fixed, ragged, to_block, value_type
 
 lengths = st.lists(st.integers(0, 40), max_size=5)
 RAGGED = ("image", "points", "point_class", "point_label", "point_voxel", "voxels")
@@ -23,7 +23,7 @@ def assert_rows_equal(block: pa.RecordBatch, rows: list[dict]) -> None:
         for found, row in zip(fixed(block, name), rows, strict=True):
             assert np.array_equal(found, row[name])
     for i, row in enumerate(rows):
-        assert binary(block, "pixel_label", i) == row["pixel_label"]
+        assert block.column("pixel_label")[i].as_py() == row["pixel_label"]
     found = block.select(METADATA_NAMES).to_pylist()
     expected = [{name: row[name] for name in METADATA_NAMES} for row in rows]
     assert repr(found) == repr(expected)  # repr: NaN equals itself

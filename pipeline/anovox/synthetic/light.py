@@ -120,7 +120,7 @@ def _swept(
     leads = (edge[..., 1] * way[..., 0] - edge[..., 0] * way[..., 1] > 0)[..., None]
     start = outlines + first[:, None, :]
     ends = np.stack([start + way * np.roll(leads, 1, axis=1), start + way * leads], axis=2)
-    return ends.reshape(len(outlines), -1, 2)
+    return ends.reshape(len(outlines), 2 * outlines.shape[1], 2)
 
 
 def _draw(
@@ -129,7 +129,8 @@ def _draw(
     """Map (X, Y) that is 1, but 1 - `dark` inside polygons (S, V, 2), with soft edges."""
     image = Image.new("L", (shape[1], shape[0]), 255)
     draw = ImageDraw.Draw(image)
-    for polygon in polygons[..., ::-1].reshape(len(polygons), -1).tolist():
+    flat = polygons[..., ::-1].reshape(len(polygons), 2 * polygons.shape[1])
+    for polygon in flat.tolist():
         draw.polygon(polygon, fill=0)
     soft = np.asarray(image.filter(ImageFilter.BoxBlur(blur)), np.float32) / 255
     return 1 - np.float32(dark) * (1 - soft)

@@ -17,6 +17,7 @@ from pipeline.anovox.geometry import carla_transform
 from pipeline.anovox.names import SENSOR_TYPES, sensor_folder_name
 from pipeline.anovox.synthetic import sensors
 from pipeline.anovox.synthetic.clutter import AnomalyType, anomaly_type_id, size_name
+from pipeline.anovox.synthetic.scenery import BUS, CAR, PEDESTRIAN, TRUCK
 from pipeline.anovox.synthetic.sensors import MOUNT_LOCATION, MOUNT_ROTATION
 from pipeline.anovox.synthetic.world import SceneWorld
 from pipeline.config import SyntheticConfig
@@ -163,7 +164,8 @@ def scenario_text(town: str, worlds: Sequence[SceneWorld]) -> str:
 def _scenario(world: SceneWorld) -> dict[str, Any]:
     route = waypoints(world)
     places = [_location(x, y) for x, y in route[:, :2].tolist()]
-    counts = [sum(thing.label == label for thing in world.things) for label in (14, 12)]
+    labels = [thing.label for thing in world.things]
+    num_vehicles = sum(labels.count(label) for label in (CAR, TRUCK, BUS))
     return {
         "anomaly_config": _anomaly_config(world, route),
         "id": world.plan.scene_id,
@@ -171,8 +173,8 @@ def _scenario(world: SceneWorld) -> dict[str, Any]:
         "ego_end_spawnpoint": _spawnpoint(route[-1]),
         "ego_route": {"locations": places},
         "weather_preset": world.weather.name,
-        "npc_vehicle_amount": counts[0],
-        "npc_walker_amount": counts[1],
+        "npc_vehicle_amount": num_vehicles,
+        "npc_walker_amount": labels.count(PEDESTRIAN),
     }
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +21,38 @@ _KINDS: tuple[tuple[float, int, Builder], ...] = (
     (1.0, scenery.BUS, scenery.bus),
 )
 _SLOT_M = 6.8
+_PARKED_SHARE = 0.33
+_PERSON_EVERY_M = 8.0
 
 
-def parked(
-    rng: np.random.Generator,
-    town: Town,
-    place: Callable[[float, float], tuple[float, float, float]],
-    stretch: tuple[float, float],
-    period: float,
-    first_crossing: float,
-    claims: Claims,
-) -> list[Thing]:
-    """Parked vehicles along both kerbs of a street.
+@dataclass(frozen=True, kw_only=True)
+class Street:
+    """A stretch of a street, in metres along it."""
 
-    `place(along, left)` gives the world pose of a point of the street, `along` measured from where
-    a cross street meets it at `first_crossing` and then every `period` metres.
-    """
+    place: Callable[[float, float], tuple[float, float, float]]
+    """World x, y, yaw of a point so far along the street and so far left of its centre line."""
+    stretch: tuple[float, float]
+    crossing: float
+    """Where a street crosses it; others do every `period` metres."""
+    period: float
+
+
+def parked(rng: np.random.Generator, town: Town, street: Street, claims: Claims) -> list[Thing]:
+    """Parked vehicles along both kerbs of a street, clear of its crossings."""
     things: list[Thing] = []
     edge = town.road_width / 2 - 1.15
     clear = town.road_width / 2 + 8.0
-    for along in np.arange(*stretch, _SLOT_M):
+    for along in np.arange(*street.stretch, _SLOT_M):
         for side in (-1, 1):
             taken, draw, shift = rng.random(3)
-            builder = next((label, make) for share, label, make in _KINDS if draw <= share)
-            offset = (along - first_crossing + period / 2) % period - period / 2
-            if taken > 0.33 or abs(offset) < clear:
+            label, make = next((label, make) for share, label, make in _KINDS if draw <= share)
+            half = street.period / 2
+            offset = (along - street.crossing + half) % street.period - half
+            if taken > _PARKED_SHARE or abs(offset) < clear:
                 continue
-            x, y, yaw = place(float(along + shift), side * edge)
-            solids = builder[1](rng)
+            x, y, yaw = street.place(float(along + shift), side * edge)
             facing = yaw if side < 0 else yaw + math.pi
-            thing = Thing(label=builder[0], solids=solids, x=x, y=y, yaw=facing)
+            thing = Thing(label=label, solids=make(rng), x=x, y=y, yaw=facing)
             if claims.is_free(np.array([[x, y]]), thing.radius * 0.9):
                 claims.add(x, y, thing.radius * 0.8)
                 things.append(thing)
@@ -59,16 +62,18 @@ def parked(
 def pedestrians(
     rng: np.random.Generator,
     town: Town,
-    place: Callable[[float, float], tuple[float, float, float]],
-    stretch: tuple[float, float],
+    street: Street,
     frames: tuple[int, int],
     claims: Claims,
 ) -> list[Thing]:
     """People on both pavements, standing or walking; `frames` before and after the reference."""
     things: list[Thing] = []
-    for _ in range(round((stretch[1] - stretch[0]) / 8)):
+    first, last = street.stretch
+    for _ in range(round((last - first) / _PERSON_EVERY_M)):
         aside = town.road_width / 2 + rng.uniform(0.5, town.sidewalk_width - 0.5)
-        x, y, yaw = place(float(rng.uniform(*stretch)), float(rng.choice((-1, 1)) * aside))
+        x, y, yaw = street.place(
+            float(rng.uniform(first, last)), float(rng.choice((-1, 1)) * aside)
+        )
         yaw += math.pi * int(rng.integers(2))
         speed = 0.0 if rng.random() < 0.4 else float(rng.uniform(0.7, 1.5))
         person = scenery.pedestrian(rng)

@@ -71,7 +71,7 @@ NAMES: tuple[str, ...] = (
 """As AnoVox spells them."""
 
 
-def weather(name: str) -> Weather:
+def preset(name: str) -> Weather:
     """The light of one preset."""
     time = "SUNSET" if name.endswith("SUNSET") else "NOON"
     sky = name.removesuffix(time).strip("_").replace("RAINY", "RAIN")

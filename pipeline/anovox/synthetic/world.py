@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.synthetic import weather as weathers
 from pipeline.anovox.synthetic.claims import Claims
 from pipeline.anovox.synthetic.clutter import AnomalyType
 from pipeline.anovox.synthetic.drive import Route, travel
@@ -25,8 +24,8 @@ from pipeline.anovox.synthetic.scenery import BUILDING, ego_body
 from pipeline.anovox.synthetic.sensors import FRAME_TIME_S
 from pipeline.anovox.synthetic.solids import Solids, Thing, joined, moved, pack
 from pipeline.anovox.synthetic.town import Town, build_town, things_near
-from pipeline.anovox.synthetic.traffic import followers, oncoming, parked, pedestrians
-from pipeline.anovox.synthetic.weather import Weather
+from pipeline.anovox.synthetic.traffic import Street, followers, oncoming, parked, pedestrians
+from pipeline.anovox.synthetic.weather import NAMES, Weather, preset
 from pipeline.config import SyntheticConfig
 
 VIEW_M = 160.0
@@ -72,23 +71,33 @@ class SceneWorld:
         return moved(self._solids, self._thing_poses(frame))
 
     def _thing_poses(self, frame: int) -> NDArray[np.float64]:
-        time = (frame - self.reference) * FRAME_TIME_S
-        poses = np.empty((len(self.things) + 1, 3))
-        for row, thing in enumerate(self.things):
-            run = thing.speed * time
-            x, y = thing.x + run * math.cos(thing.yaw), thing.y + run * math.sin(thing.yaw)
-            poses[row] = x, y, thing.yaw
-            if thing.follow_gap is not None:
-                poses[row] = self.route.middle(self.s[frame : frame + 1] + thing.follow_gap)[0]
-        poses[-1] = self.poses[frame]
+        """Poses (T + 1, 3) of all things at a frame, the ego last."""
+        poses = np.vstack([self._start, self.poses[frame]])
+        poses[:-1, :2] += self._velocity * ((frame - self.reference) * FRAME_TIME_S)
+        for row, gap in self._followers:
+            poses[row] = self.route.middle(self.s[frame : frame + 1] + gap)[0]
         return poses
+
+    @cached_property
+    def _start(self) -> NDArray[np.float64]:
+        return np.array([(t.x, t.y, t.yaw) for t in self.things])
+
+    @cached_property
+    def _velocity(self) -> NDArray[np.float64]:
+        speed, yaw = np.array([t.speed for t in self.things]), self._start[:, 2]
+        return np.stack([speed * np.cos(yaw), speed * np.sin(yaw)], axis=1)
+
+    @cached_property
+    def _followers(self) -> list[tuple[int, float]]:
+        gaps = ((row, thing.follow_gap) for row, thing in enumerate(self.things))
+        return [(row, gap) for row, gap in gaps if gap is not None]
 
 
 def build_scene(config: SyntheticConfig, plan: ScenePlan) -> SceneWorld:
     """Draw one scene; it depends on the seed and the plan alone, not on sensors or processes."""
     rng = np.random.default_rng([config.seed, 2, plan.number])
     town = build_town(plan.town, config.seed)
-    light = weathers.weather(weathers.NAMES[rng.integers(len(weathers.NAMES))])
+    weather = preset(NAMES[rng.integers(len(NAMES))])
     sun_azimuth = float(rng.uniform(0, 2 * math.pi))
     corner = draw_corner(rng, town, plan)
     reference = round(rng.uniform(0.35, 0.65) * (config.num_frames - 1))
@@ -109,7 +118,7 @@ def build_scene(config: SyntheticConfig, plan: ScenePlan) -> SceneWorld:
         plan=plan,
         seed=config.seed,
         town=town,
-        weather=light,
+        weather=weather,
         sun_azimuth=sun_azimuth,
         route=corner.route,
         s=s,
@@ -148,15 +157,25 @@ def _traffic(
     for x, y in swept_ground(route.poses(np.arange(s[0], s[-1] + 1.0))).tolist():
         claims.add(x, y, 1.2)
     frames = (reference, len(s) - 1 - reference)
-    main = (s[0] - 40.0, min(s[-1], corner.ahead if route.turn else s[-1]) + 90.0)
-    beyond = max(0.0, s[-1] - route.arc_end) if route.turn else 0.0
-    side = (-60.0, 70.0 + beyond)
-    street, cross = corner.period
+    along, across = corner.period
+    end = min(s[-1], corner.ahead) if route.turn else s[-1]
+    main = Street(
+        place=corner.main_place,
+        stretch=(float(s[0]) - 40.0, float(end) + 90.0),
+        crossing=corner.ahead,
+        period=along,
+    )
+    side = Street(
+        place=corner.side_place,
+        stretch=(-60.0, 70.0 + max(0.0, float(s[-1]) - route.arc_end)),
+        crossing=0.0,
+        period=across,
+    )
     return [
         *in_lane,
         *oncoming(rng, town, route, frames, claims),
-        *parked(rng, town, corner.main_place, main, street, corner.ahead, claims),
-        *parked(rng, town, corner.side_place, side, cross, 0.0, claims),
-        *pedestrians(rng, town, corner.main_place, main, frames, claims),
-        *pedestrians(rng, town, corner.side_place, side, frames, claims),
+        *parked(rng, town, main, claims),
+        *parked(rng, town, side, claims),
+        *pedestrians(rng, town, main, frames, claims),
+        *pedestrians(rng, town, side, frames, claims),
     ]

@@ -6,17 +6,14 @@ from and refuses another, because scenes of two worlds must not mix.
 """
 
 import json
-import logging
 import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +25,9 @@ from pipeline.anovox.synthetic import records
 from pipeline.anovox.synthetic.observation import Observation, Observer
 from pipeline.anovox.synthetic.plan import ScenePlan, plan_scenes
 from pipeline.anovox.synthetic.png import write_png
-from pipeline.anovox.synthetic.sensors import Sensors, build_sensors
+from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
-
-logger = logging.getLogger(__name__)
 
 STAMP_FILE = ".synthetic.json"
 _PARTIAL_PREFIX = ".partial_"
@@ -45,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 def write_archives(
     config: SyntheticConfig, root: Path, progress: Progress | None = None
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Write all scenes of the config under `root`; `progress` gets (frames done, frames in all).
 
     Returns counts. Raises ValueError if `root` holds archives of another config.
@@ -87,12 +82,13 @@ def _claim_root(config: SyntheticConfig, root: Path) -> None:
     _replace_text(path, json.dumps(stamp, indent=1))
 
 
-def _written(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]):
+def _written(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]) -> Iterator[None]:
     """Write the scenes, here or in processes; yields after each."""
     num_processes = min(config.num_processes, len(plans))
     if num_processes <= 1:
         for plan in plans:
-            yield write_scene(config, root, plan)
+            write_scene(config, root, plan)
+            yield
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
@@ -101,7 +97,8 @@ def _written(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]):
         futures = [pool.submit(write_scene, config, root, plan) for plan in plans]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                future.result()
+                yield
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -126,30 +123,13 @@ def write_scene(config: SyntheticConfig, root: Path, plan: ScenePlan) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     folders = _make_folders(config, partial, has_anomaly=plan.anomaly is not None)
     (partial / names.SETUP_FILE).write_text(records.sensor_setup_text(config))
-    observer = Observer(
-        world,
-        _sensors(
-            config.image_width, config.image_height, config.num_channels, config.points_per_second
-        ),
-    )
+    observer = Observer(world, build_sensors(config))
     route = records.waypoints(world)
     first_id = first_frame_id(config, plan)
     for frame in range(config.num_frames):
         _write_arrays(folders, first_id + frame, observer.observe(frame))
         _write_records(folders, first_id + frame, world, frame, route)
     partial.replace(path)
-
-
-@lru_cache(maxsize=1)
-def _sensors(width: int, height: int, num_channels: int, points_per_second: int) -> Sensors:
-    return build_sensors(
-        SyntheticConfig(
-            image_width=width,
-            image_height=height,
-            num_channels=num_channels,
-            points_per_second=points_per_second,
-        )
-    )
 
 
 def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:

@@ -1,6 +1,8 @@
 """Against a caster that knows nothing of grids: one ray and one solid at a time, in float64."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ def distance_to(solids: Solids, n: int, ray: np.ndarray) -> float:
     if solids.kind[n] == ELLIPSOID:
         return first(*roots(d @ d, o @ d, o @ o - 1))
     if solids.kind[n] == CONE:
-        low, high = roots(
+        low, _ = roots(
             d[0] ** 2 + d[1] ** 2 - d[2] ** 2 / 4,
             o[0] * d[0] + o[1] * d[1] + (1 - o[2]) * d[2] / 4,
             o[0] ** 2 + o[1] ** 2 - (1 - o[2]) ** 2 / 4,
@@ -94,12 +96,14 @@ def distance_to(solids: Solids, n: int, ray: np.ndarray) -> float:
     return first(max(side[0], flat[0]), min(side[1], flat[1]))
 
 
-def slab(o: np.ndarray, d: np.ndarray, axes) -> tuple[float, float]:
-    bounds = [sorted(((-1 - o[a]) / d[a], (1 - o[a]) / d[a])) for a in axes]
+def slab(o: np.ndarray, d: np.ndarray, axes: Iterable[int]) -> tuple[float, float]:
+    bounds = [sorted((float(-1 - o[a]) / d[a], float(1 - o[a]) / d[a])) for a in axes]
     return max(b[0] for b in bounds), min(b[1] for b in bounds)
 
 
-def roots(a: float, b: float, c: float) -> tuple[float, float]:
+def roots(*coefficients: Any) -> tuple[float, float]:
+    """Both solutions of a t^2 + 2 b t + c = 0."""
+    a, b, c = (float(number) for number in coefficients)
     inside = b * b - a * c
     if inside < 0:
         return math.inf, -math.inf

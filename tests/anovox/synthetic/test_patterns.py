@@ -6,7 +6,8 @@ from pipeline.anovox.synthetic.patterns import HIGH_CONTRAST, PATTERNS, PLAIN, n
 
 def surface(number: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.uniform(-4, 4, (2, number)).astype(np.float32)
+    u, v = rng.uniform(-4, 4, (2, number)).astype(np.float32)
+    return u, v
 
 
 @pytest.mark.parametrize("pattern", HIGH_CONTRAST)

@@ -1,0 +1,146 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.anovox.geometry import FLIP, carla_transform
+from pipeline.anovox.names import SENSOR_FOLDER
+from pipeline.anovox.records import format_key_value, parse_anomaly, parse_key_value
+from pipeline.anovox.synthetic.plan import plan_scenes
+from pipeline.anovox.synthetic.records import (
+    action_record,
+    anomaly_record,
+    route_map,
+    scenario_text,
+    sensor_folders,
+    sensor_setup_text,
+    waypoints,
+)
+from pipeline.anovox.synthetic.world import SceneWorld, build_scene
+from pipeline.config import SyntheticConfig
+
+CONFIG = SyntheticConfig(seed=4, num_scenes=8, num_frames=5)
+ACTION_KEYS = (
+    *("frame_id", "scenario_id", "vehicle_id", "vehicle_type_id", "speed", "throttle", "steer"),
+    *("brake", "hand_brake", "reverse", "gear", "max_rpm", "final_ratio", "mass"),
+    *("center_of_mass", "steering_curve"),
+    *(f"{wheel}_wheel max steer angle" for wheel in ("FR", "FL", "BR", "BL")),
+    *(f"{wheel}_wheel tire friction" for wheel in ("FR", "FL", "BR", "BL")),
+    *("camera transformation matrix", "camera inverse transformation matrix"),
+    *("lidar transformation matrix", "lidar inverse transformation matrix"),
+)
+
+
+@pytest.fixture(scope="module")
+def worlds() -> list[SceneWorld]:
+    return [build_scene(CONFIG, plan) for plan in plan_scenes(CONFIG)]
+
+
+def test_action_has_anovox_s_28_lines_in_order(worlds: list[SceneWorld]) -> None:
+    text = format_key_value(action_record(worlds[0], 2, 1002))
+    assert tuple(line.split(" ; ")[0] for line in text.splitlines()) == ACTION_KEYS
+    assert len(ACTION_KEYS) == 28
+    values = parse_key_value(text)
+    assert values["frame_id"] == 1002
+    assert values["speed"] == pytest.approx(worlds[0].speed[2] * 3.6)
+    assert 0 <= values["throttle"] <= 1
+    assert -1 <= values["steer"] <= 1
+
+
+def test_matrices_are_carla_s_for_the_ego_s_pose(worlds: list[SceneWorld]) -> None:
+    world = worlds[1]
+    values = parse_key_value(format_key_value(action_record(world, 3, 7)))
+    x, y, yaw = world.poses[3]
+    expected = carla_transform((x, -y, 1.8), 0, 0, -math.degrees(yaw))
+    matrix = np.array(values["lidar transformation matrix"])
+    np.testing.assert_allclose(matrix, expected)
+    inverse = np.array(values["lidar inverse transformation matrix"])
+    np.testing.assert_allclose(matrix @ inverse, np.eye(4), atol=1e-9)
+    ahead = FLIP @ matrix @ FLIP @ [5.0, 1.0, -1.8, 1.0]
+    by_hand = [x + 5 * math.cos(yaw) - math.sin(yaw), y + 5 * math.sin(yaw) + math.cos(yaw), 0, 1]
+    np.testing.assert_allclose(ahead, by_hand, atol=1e-9)
+
+
+def test_a_turn_to_the_right_steers_to_the_right() -> None:
+    config = SyntheticConfig(seed=4, num_scenes=12, num_frames=120)
+    world = next(w for w in (build_scene(config, p) for p in plan_scenes(config)) if w.route.turn)
+    steers = [action_record(world, k, k)["steer"] for k in range(120)]
+    strongest = max(steers, key=abs)
+    assert math.copysign(1, strongest) == -world.route.turn
+
+
+def test_the_anomaly_s_record_says_where_it_lies_in_carla_s_world(
+    worlds: list[SceneWorld],
+) -> None:
+    for world in (w for w in worlds if w.anomaly):
+        anomaly = parse_anomaly(parse_key_value(format_key_value(anomaly_record(world, 9))))
+        assert anomaly.type_id.startswith("static.prop.o_")
+        assert anomaly.category in ("home", "animal", "special")
+        thing = world.anomaly
+        assert thing is not None
+        assert anomaly.location is not None
+        assert anomaly.location[:2] == pytest.approx((thing.x, -thing.y))
+        assert anomaly.size in ("medium", "big", "huge")
+
+
+def test_sensor_setup_lists_six_sensors_with_their_arguments() -> None:
+    text = sensor_setup_text(CONFIG)
+    assert "\n" not in text
+    setup = json.loads(text)
+    assert list(setup) == list(sensor_folders(CONFIG.seed).values())
+    assert all(SENSOR_FOLDER.fullmatch(folder) for folder in setup)
+    keys = ["sensor_type", "file_ending", "location", "rotation", "args", "save_data"]
+    assert all(list(entry) == keys for entry in setup.values())
+    camera, *_, lidar = (entry["args"] for entry in setup.values())
+    assert camera == {"image_height": 512, "image_width": 768, "camera_fov": 90.0}
+    assert (lidar["channels"], lidar["points_per_second"], lidar["range"]) == (64, 1_000_000, 100.0)
+
+
+def test_cameras_share_one_hash_and_lidars_another() -> None:
+    hashes = [folder.rsplit("_", 1)[1] for folder in sensor_folders(0).values()]
+    assert len(set(hashes[:4])) == len(set(hashes[4:])) == 1
+    assert hashes[0] != hashes[4]
+    assert all(18 <= len(number) <= 19 for number in hashes)
+
+
+def test_the_route_map_shows_the_lane_ahead_straight_up() -> None:
+    route = np.stack([np.arange(-20.0, 60.0), np.zeros(80), np.zeros(80)], axis=1)
+    image = route_map(route, np.array([0.0, 0.0, 0.0]))
+    assert image.shape == (192, 192)
+    assert set(np.unique(image)) == {0, 255}
+    columns = np.flatnonzero(image[10])
+    assert abs(columns.mean() - 95.5) < 1.5
+    assert 14 <= len(columns) <= 18
+    beside = route_map(route, np.array([0.0, 4.0, 0.0]))
+    assert np.flatnonzero(beside[10]).mean() == pytest.approx(95.5 + 20, abs=1.5)
+
+
+def test_waypoints_are_a_metre_apart_and_at_least_105(worlds: list[SceneWorld]) -> None:
+    for world in worlds:
+        route = waypoints(world)
+        assert len(route) >= 105
+        gaps = np.hypot(*np.diff(route[:, :2], axis=0).T)
+        assert gaps.max() < 1.01
+        assert gaps.min() > 0.95
+
+
+def test_the_scenario_list_has_every_scene_with_weather_route_and_anomaly(
+    worlds: list[SceneWorld],
+) -> None:
+    text = scenario_text("Town03", worlds)
+    assert text.startswith('{\n    "scenario_definition"')
+    definition = json.loads(text)["scenario_definition"]
+    assert definition["map"] == "Town03"
+    for world, scenario in zip(worlds, definition["scenarios"], strict=True):
+        assert scenario["id"] == world.plan.scene_id
+        assert scenario["weather_preset"] == world.weather.name
+        locations = scenario["ego_route"]["locations"]
+        assert len(locations) >= 105
+        config = scenario["anomaly_config"]
+        if world.anomaly is None:
+            assert config["anomalytype"] == "NORMALITY"
+        else:
+            place = locations[config["distance_to_waypoint"]]
+            away = math.hypot(place["x"] - world.anomaly.x, place["y"] + world.anomaly.y)
+            assert away < 15
