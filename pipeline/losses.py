@@ -27,7 +27,7 @@ class Term:
     total: Float32[Tensor, ""]
     """Sum over this rank's items; attached to the model even when there are none."""
     count: Float32[Tensor, ""]
-    """What the sum is divided by: labelled items, or positives for `focal`."""
+    """What the sum is divided by: labelled items, for `focal` the positives expected among them."""
     weight: float
 
 
@@ -48,7 +48,10 @@ def loss_terms(
         )
     point = (scores.point_score, batch.point_label)
     if config.name == "focal":
-        terms = {"point": focal(*point, alpha=config.focal_alpha, gamma=config.focal_gamma)}
+        prior = 1 / (1 + pos_weight)
+        terms = {
+            "point": focal(*point, alpha=config.focal_alpha, gamma=config.focal_gamma, prior=prior)
+        }
     else:
         terms = {"point": bce(*point, pos_weight=pos_weight)}
     if config.frame_weight:
@@ -72,18 +75,24 @@ def bce(
 
 
 def focal(
-    score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, alpha: float, gamma: float
+    score: Float32[Tensor, "N"],
+    label: UInt8[Tensor, "N"],
+    *,
+    alpha: float,
+    gamma: float,
+    prior: float,
 ) -> Term:
-    """alpha_t (1 - p_t)^gamma cross-entropy (arXiv 1708.02002, eq. 5); count = positives.
+    """alpha_t (1 - p_t)^gamma cross-entropy (arXiv 1708.02002, eq. 5); positives weigh alpha.
 
-    Positives weigh alpha, negatives 1 - alpha.
+    The paper divides by the positives. Most small batches hold none here, so the count is the
+    number expected of a batch of this size: labelled items times `prior`, the train split's share.
     """
     score, target = _labelled(score, label)
     # p_t is the probability given to the truth: everything follows from one signed logit.
     signed = score * (2 * target - 1)
     share = 1 - alpha + (2 * alpha - 1) * target
     total = (share * torch.sigmoid(-signed) ** gamma * F.softplus(-signed)).sum()
-    return Term(total=total, count=target.sum(), weight=1.0)
+    return Term(total=total, count=score.new_tensor(len(score) * prior), weight=1.0)
 
 
 def seed_self_supervised(score: Float32[Tensor, "B"]) -> Term:

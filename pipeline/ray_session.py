@@ -22,6 +22,8 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
     """
     _require_token()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own default (15) lets any other process on the machine starve a training.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():

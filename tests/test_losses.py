@@ -51,22 +51,28 @@ def test_bce_equals_five_lines_of_numpy():
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 2.0), (0.25, 2.0), (0.5, 0.0), (0.9, 3.0)])
 def test_focal_equals_five_lines_of_numpy(alpha, gamma):
     score, label = drawn()
-    term = focal(*tensors(score, label), alpha=alpha, gamma=gamma)
+    term = focal(*tensors(score, label), alpha=alpha, gamma=gamma, prior=0.5)
     assert term.total.item() == pytest.approx(numpy_focal(score, label, alpha, gamma), rel=1e-5)
-    assert term.count.item() == (label == 1).sum()
+    assert term.count.item() == pytest.approx(0.5 * (label != 255).sum())
 
 
 def test_focal_without_gamma_is_half_of_bce_at_alpha_one_half():
     score, label = tensors(*drawn())
     whole = bce(score, label, pos_weight=1.0).total
-    torch.testing.assert_close(2 * focal(score, label, alpha=0.5, gamma=0.0).total, whole)
+    torch.testing.assert_close(
+        2 * focal(score, label, alpha=0.5, gamma=0.0, prior=0.5).total, whole
+    )
 
 
 def test_alpha_above_one_half_weighs_positives_more_than_negatives():
     """The prior system had it inverted. A positive and a negative that are equally wrong."""
     wrong = torch.tensor([1.0])
-    positive = focal(-wrong, torch.tensor([1], dtype=torch.uint8), alpha=0.75, gamma=2.0).total
-    negative = focal(wrong, torch.tensor([0], dtype=torch.uint8), alpha=0.75, gamma=2.0).total
+    positive = focal(
+        -wrong, torch.tensor([1], dtype=torch.uint8), alpha=0.75, gamma=2.0, prior=0.5
+    ).total
+    negative = focal(
+        wrong, torch.tensor([0], dtype=torch.uint8), alpha=0.75, gamma=2.0, prior=0.5
+    ).total
     torch.testing.assert_close(positive, 3 * negative)
 
 
@@ -83,7 +89,10 @@ def test_pos_weight_weighs_positives_and_only_them():
 
 
 def test_ignored_labels_change_neither_loss_nor_gradient():
-    for loss in (lambda *x: bce(*x, pos_weight=3.0), lambda *x: focal(*x, alpha=0.75, gamma=2.0)):
+    for loss in (
+        lambda *x: bce(*x, pos_weight=3.0),
+        lambda *x: focal(*x, alpha=0.75, gamma=2.0, prior=0.5),
+    ):
         score = SCORE.clone().requires_grad_()
         whole = loss(score, LABEL)
         whole.total.backward()
@@ -98,7 +107,8 @@ def test_saturated_logits_keep_a_finite_loss_and_gradient():
     score = torch.tensor([-500.0, 500.0, 500.0], requires_grad=True)
     label = torch.tensor([1, 0, 1], dtype=torch.uint8)
     total = (
-        bce(score, label, pos_weight=2.0).total + focal(score, label, alpha=0.75, gamma=2.0).total
+        bce(score, label, pos_weight=2.0).total
+        + focal(score, label, alpha=0.75, gamma=2.0, prior=0.5).total
     )
     total.backward()
     assert total.isfinite()
@@ -108,9 +118,14 @@ def test_saturated_logits_keep_a_finite_loss_and_gradient():
 
 def test_a_batch_without_positives_is_legal():
     label = torch.zeros(6, dtype=torch.uint8)
-    term = focal(SCORE, label, alpha=0.75, gamma=2.0)
+    term = focal(SCORE, label, alpha=0.75, gamma=2.0, prior=0.5)
     assert term.total > 0
-    assert term.count == 0
+    assert term.count == 3
+
+
+def test_the_count_of_focal_does_not_depend_on_how_many_positives_a_batch_holds():
+    some = torch.tensor([1, 0, 1, 0, 0, 255], dtype=torch.uint8)
+    assert focal(SCORE, some, alpha=0.75, gamma=2.0, prior=0.2).count == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", ["focal", "bce", "seed_self_supervised"])
@@ -129,7 +144,10 @@ def test_nothing_gives_a_connected_zero(name):
 
 def test_two_halves_add_up_to_the_whole():
     score, label = tensors(*drawn())
-    for loss in (lambda *x: bce(*x, pos_weight=3.0), lambda *x: focal(*x, alpha=0.75, gamma=2.0)):
+    for loss in (
+        lambda *x: bce(*x, pos_weight=3.0),
+        lambda *x: focal(*x, alpha=0.75, gamma=2.0, prior=0.5),
+    ):
         whole, first, rest = (
             loss(score[s], label[s]) for s in (slice(None), slice(170), slice(170, None))
         )
@@ -202,7 +220,13 @@ def test_the_best_constant_is_that_of_a_search_over_constants(prevalence, config
         if config.name == "bce":
             term = bce(score, label, pos_weight=pos_weight)
         else:
-            term = focal(score, label, alpha=config.focal_alpha, gamma=config.focal_gamma)
+            term = focal(
+                score,
+                label,
+                alpha=config.focal_alpha,
+                gamma=config.focal_gamma,
+                prior=prevalence,
+            )
         return (term.total / term.count).item()
 
     found = constant_predictor_loss(prevalence, config=config, pos_weight=pos_weight)
