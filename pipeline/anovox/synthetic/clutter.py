@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from pipeline.anovox.synthetic.patterns import (
-    BAND,
     CHECKER,
     DIAGONAL,
     DIRT,
@@ -278,8 +277,8 @@ def _tower(size: Size, colour: Colour) -> tuple[Solid, ...]:
 
 ORDINARY: tuple[Ordinary, ...] = (
     Ordinary(name="crate", label=STATIC, form=_crate, patterns=(PLAIN, PLANKS)),
-    Ordinary(name="bin", label=STATIC, form=_bin, patterns=(PLAIN, BAND)),
-    Ordinary(name="barrel", label=DYNAMIC, form=_barrel, patterns=(PLAIN, DIRT, BAND)),
+    Ordinary(name="bin", label=STATIC, form=_bin, patterns=(PLAIN, DIRT)),
+    Ordinary(name="barrel", label=DYNAMIC, form=_barrel, patterns=(PLAIN, DIRT)),
     Ordinary(name="bag", label=DYNAMIC, form=_bag, patterns=(PLAIN, DIRT)),
     Ordinary(name="cone", label=STATIC, form=_cone, patterns=(PLAIN, DIRT)),
 )

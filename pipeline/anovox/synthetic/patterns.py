@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Pattern = Callable[[Floats, Floats, Floats, NDArray[np.bool_]], NDArray]
 
-PLAIN, CHECKER, STRIPES, DIAGONAL, DOTS, BAND, PLANKS, FOLIAGE, WINDOWS, DIRT = range(10)
+PLAIN, CHECKER, STRIPES, DIAGONAL, DOTS, PLANKS, FOLIAGE, WINDOWS, DIRT = range(9)
 
 HIGH_CONTRAST = (CHECKER, STRIPES, DIAGONAL, DOTS)
 """Half of the surface, or nearly, in either colour; the cue of anomalies known by appearance."""
@@ -64,9 +64,6 @@ def _dots(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArra
     return x * x + y * y < 0.155
 
 
-def _band(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
-    return (np.abs(v - cell * np.float32(1.6)) < cell * np.float32(0.4)) & side
-
 
 def _planks(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
     return (_part(u, 0.3) < 0.1) | (_part(v, 0.9) < 0.04)
@@ -104,7 +101,6 @@ PATTERNS: dict[int, Pattern] = {
     STRIPES: _stripes,
     DIAGONAL: _diagonal,
     DOTS: _dots,
-    BAND: _band,
     PLANKS: _planks,
     FOLIAGE: _foliage,
     WINDOWS: _windows,

@@ -19,7 +19,7 @@ from pipeline.anovox.synthetic.plan import HIDDEN_PER_20, ScenePlan
 from pipeline.anovox.synthetic.solids import Thing
 from pipeline.anovox.synthetic.town import Town
 
-NEAR_M = (8.0, 32.0)
+NEAR_M = (8.0, 26.0)
 """Small objects lie this far ahead of the ego at the reference frame."""
 ASIDE_M = 5.0
 """And up to this far to either side of the ego's lane."""
@@ -98,7 +98,7 @@ def place_small_objects(
     """Objects in the road ahead and behind the corner; one of either group is the anomaly."""
     swept = swept_ground(poses)
     objects: list[tuple[Thing, SmallObject]] = []
-    for is_far, number in ((False, rng.integers(4, 7)), (True, rng.integers(1, 3))):
+    for is_far, number in ((False, rng.integers(3, 6)), (True, rng.integers(1, 3))):
         chosen = int(rng.integers(number)) if plan.anomaly and plan.hidden == is_far else -1
         for index in range(int(number)):
             kind = plan.anomaly if index == chosen else None

@@ -41,7 +41,7 @@ def test_a_static_scene_has_one_anomaly_and_a_normal_scene_none(worlds: list[Sce
 def test_the_anomaly_takes_the_place_of_an_ordinary_object(worlds: list[SceneWorld]) -> None:
     """So the number of small objects in the road does not tell static from normal scenes."""
     for world in worlds:
-        assert 5 <= len(small(world)) <= 8
+        assert 4 <= len(small(world)) <= 7
 
 
 def test_objects_in_the_road_lie_ahead_of_the_ego_at_the_reference(
