@@ -1,4 +1,4 @@
-"""The run-time type checker of the tests: beartype, with an int accepted where a float is (PEP 484)."""
+"""Run-time type checks of the tests: beartype, taking an int where a float is asked (PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 

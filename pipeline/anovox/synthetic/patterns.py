@@ -64,7 +64,6 @@ def _dots(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArra
     return x * x + y * y < 0.155
 
 
-
 def _planks(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
     return (_part(u, 0.3) < 0.1) | (_part(v, 0.9) < 0.04)
 

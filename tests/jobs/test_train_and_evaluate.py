@@ -1,0 +1,129 @@
+"""The user's own commands on a tiny world: train, evaluate, the negative control."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import Config
+from pipeline.merging import merge
+from pipeline.report.evaluation_report import evaluate
+from pipeline.report.training_report import report_training
+from pipeline.training.trainer import Trained, fit
+
+SMALL = {
+    "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2},
+    "train": {"num_epochs": 2, "warmup_steps": 2, "log_every_n_steps": 2},
+    "scaling": {"num_workers": 0},
+    "guards": {"no_signal_margin": 0.0},
+    "evaluation": {"num_bootstraps": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    place = tmp_path_factory.mktemp("runs")
+    return merge(
+        tiny_config,
+        SMALL,
+        {"storage_path": str(place), "tracking": {"uri": f"sqlite:///{place}/mlflow.db"}},
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(config: Config) -> Trained:
+    return fit(merge(config, {"guards": {"enabled": False}}), say=lambda line: None)
+
+
+def overrides(config: Config) -> list[str]:
+    return [
+        f"data.root={config.data.root}",
+        f"data.blocks={config.data.blocks}",
+        f"storage_path={config.storage_path}",
+        f"tracking.uri={config.tracking.uri}",
+        *(f"prepare.{key}={getattr(config.prepare, key)}" for key in CHANGED_PREPARE),
+    ]
+
+
+CHANGED_PREPARE = (
+    "image_width",
+    "frames_per_shard",
+    "val_fraction",
+    "test_fraction",
+    "split_seed",
+    "min_anomaly_pixels",
+    "image_crop",
+)
+
+
+def test_a_training_leaves_curves_and_its_best_checkpoint_in_the_run(
+    config: Config, trained: Trained
+):
+    facts = report_training(config, trained)
+    client = MlflowClient(config.tracking.uri)
+    figures = {item.path for item in client.list_artifacts(trained.run_id, "figures")}
+    assert figures == {"figures/loss.png", "figures/validation.png"}
+    checkpoint = {item.path for item in client.list_artifacts(trained.run_id, "checkpoint")}
+    assert checkpoint == {"checkpoint/meta.json", "checkpoint/tensors.safetensors"}
+    assert facts["run_id"] == trained.run_id
+    assert 0 <= facts["val/point_ap"] <= 1
+
+
+def test_an_evaluation_counts_every_test_frame_and_tells_its_controls(
+    config: Config, trained: Trained
+):
+    seen: list[tuple[int, int]] = []
+    evaluated = evaluate(config, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] == len(evaluated.tally.frames())
+    assert "constant predictor" in evaluated.text
+    assert "baseline" in evaluated.text
+    assert trained.run_id[:8] in evaluated.text
+    run = MlflowClient(config.tracking.uri).get_run(trained.run_id)
+    assert run.data.metrics["test/point_ap"] == pytest.approx(evaluated.facts["test/point_ap"])
+    assert "baseline/point_ap" in run.data.metrics
+    for path in evaluated.facts["figures"]:
+        assert Path(path).stat().st_size > 10_000
+
+
+def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trained):
+    from pipeline.data.blocks import prepare
+
+    other = merge(config, {"prepare": {"split_seed": 12}})
+    try:
+        prepare(other, lambda done, total: None)
+    except ValueError as error:
+        pytest.skip(f"the other deal is refused for itself: {error}")
+    with pytest.raises(ValueError, match="the model was trained on split"):
+        evaluate(other, progress=lambda done, total: None)
+
+
+def test_the_negative_control_is_failed_as_collapsed_within_five_steps(
+    config: Config, tmp_path: Path
+):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "jobs.train", "--config", "configs/seed_control.yaml",
+            *overrides(config), f"tracking.uri={uri}", f"storage_path={tmp_path}",
+        ],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["status"] == "failed"
+    assert facts["reason"] == "collapsed"
+    client = MlflowClient(uri)
+    run = client.get_run(facts["run_id"])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"] == "collapsed"
+    steps = [m.step for m in client.get_metric_history(facts["run_id"], "train/loss")]
+    assert max(steps) <= 5
+
+
+def test_without_a_training_evaluation_says_what_to_do(config: Config, tmp_path: Path):
+    empty = merge(config, {"storage_path": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"train first \(jobs\.train\)"):
+        evaluate(empty, progress=lambda done, total: None)
