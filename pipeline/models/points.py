@@ -15,16 +15,9 @@ from torch.nn import functional as F
 
 from pipeline.config import ModelConfig
 from pipeline.data.batches import Batch
+from pipeline.models.description import NUM_PILLAR_FEATURES, NUM_POINT_FEATURES, describe
 from pipeline.models.layers import Residual, conv3x3, full_precision
-from pipeline.models.pillars import (
-    NUM_PILLAR_FEATURES,
-    NUM_POINT_FEATURES,
-    Grid,
-    Pillars,
-    describe,
-    group,
-    make_grid,
-)
+from pipeline.models.pillars import Grid, Pillars, group, make_grid
 
 
 class PointEncoder(nn.Module):

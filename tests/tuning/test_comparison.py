@@ -1,0 +1,62 @@
+"""A comparison of two fusion types on one tiny world, stopped never and started twice."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import Config
+from pipeline.merging import merge
+from pipeline.tuning.comparison import compare, world_config
+
+TINY = {
+    "synthetic": {
+        "num_scenes": 24,
+        "num_frames": 2,
+        "towns": ["Town03"],
+        "image_width": 192,
+        "image_height": 128,
+        "num_channels": 16,
+        "points_per_second": 40_000,
+    },
+    "prepare": {"image_width": 96, "val_fraction": 0.25, "test_fraction": 0.25},
+    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
+    "train": {"num_epochs": 1, "warmup_steps": 2},
+    "scaling": {"num_workers": 0},
+    "guards": {"enabled": False},
+    "evaluation": {"num_bootstraps": 100},
+    "compare": {"world_seeds": [3], "fusions": ["lidar_only", "camera_only"]},
+}
+
+
+def tiny(tmp_path: Path) -> Config:
+    place = {
+        "data": {"root": str(tmp_path / "anovox"), "blocks": str(tmp_path / "blocks")},
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
+    return merge(Config(), TINY, place)
+
+
+def test_each_world_has_its_own_scenes_split_and_folders(tmp_path: Path):
+    one, two = (world_config(tiny(tmp_path), seed) for seed in (1, 2))
+    assert (one.synthetic.seed, one.prepare.split_seed, one.train.seed) == (1, 1, 1)
+    assert one.data.root != two.data.root
+    assert one.data.blocks != two.data.blocks
+
+
+@pytest.mark.slow
+def test_a_second_start_trains_nothing_and_tells_the_same(tmp_path: Path, ray_session):
+    config = tiny(tmp_path)
+    first = compare(config, say=lambda line: None)
+    said: list[str] = []
+    second = compare(config, say=said.append)
+    assert second.text == first.text
+    assert sum("found in" in line for line in said) == 2
+    client = MlflowClient(config.tracking.uri)
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+    for name in ("lidar_only", "camera_only", "boosted_tree", "constant"):
+        assert name in first.text
+    assert Path(first.facts["figure"]).stat().st_size > 10_000
