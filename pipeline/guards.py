@@ -17,8 +17,8 @@ from pipeline.config import GuardConfig
 from pipeline.failures import RunFailed
 from pipeline.models.scores import Scores
 
-LOGIT_LIMIT = 16.0
-"""Beyond it a sigmoid is 0 or 1 to seven digits: scores are compared as logits clamped to it."""
+LOGIT_LIMIT = 12.0
+"""Beyond it a sigmoid is 0 or 1 to five digits: scores are compared as logits clamped to it."""
 FLAT_SPREAD = 1e-3
 """Clamped logits with a smaller standard deviation are the same."""
 LOST_GRADIENT = 1e-4

@@ -106,7 +106,7 @@ def test_the_guard_never_sees_the_name_of_a_loss():
     """The same numbers, whatever made them, give the same verdict."""
     guard = CollapseGuard(GuardConfig())
     guard.update(0, signs(scores=(-90.0, -70.0), loss=0.0, grad_norm=0.0))
-    with pytest.raises(RunFailed, match=r"collapsed at step 1: for 2 steps every score is -16 "):
+    with pytest.raises(RunFailed, match=r"collapsed at step 1: for 2 steps every score is -12 "):
         guard.update(1, signs(scores=(-50.0, -20.0), loss=0.0, grad_norm=0.0))
 
 
