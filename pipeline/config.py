@@ -84,7 +84,7 @@ class PrepareConfig:
     image_crop: list[float] = field(default_factory=lambda: [0.0, 1.0])
     """Top and bottom of the stored part of the image as fractions of its height; [0, 1] = all."""
     min_anomaly_points: int = 5
-    """A frame is anomalous from this many anomalous LiDAR points on; between 1 and it: ignored."""
+    """Anomalous points (or one voxel) that make a frame anomalous; with fewer it is ignored."""
     min_anomaly_pixels: int = 30
     """The same for pixels at the original image size."""
     val_fraction: float = 0.15

@@ -52,7 +52,7 @@ class Job:
 def train(worker: Worker, job: Job) -> dict[str, Any]:
     """Train to the end, or go on from the run folder's newest whole checkpoint.
 
-    Returns `{"status", "reason", "message", "checkpoint", "history", "num_steps"}`; a run whose
+    Returns `{"status", "reason", "message", "num_steps", "best", "history"}`; a run whose
     guard fired returns normally with status `failed`, so that nobody restarts it.
     """
     set_threads(job.config.train.num_threads)
@@ -79,8 +79,10 @@ class Training:
         }
         balance = self.readers["train"].manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
+        saved = checkpoints.whole_checkpoints(job.folder / "checkpoints")
         torch.manual_seed(config.train.seed)
-        self.model = build_detector(config.model, prior=self.prior)
+        # Pretrained weights need not be had again when a checkpoint is about to replace them.
+        self.model = build_detector(config.model, prior=self.prior, fetch_weights=not saved)
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.guard = CollapseGuard(config.guards)
@@ -88,7 +90,8 @@ class Training:
         self.best: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.epoch_loss = (0.0, 0.0)
-        self._restore()
+        if saved:
+            self._restore(saved[-1])
         self.metrics, self.teller = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
@@ -263,13 +266,10 @@ class Training:
         checkpoints.save(folder, self.model, self.optimizer, meta)
         checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
 
-    def _restore(self) -> None:
-        whole = checkpoints.whole_checkpoints(self.job.folder / "checkpoints")
-        if not whole:
-            return
-        meta = checkpoints.read_meta(whole[-1])
-        checkpoints.load_model(whole[-1], self.model)
-        checkpoints.load_optimizer(whole[-1], self.model, self.optimizer)
+    def _restore(self, checkpoint: Path) -> None:
+        meta = checkpoints.read_meta(checkpoint)
+        checkpoints.load_model(checkpoint, self.model)
+        checkpoints.load_optimizer(checkpoint, self.model, self.optimizer)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
 
     # ---- end
