@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox import geometry
-from pipeline.anovox.arrays import FrameError as FrameError
 from pipeline.anovox.arrays import damaged, load_image, load_table
 from pipeline.anovox.labels import unknown_ids
 from pipeline.anovox.layout import FrameFiles, Scene
 from pipeline.anovox.records import Anomaly, lidar_matrix, read_anomaly, read_record
-from pipeline.anovox.records import format_key_value as format_key_value
 
 TICK_S = 0.1
 MODALITIES = ("image", "depth", "semantic", "lidar", "semantic_lidar", "voxels")

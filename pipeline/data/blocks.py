@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.anovox.frame import FrameError, read_frame
+from pipeline.anovox.arrays import FrameError
+from pipeline.anovox.frame import read_frame
 from pipeline.anovox.layout import Scene
 from pipeline.anovox.truth import truth
 from pipeline.config import Config, PrepareConfig

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import (
     MODALITIES,
     Frame,
-    FrameError,
     FrameKey,
     decode_depth,
     encode_depth,

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.frame import Frame, FrameError, read_frame
+from pipeline.anovox.arrays import FrameError
+from pipeline.anovox.frame import Frame, read_frame
 from pipeline.anovox.layout import find_archives, read_scene
 from pipeline.anovox.truth import TRUTH_MODALITIES, Truth, truth
 
