@@ -44,4 +44,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks.reader
 
 clean:
-	rm -rf data runs mlflow.db mlartifacts
+	rm -rf data/demo .pytest_cache .ruff_cache .hypothesis

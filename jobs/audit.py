@@ -3,6 +3,7 @@
 from typing import Any
 
 from jobs.command import run
+from jobs.progress import Progress
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
@@ -17,7 +18,12 @@ def work(config: Config) -> dict[str, Any]:
     train, test = (
         BlockReader(folder, split, ego_box_m=config.data.ego_box_m) for split in ("train", "test")
     )
-    found = audit(train, test, config=config.evaluation)
+    found = audit(
+        train,
+        test,
+        config=config.evaluation,
+        watch=lambda phase: Progress(f"audit: {phase}", "frames"),
+    )
     metrics = found.baseline.metrics("baseline")
     print("Plain features, AUROC on test scenes: against ordinary small objects, all points\n")
     print(found.features.to_string(index=False, float_format="%.3f"))

@@ -57,6 +57,14 @@ def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return {"status": "failed", "reason": "bad_input"}, 1
+    except OSError as error:
+        place = error.filename or "a file"
+        print(
+            f"{name}: {place}: {error.strerror or error}; check the path, its permissions and the "
+            "free disk space",
+            file=sys.stderr,
+        )
+        return {"status": "failed", "reason": "bad_input"}, 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return {"status": "failed", "reason": "interrupted"}, 130

@@ -10,7 +10,7 @@ from pipeline.report.evaluation_report import evaluate
 
 def work(config: Config) -> dict[str, Any]:
     """Score the test split, print the results table, log metrics and figures to the run."""
-    evaluated = evaluate(config, progress=Progress("evaluate", "frames"))
+    evaluated = evaluate(config, watch=lambda phase: Progress(f"evaluate: {phase}", "frames"))
     print(evaluated.text)
     return evaluated.facts
 

@@ -18,6 +18,8 @@ def work(config: Config) -> dict[str, Any]:
         "found": manifest.num_found,
         "accepted": manifest.num_accepted,
         "quarantined": manifest.num_quarantined,
+        "refused_scenes": manifest.num_refused_scenes,
+        "refused_archives": manifest.num_refused_archives,
         "labels": {split: dataclasses.asdict(counts) for split, counts in manifest.labels.items()},
     }
 

@@ -89,7 +89,10 @@ def absolute_paths(config: Config) -> Config:
 
 def _absolute(key: str, value: str) -> str:
     if value.startswith(REMOTE_SCHEMES):
-        return value
+        raise ValueError(
+            f"{key}={value} is remote storage, which is not read or written yet; give a local path "
+            "or one on a shared file system"
+        )
     path = Path(value).expanduser()
     if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise ValueError(

@@ -32,6 +32,8 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     ray.init(
+        # Not whatever cluster happens to run on this host: RAY_ADDRESS is how to ask for one.
+        address="local",
         num_cpus=num_cpus or max(MIN_CPUS, os.cpu_count() or 1),
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",

@@ -62,16 +62,22 @@ def start_run(
     return run_id
 
 
-def reopen(config: TrackingConfig, run_id: str) -> None:
-    """Set an ended run to RUNNING again, for a training that goes on from a checkpoint."""
-    client = _client(config.uri)
+def demand_run(config: TrackingConfig, run_id: str) -> None:
+    """ValueError unless the run is in this store."""
     try:
-        client.update_run(run_id, status="RUNNING")
+        _client(config.uri).get_run(run_id)
     except MlflowException as error:
         raise ValueError(
             f"run {run_id} is not in {config.uri} ({error.message}); set tracking.uri to the store "
             "in which the run was started"
         ) from error
+
+
+def reopen(config: TrackingConfig, run_id: str) -> None:
+    """Set an ended run to RUNNING again, for a training that goes on from a checkpoint."""
+    demand_run(config, run_id)
+    client = _client(config.uri)
+    client.update_run(run_id, status="RUNNING")
     for key in FAILURE_TAGS & client.get_run(run_id).data.tags.keys():
         client.delete_tag(run_id, key)
 

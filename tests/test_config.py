@@ -232,14 +232,18 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert config.tracking.uri == f"sqlite:///{tmp_path}/mlflow.db"
 
 
+def test_remote_storage_is_refused_as_long_as_it_is_not_read_or_written() -> None:
+    with pytest.raises(ValueError, match=r"storage_path=s3://bucket/runs is remote storage"):
+        merging.load(None, ["storage_path=s3://bucket/runs"])
+
+
 def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     config = merging.load(
         None,
-        ["data.root=~/anovox", "storage_path=s3://bucket/runs", "tracking.uri=http://host:5000"],
+        ["data.root=~/anovox", "tracking.uri=http://host:5000"],
     )
     assert config.data.root == "/home/someone/anovox"
-    assert config.storage_path == "s3://bucket/runs"
     assert config.tracking.uri == "http://host:5000"
     assert (config.train.resume, config.model.image_weights) == ("", "none")
 

@@ -74,7 +74,7 @@ def parse_anomaly(values: Mapping[str, Any]) -> Anomaly:
         raise ValueError(f"semantic_tags is {tags!r} instead of a list of class ids")
     categories = [CATEGORY[tag] for tag in tags if tag in CATEGORY]
     by_name = type_id.rpartition("_")[2]
-    if not categories and not tags and by_name in CATEGORY.values():
+    if not categories and by_name in CATEGORY.values():
         categories = [by_name]
     location = None
     if "location" in values or "anomaly_type_id" in values:
@@ -148,7 +148,7 @@ def lidar_matrix(path: Path, action: Mapping[str, Any]) -> NDArray[np.float64]:
 def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     try:
         array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.shape != shape or not np.isfinite(array).all():
         raise ValueError(f"{name} is {str(value)[:60]!r} instead of finite numbers {shape}")

@@ -5,7 +5,6 @@ another type or different between sensors that share a pose is refused, not defa
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 _CAMERA_ARGS = ("image_width", "image_height", "camera_fov")
 _LIDAR_ARGS = ("range", "channels", "upper_fov", "lower_fov")
 _WHOLE_ARGS = ("image_width", "image_height", "channels")
+LARGEST_NUMBER = 1e9
+"""Of anything in a setup: ranges, rates, sizes."""
 _MAX_WHOLE = 8192  # also keeps images below the size that image decoders call a bomb
 
 Triple = tuple[float, float, float]
@@ -101,8 +102,10 @@ def _triple(entry: Mapping[str, Any], key: str) -> Triple:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r} instead of a finite number")
+    # An integer of hundreds of digits is legal JSON, but no float.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < LARGEST_NUMBER:
+        raise ValueError(f"{name} is {str(value)[:60]!r} instead of a finite number")
     return float(value)
 
 

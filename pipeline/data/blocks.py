@@ -19,6 +19,7 @@ import pandas as pd
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.layout import Scene
+from pipeline.anovox.synthetic.writer import STAMP_FILE
 from pipeline.anovox.truth import truth
 from pipeline.config import Config, PrepareConfig
 from pipeline.data.index import Index, Quarantined, scan
@@ -38,7 +39,13 @@ from pipeline.data.manifest import (
 from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
 from pipeline.data.rows import make_row
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
-from pipeline.data.splits import check_both_classes, check_scenes, make_splits, split_hash
+from pipeline.data.splits import (
+    check_both_classes,
+    check_scenes,
+    make_splits,
+    scene_key,
+    split_hash,
+)
 from pipeline.ray_session import ensure_ray
 
 logger = logging.getLogger(__name__)
@@ -101,7 +108,8 @@ def prepare(config: Config, progress: Progress) -> Manifest:
 def find_blocks(config: Config) -> Path:
     """The prepared folder that `data.blocks` means: itself, or the one made by this config in it.
 
-    When several fit the prepare section, the one made from what now lies under `data.root`. Raises
+    It must have been made from what now lies under `data.root`; where that is not there at all (the
+    shards alone were copied to this host) the prepare section decides, with a warning. Raises
     ValueError when there is none.
     """
     place = Path(config.data.blocks)
@@ -112,8 +120,10 @@ def find_blocks(config: Config) -> Path:
         return place
     prepared = sorted(path.parent for path in place.glob(f"*/{MANIFEST}"))
     fitting = [folder for folder in prepared if read_manifest(folder).prepare == wanted]
-    if len(fitting) > 1:
+    if Path(config.data.root).is_dir():
         fitting = [place / blocks_hash(config.prepare, scan(Path(config.data.root)))]
+    elif len(fitting) == 1:
+        logger.warning("data.root %s is not there; using %s", config.data.root, fitting[0])
     if not fitting or not (fitting[0] / MANIFEST).is_file():
         raise ValueError(
             f"{place} holds no shards made by this prepare section from {config.data.root} "
@@ -241,6 +251,7 @@ def _seal(
     frames = read_metadata(work.folder, shards)
     num_bad = sum(bad.frame_id is not None for bad in quarantined)
     assert index.num_found == len(frames) + num_bad, (index.num_found, len(frames), num_bad)
+    _assert_dealt(frames, splits)
     check_both_classes(frames)
     manifest = Manifest(
         blocks_hash=work.folder.name,
@@ -251,6 +262,9 @@ def _seal(
         num_found=index.num_found,
         num_accepted=len(frames),
         num_quarantined=num_bad,
+        num_refused_scenes=sum(bool(bad.scene_id) and bad.frame_id is None for bad in quarantined),
+        num_refused_archives=sum(not bad.scene_id for bad in quarantined),
+        is_synthetic=(Path(work.config.data.root) / STAMP_FILE).is_file(),
         image_height=image_size[0],
         image_width=image_size[1],
         shards=shards,
@@ -259,6 +273,13 @@ def _seal(
     _write_tables(work.folder, frames, splits, quarantined)
     write_manifest(work.folder, manifest)
     return manifest
+
+
+def _assert_dealt(frames: pd.DataFrame, splits: Mapping[str, str]) -> None:
+    """Every row lies in its scene's split: notes of an earlier deal must not mix in."""
+    scenes = frames[["archive", "scene_id", "split"]].drop_duplicates()
+    for archive, scene_id, split in scenes.itertuples(index=False):
+        assert splits[scene_key(archive, scene_id)] == split, (archive, scene_id, split)
 
 
 def _write_tables(

@@ -75,9 +75,14 @@ class Manifest:
     prepare: dict[str, Any]
     """The prepare section of the config."""
     num_found: int
-    """Frames found on disk; each is accepted or quarantined."""
+    """Frames of readable scenes; each is accepted or quarantined."""
     num_accepted: int
     num_quarantined: int
+    num_refused_scenes: int
+    """Scenes left out as a whole, for the reasons in `quarantine.json`."""
+    num_refused_archives: int
+    is_synthetic: bool
+    """Whether the synthetic writer made the input; every figure says so."""
     image_height: int
     image_width: int
     shards: list[Shard]

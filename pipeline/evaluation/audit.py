@@ -11,7 +11,7 @@ from pipeline.evaluation.baseline import baseline_scores, fit_baseline
 from pipeline.evaluation.features import PointSample, sample_points
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.evaluation.scoring import batches_of
+from pipeline.evaluation.scoring import Progress, Watch, batches_of
 
 NUM_SAMPLED = 200_000
 """Points drawn per split from those that are neither anomalous nor of ordinary small objects."""
@@ -28,20 +28,25 @@ class Audit:
     baseline: Tally
 
 
-def audit(train: BlockReader, test: BlockReader, *, config: EvaluationConfig) -> Audit:
+def audit(
+    train: BlockReader, test: BlockReader, *, config: EvaluationConfig, watch: Watch
+) -> Audit:
     """Fit probes and baseline on the train split, read them on the test split."""
-    sample = sample_split(train, config=config)
+    sample = sample_split(train, config=config, progress=watch("features of train"))
+    other = sample_split(test, config=config, progress=watch("features of test"))
     return Audit(
-        features=feature_probes(sample, sample_split(test, config=config)),
+        features=feature_probes(sample, other),
         shortcuts=shortcut_probes(train.index, test.index),
-        baseline=tally_baseline(sample, test, config=config),
+        baseline=tally_baseline(sample, test, config=config, progress=watch("boosted tree")),
     )
 
 
-def sample_split(reader: BlockReader, *, config: EvaluationConfig) -> PointSample:
+def sample_split(
+    reader: BlockReader, *, config: EvaluationConfig, progress: Progress
+) -> PointSample:
     """Features of all anomalous and ordinary small points, and of a share of the others."""
     return sample_points(
-        batches_of(reader, batch_size=config.batch_size),
+        batches_of(reader, batch_size=config.batch_size, progress=progress),
         reader.index,
         near_classes=config.near_classes,
         keep=min(1.0, NUM_SAMPLED / max(int(reader.num_points.sum()), 1)),
@@ -49,13 +54,15 @@ def sample_split(reader: BlockReader, *, config: EvaluationConfig) -> PointSampl
     )
 
 
-def tally_baseline(sample: PointSample, test: BlockReader, *, config: EvaluationConfig) -> Tally:
+def tally_baseline(
+    sample: PointSample, test: BlockReader, *, config: EvaluationConfig, progress: Progress
+) -> Tally:
     """The baseline, fitted on a train sample, counted on every frame of the test split."""
     tally = Tally(
         split="test", split_hash=test.manifest.split_hash, near_classes=config.near_classes
     )
     with threadpool_limits(NUM_THREADS):
         model = fit_baseline(sample, seed=config.interval_seed)
-        for batch in batches_of(test, batch_size=config.batch_size):
+        for batch in batches_of(test, batch_size=config.batch_size, progress=progress):
             tally.update(baseline_scores(model, batch), batch, test.index)
     return tally

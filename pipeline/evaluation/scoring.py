@@ -8,12 +8,18 @@ from torch import nn
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.levels import Tally
 
+Progress = Callable[[int, int], None]
+"""Takes frames done and frames in all."""
+Watch = Callable[[str], Progress]
+"""A progress for a phase, by the phase's name."""
 
-def batches_of(reader: BlockReader, *, batch_size: int) -> Iterator[Batch]:
-    """Every row of the split once, in order, never augmented."""
+
+def batches_of(reader: BlockReader, *, batch_size: int, progress: Progress) -> Iterator[Batch]:
+    """Every row of the split once, in order, never augmented; progress after each batch's use."""
     for start in range(0, reader.num_rows, batch_size):
         rows = range(start, min(start + batch_size, reader.num_rows))
         yield reader.batch(list(rows), augment_seed=None)
+        progress(rows.stop, reader.num_rows)
 
 
 @torch.inference_mode()
@@ -24,19 +30,13 @@ def score_split(
     batch_size: int,
     near_classes: Sequence[int],
     device: torch.device,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Tally:
-    """Tally of `model` (fp32, evaluation mode) over the reader's split.
-
-    `progress` is called with frames done and frames in all. A NaN score raises ValueError.
-    """
+    """Tally of `model` (fp32, evaluation mode) over the split; a NaN score raises ValueError."""
     model = model.to(device).eval()
     tally = Tally(
         split=reader.split, split_hash=reader.manifest.split_hash, near_classes=near_classes
     )
-    done = 0
-    for batch in batches_of(reader, batch_size=batch_size):
+    for batch in batches_of(reader, batch_size=batch_size, progress=progress):
         tally.update(model(batch.to(device)), batch, reader.index)
-        done += batch.num_frames
-        progress(done, reader.num_rows)
     return tally

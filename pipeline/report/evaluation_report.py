@@ -6,7 +6,7 @@ predictor and a boosted tree on plain features reach on the same points stands b
 
 import dataclasses
 import math
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.metrics import MAX_LOGIT
-from pipeline.evaluation.scoring import score_split
+from pipeline.evaluation.scoring import Watch, score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.report.examples import choose_examples, draw_example
@@ -34,7 +34,6 @@ from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run
 
-Progress = Callable[[int, int], None]
 FOLDER = "test"
 TABLE_METRICS = ("ap", "auroc", "fpr95")
 TABLE_SLICES = (
@@ -66,22 +65,23 @@ class Loaded:
     model: nn.Module
     meta: Meta
     folder: Path
-    """The run folder."""
+    """Where results go: the run folder, or a checkpoint folder that lies outside of one."""
 
 
-def evaluate(config: Config, *, progress: Progress) -> Evaluated:
+def evaluate(config: Config, *, watch: Watch) -> Evaluated:
     """Evaluate `evaluation.checkpoint`, or the run that finished last, on the test split.
 
     Raises ValueError when there is no checkpoint or the shards hold another split than the one it
     was trained on.
     """
     place = config.evaluation.checkpoint
-    return evaluate_run(config, Path(place) if place else last_run(config), progress=progress)
+    return evaluate_run(config, Path(place) if place else last_run(config), watch=watch)
 
 
-def evaluate_run(config: Config, place: Path, *, progress: Progress) -> Evaluated:
+def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
     loaded = load_run(place)
+    tracking.demand_run(config.tracking, loaded.meta.run_id)
     readers = test_readers(config, split_hash=loaded.meta.split_hash)
     tally = score_split(
         loaded.model,
@@ -89,9 +89,9 @@ def evaluate_run(config: Config, place: Path, *, progress: Progress) -> Evaluate
         batch_size=config.evaluation.batch_size,
         near_classes=config.evaluation.near_classes,
         device=device_of(config),
-        progress=progress,
+        progress=watch("test"),
     )
-    baseline = baseline_of(config, readers, Path(find_blocks(config)))
+    baseline = baseline_of(config, readers, find_blocks(config), watch=watch)
     rows = result_rows(config, loaded.meta, tally, baseline)
     folder = loaded.folder / FOLDER
     figures = _draw(config, loaded, readers["test"], tally, baseline, rows, folder)
@@ -128,7 +128,9 @@ def load_run(place: Path) -> Loaded:
     trained = merge(Config(), meta.config)
     model = build_detector(trained.model, prior=meta.prior, fetch_weights=False)
     checkpoints.load_model(checkpoint, model)
-    return Loaded(model=model.eval(), meta=meta, folder=checkpoint.parent.parent)
+    folder = checkpoint.parent
+    in_run = folder.name == checkpoints.FOLDER
+    return Loaded(model=model.eval(), meta=meta, folder=folder.parent if in_run else checkpoint)
 
 
 def device_of(config: Config) -> torch.device:
@@ -158,14 +160,24 @@ def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
     return readers
 
 
-def baseline_of(config: Config, readers: dict[str, BlockReader], blocks: Path) -> Tally:
-    """The boosted tree's counts on test; kept beside the shards, as it depends on them alone."""
+def baseline_of(
+    config: Config, readers: dict[str, BlockReader], blocks: Path, *, watch: Watch
+) -> Tally:
+    """The boosted tree's counts on test; kept beside the shards, under what it depends on."""
     near = "-".join(map(str, config.evaluation.near_classes))
-    path = blocks / f"baseline-near-{near}-seed-{config.evaluation.interval_seed}.npz"
+    ego = "x".join(map(str, config.data.ego_box_m))
+    path = blocks / f"baseline-near-{near}-ego-{ego}-seed-{config.evaluation.interval_seed}.npz"
     if not path.is_file():
-        sample = sample_split(readers["train"], config=config.evaluation)
-        tally = tally_baseline(sample, readers["test"], config=config.evaluation)
-        temporary = path.with_name(f".{path.name}.tmp")
+        sample = sample_split(
+            readers["train"], config=config.evaluation, progress=watch("features of train")
+        )
+        tally = tally_baseline(
+            sample,
+            readers["test"],
+            config=config.evaluation,
+            progress=watch("boosted tree"),
+        )
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         tally.to_file(temporary)
         temporary.replace(path)
     return Tally.from_file(path)

@@ -9,6 +9,7 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import read_manifest
 from pipeline.losses import constant_predictor_loss
 from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
@@ -80,5 +81,4 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
 
 def data_note(config: Config) -> str:
     """The stamp of every figure: whether the data were synthetic."""
-    # The synthetic writer leaves its stamp beside the archives; real data have none.
-    return "synthetic data" if (Path(config.data.root) / ".synthetic.json").is_file() else ""
+    return "synthetic data" if read_manifest(find_blocks(config)).is_synthetic else ""

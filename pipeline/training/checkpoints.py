@@ -21,6 +21,8 @@ from torch import nn
 
 TENSORS, META = "tensors.safetensors", "meta.json"
 PREFIX = "step-"
+FOLDER = "checkpoints"
+"""Of a run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,10 @@ class Meta:
     """`{"value": .., "step": ..}` of the best validation so far; empty before the first."""
     history: list[dict[str, float]]
     """Metrics of every validation so far, oldest first."""
+    epoch_loss: list[float]
+    """Total and count of the point loss since the epoch began, for the verdict at the end."""
+    largest_grad_norm: float
+    """What the collapse guard measures gradients against."""
 
 
 def save(
@@ -142,7 +148,7 @@ def find(place: Path) -> Path:
     """
     if (place / META).is_file():
         return place
-    whole = whole_checkpoints(place / "checkpoints")
+    whole = whole_checkpoints(place / FOLDER)
     if not whole:
         raise ValueError(
             f"{place} holds no whole checkpoint; train first (jobs.train) or set "
@@ -150,7 +156,7 @@ def find(place: Path) -> Path:
         )
     best = read_meta(whole[-1]).best
     if best:
-        path = place / "checkpoints" / f"{PREFIX}{best['step']:08d}"
+        path = place / FOLDER / f"{PREFIX}{best['step']:08d}"
         if path in whole:
             return path
     return whole[-1]

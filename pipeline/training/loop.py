@@ -79,7 +79,7 @@ class Training:
         }
         balance = self.readers["train"].manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
-        saved = checkpoints.whole_checkpoints(job.folder / "checkpoints")
+        saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
         torch.manual_seed(config.train.seed)
         # Pretrained weights need not be had again when a checkpoint is about to replace them.
         self.model = build_detector(config.model, prior=self.prior, fetch_weights=not saved)
@@ -173,7 +173,8 @@ class Training:
         self.optimizer.step()
         self._watch(step, scores, grad_norm, parts["train/loss"])
         if self.teller:
-            self.teller.step(step + 1, parts | {"train/lr": lr, "train/grad_norm": grad_norm})
+            told = parts | {"train/lr": lr, "train/grad_norm": grad_norm}
+            self.teller.step(step + 1, told, epoch=self.position.epoch)
 
     def _global_loss(self, terms: dict) -> tuple[Tensor, dict[str, float]]:
         """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
@@ -211,11 +212,13 @@ class Training:
         thresholds: dict[str, float] = {}
         if last or (epoch + 1) % self.config.train.validate_every_n_epochs == 0:
             metrics, thresholds = self._validate()
-        self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
+        # `train.max_steps` may end a run inside an epoch, and a longer one goes on there.
+        if self.position.step_in_epoch >= self.steps_per_epoch:
+            self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
+            if not last:
+                self.epoch_loss = (0.0, 0.0)
         self._save(metrics=metrics, thresholds=thresholds)
         self.worker.barrier(metrics | {"epoch": epoch})
-        if not last:
-            self.epoch_loss = (0.0, 0.0)
 
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
         started = time.monotonic()
@@ -261,8 +264,10 @@ class Training:
             thresholds=thresholds,
             best=self.best,
             history=self.history,
+            epoch_loss=list(self.epoch_loss),
+            largest_grad_norm=self.guard.largest_grad_norm,
         )
-        folder = self.job.folder / "checkpoints"
+        folder = self.job.folder / checkpoints.FOLDER
         checkpoints.save(folder, self.model, self.optimizer, meta)
         checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
 
@@ -271,6 +276,8 @@ class Training:
         checkpoints.load_model(checkpoint, self.model)
         checkpoints.load_optimizer(checkpoint, self.model, self.optimizer)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
+        self.epoch_loss = (meta.epoch_loss[0], meta.epoch_loss[1])
+        self.guard.largest_grad_norm = meta.largest_grad_norm
 
     # ---- end
 

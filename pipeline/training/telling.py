@@ -28,8 +28,8 @@ class StepTeller:
         self._num_steps = 0
         self._validation_s = 0.0
 
-    def step(self, step: int, parts: Mapping[str, float]) -> None:
-        """Take the metrics of optimizer step `step` (from 1); log means at the cadence."""
+    def step(self, step: int, parts: Mapping[str, float], *, epoch: int) -> None:
+        """Take the metrics of optimizer step `step` (from 1, in `epoch` from 0); log means."""
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._num_steps += 1
@@ -37,7 +37,7 @@ class StepTeller:
             return
         means = {name: value / self._num_steps for name, value in self._sums.items()}
         self._metrics.log(step, means | self._costs())
-        self._say(step, means["train/loss"])
+        self._say(step, means["train/loss"], epoch=epoch)
         self._sums, self._num_steps, self._last_s = {}, 0, time.monotonic()
 
     def validation(self, step: int, metrics: Mapping[str, float], *, duration_s: float) -> None:
@@ -60,14 +60,13 @@ class StepTeller:
             "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
 
-    def _say(self, step: int, loss: float) -> None:
+    def _say(self, step: int, loss: float, *, epoch: int) -> None:
         elapsed_s = time.monotonic() - self._started_s
         rate = (step - self._first_step) / elapsed_s
         epochs = self._config.train.num_epochs
-        epoch = min(epochs, 1 + (step - 1) * epochs // max(1, self._total_steps))
         eta_s = (self._total_steps - step) / rate + self._validation_s
         self._worker.progress(
-            f"train: epoch {epoch}/{epochs}, step {step}/{self._total_steps}, "
+            f"train: epoch {epoch + 1}/{epochs}, step {step}/{self._total_steps}, "
             f"{rate * self._config.train.batch_size:.1f} frames/s, loss {loss:.4f}, "
             f"ETA {eta_s:.0f} s"
         )

@@ -35,6 +35,15 @@ from pipeline.training.worker import Worker, alone
 logger = logging.getLogger(__name__)
 LAST_RUN = "LAST_RUN"
 CONFIG = "config.yaml"
+MAY_CHANGE = {
+    "train.num_epochs",
+    "train.max_steps",
+    "train.validate_every_n_epochs",
+    "train.checkpoint_every_n_steps",
+    "train.log_every_n_steps",
+    "train.num_threads",
+}
+"""Settings that a resumed run may change: how long it goes on, and what it tells on the way."""
 Say = Callable[[str], None]
 
 
@@ -88,13 +97,19 @@ def run_name(config: Config) -> str:
 
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of what decides the result (paths and names left out)."""
-    facts = {
-        k: v
-        for k, v in flatten(config).items()
-        if k.split(".")[0] in ("prepare", "model", "loss", "train", "guards")
-        and k != "train.resume"
+    text = json.dumps(_deciding(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    """The dotted keys that a training's result depends on."""
+    sections = ("prepare.", "model.", "loss.", "train.", "guards.")
+    others = ("data.ego_box_m", "data.window_shards")
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key != "train.resume" and (key.startswith(sections) or key in others)
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def last_run(config: Config) -> Path:
@@ -130,6 +145,8 @@ def git_revision() -> str:
 
 def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
     revision = git_revision()
+    # Before there is an MLflow run: a path that cannot be written must not leave one behind.
+    Path(config.storage_path).mkdir(parents=True, exist_ok=True)
     if config.train.resume:
         folder = Path(config.train.resume)
         meta = checkpoints.read_meta(_newest(folder))
@@ -156,21 +173,24 @@ def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
 
 
 def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: str) -> None:
-    """ValueError unless the run was of this model and was trained on this split."""
+    """ValueError unless the run was trained on this split, with all that decides its result."""
     if meta.split_hash != split_hash:
         raise ValueError(
             f"{folder} was trained on split {meta.split_hash}, but data.blocks holds split "
             f"{split_hash}; point data.blocks at the original shards or start a new run"
         )
-    if merge(Config(), meta.config).model != config.model:
+    before, now = _deciding(merge(Config(), meta.config)), _deciding(config)
+    changed = [key for key in now if now[key] != before[key] and key not in MAY_CHANGE]
+    if changed:
+        told = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)
         raise ValueError(
-            f"{folder} holds another model than this config's model section; resume with the "
-            f"config in {folder / CONFIG} or start a new run"
+            f"{folder} was trained with other settings ({told}); resume with the config in "
+            f"{folder / CONFIG}, or start a new run"
         )
 
 
 def _newest(folder: Path) -> Path:
-    whole = checkpoints.whole_checkpoints(folder / "checkpoints")
+    whole = checkpoints.whole_checkpoints(folder / checkpoints.FOLDER)
     if not whole:
         raise ValueError(
             f"train.resume={folder} holds no whole checkpoint; give the run folder of "

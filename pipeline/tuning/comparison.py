@@ -96,7 +96,9 @@ def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
     else:
         say(f"compare: world {seed}, {fusion}: training")
         trained = fit(config, say=say)
-        evaluated = evaluate_run(config, trained.folder, progress=_every_tenth(say, "evaluate"))
+        evaluated = evaluate_run(
+            config, trained.folder, watch=lambda phase: _every_tenth(say, phase)
+        )
         note.parent.mkdir(parents=True, exist_ok=True)
         facts = {"run_id": trained.run_id, "tally": str(evaluated.tally_path)}
         note.write_text(json.dumps(facts))
@@ -109,7 +111,12 @@ def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:
     say(f"compare: world {seed}, boosted tree on plain features")
     blocks = find_blocks(world)
     readers = test_readers(world, split_hash=read_manifest(blocks).split_hash)
-    return Cell(world=seed, name=BASELINE, run_id="", tally=baseline_of(world, readers, blocks))
+    return Cell(
+        world=seed,
+        name=BASELINE,
+        run_id="",
+        tally=baseline_of(world, readers, blocks, watch=lambda phase: _every_tenth(say, phase)),
+    )
 
 
 def _told(config: Config, cells: Sequence[Cell]) -> Compared:

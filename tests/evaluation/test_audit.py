@@ -22,7 +22,9 @@ def readers(tiny_config: Config, tiny_blocks: Path) -> tuple[BlockReader, BlockR
 
 @pytest.fixture(scope="module")
 def audited(tiny_config: Config, readers) -> Audit:
-    return audit(*readers, config=tiny_config.evaluation)
+    return audit(
+        *readers, config=tiny_config.evaluation, watch=lambda phase: lambda done, total: None
+    )
 
 
 def test_every_probe_has_a_line_and_aurocs_are_shares(audited):
@@ -41,7 +43,7 @@ def test_the_baseline_saw_every_test_frame_once(audited, readers):
 
 def test_a_sample_stands_for_all_points_outside_the_ego_box(tiny_config, readers):
     train, _ = readers
-    sample = sample_split(train, config=tiny_config.evaluation)
+    sample = sample_split(train, config=tiny_config.evaluation, progress=lambda done, total: None)
     batch = train.batch(range(train.num_rows), augment_seed=None)
     num_counted = int((batch.point_label != 255).sum())
     assert sample.weight.sum() == pytest.approx(num_counted)  # few points, so all are kept

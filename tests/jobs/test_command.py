@@ -54,6 +54,20 @@ def test_a_failed_run_carries_its_reason_and_facts(capsys):
     assert json.loads(out) == {"status": "failed", "reason": "collapsed", "run_id": "r1"}
 
 
+def test_a_path_that_cannot_be_used_is_one_sentence(capsys, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+
+    def work(config):
+        (tmp_path / "file" / "folder").mkdir()
+        return {}
+
+    code, _, err = outcome(work, [], capsys)
+    assert code == 1
+    assert "Traceback" not in err
+    assert str(tmp_path / "file") in err
+    assert "check the path" in err
+
+
 def test_an_interrupt_ends_with_130(capsys):
     def work(config):
         raise KeyboardInterrupt

@@ -23,6 +23,10 @@ SMALL = {
 }
 
 
+def unwatched(phase: str):
+    return lambda done, total: None
+
+
 @pytest.fixture(scope="module")
 def config(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     place = tmp_path_factory.mktemp("runs")
@@ -76,8 +80,8 @@ def test_an_evaluation_counts_every_test_frame_and_tells_its_controls(
     config: Config, trained: Trained
 ):
     seen: list[tuple[int, int]] = []
-    evaluated = evaluate(config, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1][0] == seen[-1][1] == len(evaluated.tally.frames())
+    evaluated = evaluate(config, watch=lambda phase: lambda done, total: seen.append((done, total)))
+    assert (len(evaluated.tally.frames()),) * 2 in seen
     assert "constant predictor" in evaluated.text
     assert "baseline" in evaluated.text
     assert trained.run_id[:8] in evaluated.text
@@ -97,7 +101,7 @@ def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trai
     except ValueError as error:
         pytest.skip(f"the other deal is refused for itself: {error}")
     with pytest.raises(ValueError, match="the model was trained on split"):
-        evaluate(other, progress=lambda done, total: None)
+        evaluate(other, watch=unwatched)
 
 
 def test_the_negative_control_is_failed_as_collapsed_within_five_steps(
@@ -126,4 +130,13 @@ def test_the_negative_control_is_failed_as_collapsed_within_five_steps(
 def test_without_a_training_evaluation_says_what_to_do(config: Config, tmp_path: Path):
     empty = merge(config, {"storage_path": str(tmp_path)})
     with pytest.raises(ValueError, match=r"train first \(jobs\.train\)"):
-        evaluate(empty, progress=lambda done, total: None)
+        evaluate(empty, watch=unwatched)
+
+
+def test_a_run_that_is_not_in_the_store_is_refused_before_anything_is_scored(
+    config: Config, trained: Trained, tmp_path: Path
+):
+    place = {"tracking": {"uri": f"sqlite:///{tmp_path}/other.db"}}
+    elsewhere = merge(config, place, {"evaluation": {"checkpoint": str(trained.folder)}})
+    with pytest.raises(ValueError, match=r"set tracking\.uri to the store"):
+        evaluate(elsewhere, watch=unwatched)

@@ -23,6 +23,8 @@ def meta(step: int, **changes) -> Meta:
         "thresholds": {"point": 1.5},
         "best": {},
         "history": [{"step": 1.0}],
+        "epoch_loss": [3.0, 4.0],
+        "largest_grad_norm": 2.0,
     }
     return Meta(**facts | changes)
 

@@ -42,7 +42,7 @@ def quiet(line: str) -> None:
 
 
 def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
-    newest = checkpoints.whole_checkpoints(trained.folder / "checkpoints")[-1]
+    newest = checkpoints.whole_checkpoints(trained.folder / checkpoints.FOLDER)[-1]
     return load_file(newest / checkpoints.TENSORS)
 
 
@@ -74,9 +74,9 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config)
         p
         for p in Path(config.storage_path).iterdir()
         if p.is_dir()
-        and checkpoints.whole_checkpoints(p / "checkpoints")
+        and checkpoints.whole_checkpoints(p / checkpoints.FOLDER)
         and checkpoints.read_meta(
-            checkpoints.whole_checkpoints(p / "checkpoints")[-1]
+            checkpoints.whole_checkpoints(p / checkpoints.FOLDER)[-1]
         ).position.step
         == 2
     ]
@@ -135,7 +135,7 @@ def test_a_run_that_learned_nothing_is_failed_with_tag_no_signal(config: Config)
 
 def test_another_split_is_refused_on_resume(config: Config):
     trained = try_fit(config)
-    newest = checkpoints.whole_checkpoints(trained.folder / "checkpoints")[-1]
+    newest = checkpoints.whole_checkpoints(trained.folder / checkpoints.FOLDER)[-1]
     model_and_meta = checkpoints.read_meta(newest)
     text = (newest / checkpoints.META).read_text().replace(model_and_meta.split_hash, "0" * 12)
     (newest / checkpoints.META).write_text(text)
@@ -186,3 +186,36 @@ def test_more_workers_than_the_cluster_can_hold_are_refused_in_one_sentence(
 
 def test_job_survives_a_trip_through_plain_dicts(config: Config):
     assert merge(Config(), dataclasses.asdict(config)) == config
+
+
+def test_resuming_a_run_without_signal_does_not_make_it_a_good_one(config: Config):
+    hopeless = merge(
+        config, {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
+    )
+    with pytest.raises(RunFailed) as first:
+        fit(hopeless, say=quiet)
+    again = merge(hopeless, {"train": {"resume": first.value.facts["folder"]}})
+    with pytest.raises(RunFailed) as second:
+        fit(again, say=quiet)
+    assert second.value.reason == "no_signal"
+
+
+def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_there(config: Config):
+    short = try_fit(merge(config, {"train": {"max_steps": 3, "schedule": "none"}}))
+    (newest, *_) = reversed(checkpoints.whole_checkpoints(short.folder / checkpoints.FOLDER))
+    position = checkpoints.read_meta(newest).position
+    assert (position.epoch, position.step_in_epoch, position.step) == (0, 3, 3)
+
+
+def test_a_run_is_not_resumed_with_other_settings(config: Config):
+    trained = try_fit(merge(config, {"train": {"num_epochs": 1}}))
+    other = merge(config, {"train": {"resume": str(trained.folder), "lr": 0.5}})
+    with pytest.raises(ValueError, match=r"other settings \(train\.lr 0\.002 -> 0\.5\)"):
+        try_fit(other)
+
+
+def test_a_storage_path_that_cannot_be_written_leaves_no_run_behind(config: Config, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        try_fit(merge(config, {"storage_path": str(tmp_path / "file" / "runs")}))
+    assert not (tmp_path / "mlflow.db").exists()

@@ -54,15 +54,15 @@ def test_the_mean_of_the_steps_since_the_last_line_is_logged_and_the_last_step_a
     metrics, history = logged
     teller = make_teller(metrics, lines)
     for step, loss in enumerate((1.0, 3.0, 5.0, 7.0, 9.0), start=1):
-        teller.step(step, {"train/loss": loss})
+        teller.step(step, {"train/loss": loss}, epoch=0)
     assert history("train/loss") == [(2, 2.0), (4, 6.0), (5, 9.0)]
     assert all(value > 0 for _, value in history("perf/frames_per_s"))
 
 
 def test_a_progress_line_tells_epoch_step_rate_loss_and_eta(logged, lines: list[str]):
     teller = make_teller(logged[0], lines)
-    teller.step(1, {"train/loss": 0.5})
-    teller.step(2, {"train/loss": 0.5})
+    teller.step(1, {"train/loss": 0.5}, epoch=0)
+    teller.step(2, {"train/loss": 0.5}, epoch=0)
     assert lines[0].startswith("train: epoch 1/2, step 2/5, ")
     assert "frames/s, loss 0.5000, ETA " in lines[0]
 

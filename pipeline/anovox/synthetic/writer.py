@@ -30,6 +30,8 @@ from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
 
 STAMP_FILE = ".synthetic.json"
+GENERATOR_VERSION = 1
+"""To be raised by every change after which the same config writes other arrays."""
 _PARTIAL_PREFIX = ".partial_"
 _ARCHIVE_GLOB = "AnoVox_*"
 _FIRST_FRAME_IDS = (300, 9900)
@@ -64,7 +66,8 @@ def write_archives(
 
 def _claim_root(config: SyntheticConfig, root: Path) -> None:
     """Refuse a root with archives of another config; otherwise leave this config's stamp there."""
-    stamp = {key: value for key, value in asdict(config).items() if key != "num_processes"}
+    stamp: dict[str, object] = {"generator": GENERATOR_VERSION}
+    stamp |= {key: value for key, value in asdict(config).items() if key != "num_processes"}
     path = root / STAMP_FILE
     found = json.loads(path.read_text()) if path.exists() else None
     if found == stamp:
@@ -136,7 +139,7 @@ def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:
     """Frame id of a scene's first frame; every third scene passes from 999 to 1000."""
     rng = np.random.default_rng([config.seed, 6, plan.number])
     if plan.number % 3 == 0 and config.num_frames > 1:
-        return _ROLLOVER - int(rng.integers(1, config.num_frames))
+        return _ROLLOVER - int(rng.integers(1, min(config.num_frames, _ROLLOVER)))
     return int(rng.integers(*_FIRST_FRAME_IDS))
 
 
