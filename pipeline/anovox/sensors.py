@@ -105,7 +105,7 @@ def _number(value: Any, name: str) -> float:
     # An integer of hundreds of digits is legal JSON, but no float.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) < LARGEST_NUMBER:
-        raise ValueError(f"{name} is {str(value)[:60]!r} instead of a finite number")
+        raise ValueError(f"{name} is {repr(value)[:60]} instead of a finite number")
     return float(value)
 
 

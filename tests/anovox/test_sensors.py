@@ -51,6 +51,7 @@ DAMAGES = {
     "cameras differ": (set_args("depth", "image_width", 384), "differs between sensors"),
     "lidars differ": (set_args("lidar", "range", 50.0), "differs between sensors"),
     "the range is nan": (set_args("lidar", "range", float("nan")), "nan instead of a finite"),
+    "the range has 400 digits": (set_args("lidar", "range", 10**400), "instead of a finite"),
     "the mount is a pair": (lambda s: s["lidar"].update(location=[0, 0]), "location is"),
     "mounts differ": (lambda s: s["lidar"].update(location=[0, 0, 2]), "location differs"),
     "rotation is missing": (lambda s: s["lidar"].pop("rotation"), "rotation is None"),
