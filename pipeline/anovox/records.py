@@ -74,7 +74,7 @@ def parse_anomaly(values: Mapping[str, Any]) -> Anomaly:
         raise ValueError(f"semantic_tags is {tags!r} instead of a list of class ids")
     categories = [CATEGORY[tag] for tag in tags if tag in CATEGORY]
     by_name = type_id.rpartition("_")[2]
-    if not categories and by_name in CATEGORY.values():
+    if not categories and not tags and by_name in CATEGORY.values():
         categories = [by_name]
     location = None
     if "location" in values or "anomaly_type_id" in values:
