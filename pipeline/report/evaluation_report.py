@@ -246,7 +246,7 @@ def _draw(
     rows: list[Row],
     folder: Path,
 ) -> list[Path]:
-    note, paths = data_note(config), []
+    note, paths = data_note(reader.manifest), []
     values = {row.metric: row for row in rows}
     for level in ("point", "frame"):
         if level not in tally.slices or tally.counts(level).undefined:

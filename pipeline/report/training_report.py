@@ -7,9 +7,8 @@ import numpy as np
 
 from pipeline import tracking
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.losses import constant_predictor_loss
 from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
@@ -40,12 +39,12 @@ def report_training(config: Config, trained: Trained) -> dict[str, Any]:
 
 
 def _draw(config: Config, trained: Trained, folder: Path) -> None:
-    note = data_note(config)
+    manifest = read_manifest(find_blocks(config))
+    note = data_note(manifest)
     losses = tracking.read_history(config.tracking, trained.run_id, "train/point_loss")
     steps = np.array([step for step, _ in losses])
     values = np.array([value for _, value in losses])
-    reader = BlockReader(find_blocks(config), "train", ego_box_m=config.data.ego_box_m)
-    balance = reader.manifest.point_balance("train")
+    balance = manifest.point_balance("train")
     constant = constant_predictor_loss(
         balance.prior, config=config.loss, pos_weight=balance.pos_weight
     )
@@ -79,6 +78,6 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
     save(figure, folder / "validation.png")
 
 
-def data_note(config: Config) -> str:
+def data_note(manifest: Manifest) -> str:
     """The stamp of every figure: whether the data were synthetic."""
-    return "synthetic data" if read_manifest(find_blocks(config)).is_synthetic else ""
+    return "synthetic data" if manifest.is_synthetic else ""
