@@ -32,7 +32,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.anovox.labels import label_of_class
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config, SyntheticConfig
 from pipeline.data.batches import Batch, BlockReader

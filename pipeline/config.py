@@ -57,6 +57,8 @@ class DataConfig:
     """Folder that holds AnoVox archives (extracted)."""
     blocks: str = "data/blocks"
     """Folder of the prepared Arrow shards, written by `jobs.prepare`."""
+    poses: list[str] = field(default_factory=list)
+    """Camera poses to use, as folder names print them, e.g. ["(0, 0, 1.8)(0, 0, 0)"]; [] = all."""
     on_bad_frame: Literal["quarantine", "fail"] = "quarantine"
     """A damaged frame is recorded and left out, or ends the job."""
     window_shards: int = 8
@@ -87,6 +89,8 @@ class PrepareConfig:
     """Anomalous points (or one voxel) that make a frame anomalous; with fewer it is ignored."""
     min_anomaly_pixels: int = 30
     """The same for pixels at the original image size."""
+    window_guess: bool = False
+    """Keep dynamic scenes that no rule can label, with a guessed window; their labels are 255."""
     val_fraction: float = 0.15
     """Share of scenes for validation, of each kind and town."""
     test_fraction: float = 0.3

@@ -25,7 +25,13 @@ ORDER = (
     ("jobs",),
 )
 """A package imports from packages above it and from itself."""
-MAY_USE_RAY = ("pipeline.data.blocks", "pipeline.ray_session", "pipeline.training", "jobs")
+MAY_USE_RAY = (
+    "pipeline.data.blocks",
+    "pipeline.data.scene_rules",
+    "pipeline.ray_session",
+    "pipeline.training",
+    "jobs",
+)
 MAY_USE_MLFLOW = ("pipeline.tracking",)
 BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (

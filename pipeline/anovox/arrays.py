@@ -22,6 +22,7 @@ MAX_TEXT_BYTES = 1_000_000
 _MAX_PNG_EXTRA_BYTES = 1_000_000
 _NPY_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PNG_START = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR"
+_PNG_HEAD_BYTES = 24
 _PNG_COLOUR_TYPES = {"L": 0, "RGB": 2}
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
@@ -59,6 +60,19 @@ def load_image(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.
             return np.array(image, np.uint8)
     except (OSError, ValueError, SyntaxError, zlib.error) as error:
         raise damaged(path, f"its pixels cannot be decoded ({error})") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of a PNG, by its header. FrameError if it is none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PNG_HEAD_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if len(head) < _PNG_HEAD_BYTES or not head.startswith(_PNG_START):
+        raise damaged(path, "it is not a PNG")
+    width, height = struct.unpack_from(">II", head, len(_PNG_START))
+    return width, height
 
 
 def load_text(path: Path) -> str:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pipeline.anovox import geometry
 from pipeline.anovox.arrays import damaged, load_image, load_table
 from pipeline.anovox.labels import unknown_ids
-from pipeline.anovox.layout import FrameFiles, Scene
 from pipeline.anovox.records import Anomaly, lidar_matrix, read_anomaly, read_record
+from pipeline.anovox.scene import FrameFiles, Scene
+from pipeline.anovox.sensors import SensorSetup
 
 TICK_S = 0.1
 MODALITIES = ("image", "depth", "semantic", "lidar", "semantic_lidar", "voxels")
@@ -53,8 +54,8 @@ class Frame:
     """4x4 from the LiDAR frame to camera axes (X right, Y down, Z forward)."""
     world_from_lidar: NDArray[np.float64]
     """4x4 from the LiDAR frame to a right-handed world (CARLA's with y negated)."""
-    voxel_shift_m: NDArray[np.float64]
-    """Added (3,) to LiDAR coordinates before the voxel grid is filled."""
+    voxel_from_lidar: NDArray[np.float64]
+    """4x4 from the LiDAR frame to the axes of the voxel grid, before its offset."""
     anomaly: Anomaly | None
     """None in normality archives, and only there."""
     action: Mapping[str, Any]
@@ -122,15 +123,27 @@ def read_frame(scene: Scene, frame_id: int, *, modalities: Collection[str] = MOD
         frame_index=frame_index,
         time_s=frame_index * TICK_S,
         intrinsics=geometry.intrinsics(setup.image_width, setup.image_height, setup.camera_fov_deg),
-        camera_from_lidar=geometry.CAMERA_FROM_LIDAR_SAME_POSE.copy(),
-        world_from_lidar=geometry.world_from_lidar(lidar_matrix(files.action, action)),
-        voxel_shift_m=geometry.voxel_shift(setup.mount_location, setup.mount_rotation),
-        anomaly=read_anomaly(files.anomaly, scene_id=scene.scene_id, frame_id=frame_id)
+        camera_from_lidar=_camera_from_lidar(setup),
+        world_from_lidar=geometry.world_from_lidar(lidar_matrix(files.action, action, setup)),
+        voxel_from_lidar=geometry.voxel_from_lidar(*setup.lidar),
+        anomaly=read_anomaly(
+            files.anomaly, scene_id=scene.scene_id, frame_id=frame_id, kind=scene.kind
+        )
         if files.anomaly
         else None,
         action=action,
         arrays=_read_arrays(scene, files, modalities),
     )
+
+
+def _camera_from_lidar(setup: SensorSetup) -> NDArray[np.float64]:
+    if setup.camera == setup.lidar:
+        return geometry.CAMERA_FROM_LIDAR_SAME_POSE.copy()
+    lidar, camera = (
+        geometry.carla_transform(mount.location, *mount.rotation)
+        for mount in (setup.lidar, setup.camera)
+    )
+    return geometry.camera_from_lidar(lidar, camera)
 
 
 def decode_depth(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -161,11 +174,19 @@ def _read_arrays(
         _check_classes(files.semantic, arrays["semantic"])
     if "lidar" in modalities:
         arrays["points"] = _read_points(files.lidar, setup.lidar_range_m)
-    if "semantic_lidar" in modalities:
+    computes_voxels = "voxels" in modalities and files.voxels is None
+    if "semantic_lidar" in modalities or computes_voxels:
         arrays["exact_xyz"], arrays["point_class"] = _read_classed_points(
             files.semantic_lidar, setup.lidar_range_m
         )
-    if "voxels" in modalities:
+    if computes_voxels:
+        arrays["voxels"], _ = geometry.voxelise(
+            arrays["exact_xyz"],
+            arrays["point_class"],
+            voxel_from_lidar=geometry.voxel_from_lidar(*setup.lidar),
+        )
+    elif "voxels" in modalities:
+        assert files.voxels is not None
         arrays["voxels"] = _read_voxels(files.voxels)
     if "lidar" in modalities and "semantic_lidar" in modalities:
         _check_rows(files, arrays["points"], arrays["exact_xyz"])

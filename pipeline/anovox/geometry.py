@@ -122,26 +122,48 @@ def unproject(
     return transform(in_camera, lidar_from_camera)
 
 
-def voxel_shift(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.float64]:
-    """Metres (3,) that AnoVox adds to LiDAR coordinates before it fills its grid.
+def voxel_from_lidar(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.float64]:
+    """4x4 from LiDAR file axes to the axes in which AnoVox fills its grid (before its offset).
 
-    The generator subtracts the mount where adding it would give vehicle coordinates: the shift is
-    (0, 0, -1.8) for MONO, so that flat road lies at vz 24. Raises ValueError for a rotated mount.
+    `q = R(-rotation) p - location`: the generator turns a cloud into the vehicle's axes, but then
+    subtracts the mount where adding it would give vehicle coordinates (files have y left, the
+    mount y right, so y alone comes out right). For MONO that is a shift by (0, 0, -1.8), and flat
+    road lies at vz 24. Raises ValueError for a mount with roll or pitch, which AnoVox never has.
     """
-    if np.any(np.asarray(mount_rotation, np.float64) != 0.0):
+    roll, pitch, yaw = np.asarray(mount_rotation, np.float64)
+    if roll != 0.0 or pitch != 0.0:
         raise ValueError(
-            f"mount rotation {mount_rotation} is not (0, 0, 0); the voxel grid of rotated sensors "
-            "is misregistered in AnoVox and not supported: use a MONO archive"
+            f"mount rotation {tuple(mount_rotation)} has roll or pitch; AnoVox's sensors only yaw"
         )
-    return 0.0 - np.asarray(mount_location, np.float64)
+    matrix = np.eye(4)
+    # Yaw is positive to the right, so a sensor turned right sees its points further left.
+    cos, sin = np.cos(np.radians(-yaw)), np.sin(np.radians(-yaw))
+    matrix[:2, :2] = [[cos, -sin], [sin, cos]]
+    matrix[:3, 3] = 0.0 - np.asarray(mount_location, np.float64)
+    return matrix
 
 
 def voxel_indices(
-    points: NDArray[np.floating], *, shift: NDArray[np.floating]
+    points: NDArray[np.floating], *, voxel_from_lidar: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Cells (P, 3) of points (P, >=3) in the LiDAR frame, and whether each lies inside the grid."""
-    cells, _ = _cells(points, shift)
+    cells, _ = _cells(points, voxel_from_lidar)
     return cells.T.astype(np.int64), _inside(cells)
+
+
+def point_voxel(
+    points: NDArray[np.floating],
+    voxels: NDArray[np.uint16],
+    *,
+    voxel_from_lidar: NDArray[np.floating],
+) -> NDArray[np.int32]:
+    """Row of `voxels` (M, 4; ascending by key) per exact point (P, >=3); -1 if none holds it."""
+    cells, inside = voxel_indices(points, voxel_from_lidar=voxel_from_lidar)
+    keys, wanted = voxel_keys(voxels), voxel_keys(cells)
+    rows = np.searchsorted(keys, wanted)
+    found = inside & (rows < len(keys))
+    found[found] = keys[rows[found]] == wanted[found]
+    return np.where(found, rows, -1).astype(np.int32)
 
 
 def voxel_keys(cells: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -154,7 +176,7 @@ def voxelise(
     points: NDArray[np.floating],
     point_class: NDArray[np.uint8],
     *,
-    shift: NDArray[np.floating],
+    voxel_from_lidar: NDArray[np.floating],
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
     """AnoVox's VOXEL_GRID of one cloud: voxels (M, 4) and each point's row in it (P,).
 
@@ -163,7 +185,7 @@ def voxelise(
     nearest to the cell's lower corner, the first such row on a tie (as AnoVox's generator has it,
     although it speaks of the centre).
     """
-    cells, corner_distance = _cells(points, shift)
+    cells, corner_distance = _cells(points, voxel_from_lidar)
     rows = np.flatnonzero(_inside(cells))
     point_voxel = np.full(len(points), -1, np.int32)
     if len(rows) == 0:
@@ -187,13 +209,16 @@ def voxelise(
     return voxels, point_voxel
 
 
-def voxel_centres(voxels: NDArray[np.integer], shift: NDArray[np.floating]) -> NDArray[np.float64]:
+def voxel_centres(
+    voxels: NDArray[np.integer], voxel_from_lidar: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """Centres (M, 3) in metres in the LiDAR frame of voxels (M, >=3)."""
-    return (voxels[:, :3].astype(np.float64) + 0.5) * VOXEL_SIZE_M - GRID_OFFSET_M - shift
+    centres = (voxels[:, :3].astype(np.float64) + 0.5) * VOXEL_SIZE_M - GRID_OFFSET_M
+    return transform(centres, np.linalg.inv(voxel_from_lidar))
 
 
 def _cells(
-    points: NDArray[np.floating], shift: NDArray[np.floating]
+    points: NDArray[np.floating], voxel_from_lidar: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cells (3, P), whole numbers, and squared distances (P,) from each cell's lower corner.
 
@@ -201,6 +226,9 @@ def _cells(
     come first because NumPy is three times faster along long rows.
     """
     from_origin = points[:, :3].T.astype(np.float64, order="C")
+    rotation, shift = voxel_from_lidar[:3, :3], voxel_from_lidar[:3, 3]
+    if not np.array_equal(rotation, np.eye(3)):
+        from_origin = rotation @ from_origin
     from_origin += shift[:, None]
     from_origin += np.array(GRID_OFFSET_M)[:, None]
     cells = np.floor(from_origin * (1 / VOXEL_SIZE_M))

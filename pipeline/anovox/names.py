@@ -29,6 +29,7 @@ MONO = "Mono"
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 SCENE_PREFIX = "Scenario_"
 SENSOR_FOLDER = re.compile(rf"(?P<type>{'|'.join(SENSOR_TYPES)})(?P<pose>\([^()]+\)\([^()]+\))_\d+")
+POSE = re.compile(r"\((?P<location>[^()]+)\)\((?P<rotation>[^()]+)\)")
 LEGACY_FOLDERS = {"RGB_IMG", "DEPTH_IMG", "SEMANTIC_IMG", "INSTANCE_IMG", "PCD", "SEMANTIC_PCD"}
 FILE_SOURCES = {
     "image": ("RGB-CAM", ".png"),
@@ -42,6 +43,8 @@ FILE_SOURCES = {
     "anomaly": (ANOMALY_FOLDER, ".csv"),
     "route_map": (ROUTE_FOLDER, ".png"),
 }
+OPTIONAL_FOLDERS = {"INSTANCE-CAM", VOXEL_FOLDER, ROUTE_FOLDER}
+"""Folders that a scene can be read without: two are never read, voxels can be computed."""
 ARCHIVE_NAME = re.compile(
     r"AnoVox_(?P<kind>Normality|Static|Dynamic)_(?P<sensor_set>Mono|Stereo|Multi|Surround)"
     r"_(?P<town>Town\d+)(?:HD)?(?:_Opt)?(?:_\d+)?"
@@ -62,7 +65,7 @@ def parse_archive_name(name: str) -> tuple[str, str]:
     match = ARCHIVE_NAME.fullmatch(name)
     if match is None:
         raise ValueError(
-            f"archive folder {name!r} is not named AnoVox_<Normality|Static|Dynamic>_Mono_<Town>; "
+            f"archive folder {name!r} is not named AnoVox_<Normality|Static|Dynamic>_<Set>_<Town>; "
             "kind and town are read from the name: give it the name of its Zenodo archive"
         )
     return match["kind"].lower(), match["town"]
@@ -85,6 +88,15 @@ def pose_name(location: Sequence[int | float], rotation: Sequence[int | float]) 
     return "".join(f"({', '.join(_number(x) for x in triple)})" for triple in (location, rotation))
 
 
+def parse_pose(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Location (m) and rotation (deg) of a pose's name; ValueError unless three numbers each."""
+    match = POSE.fullmatch(text)
+    triples = [_triple(match[part]) for part in ("location", "rotation")] if match else []
+    if not triples or any(len(triple) != 3 for triple in triples):
+        raise ValueError(f"{text!r} is no pose such as (0, 0, 1.8)(0, 0, 0)")
+    return triples[0], triples[1]
+
+
 def sensor_folder_name(
     sensor_type: str,
     location: Sequence[int | float],
@@ -105,6 +117,10 @@ def sensor_file_name(folder: str, frame_id: int, ending: str) -> str:
 def other_file_name(folder: str, frame_id: int, ext: str) -> str:
     """File of one frame in VOXEL_GRID (npy), ACTION, ANOMALY (csv) or ROUTE_MAP (png)."""
     return sensor_file_name(folder, frame_id, f".{ext.removeprefix('.')}")
+
+
+def _triple(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def _number(value: int | float) -> str:

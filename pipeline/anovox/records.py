@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox.arrays import FrameError, damaged, load_text
+from pipeline.anovox.geometry import carla_transform
 from pipeline.anovox.labels import CATEGORY
+from pipeline.anovox.sensors import Mount, SensorSetup, Triple
 
 SEPARATOR = " ; "
+KM_H_PER_M_S = 3.6
+GENERIC_ANOMALY = 100
 POSE_TOLERANCE = 0.02
 """Largest entry of the difference of two poses that ought to be one (metres and unit vectors)."""
 _TEXT_KEYS = frozenset({"scenario_id", "vehicle_type_id", "anomaly_type_id", "steering_curve"})
@@ -30,8 +34,12 @@ class Anomaly:
     """One of labels.CATEGORY's values, or empty for an actor of an ordinary class (a vehicle)."""
     tags: tuple[int, ...]
     """CARLA's native class ids of the actor; empty in the variant without them."""
-    location: tuple[float, float, float] | None
+    location: Triple | None
     """Metres in CARLA's world (y right), None in the variant without it."""
+    velocity: Triple | None
+    """m/s in CARLA's world, None in the variant without it."""
+    speed_m_s: float | None
+    """Length of `velocity`, or the speed of the variant that has no velocity."""
     size: str
     """tiny, small, medium, big or huge; empty where the file does not say."""
 
@@ -78,15 +86,25 @@ def parse_anomaly(values: Mapping[str, Any]) -> Anomaly:
         categories = [by_name]
     location = None
     if "location" in values or "anomaly_type_id" in values:
-        x, y, z = _numbers(values.get("location"), "location", (3,))
-        location = (float(x), float(y), float(z))
+        location = _triple(values, "location")
+    velocity = _triple(values, "velocity") if "velocity" in values else None
     return Anomaly(
         type_id=type_id,
         category=categories[0] if categories else "",
         tags=tuple(tags),
         location=location,
+        velocity=velocity,
+        speed_m_s=_speed_m_s(values, velocity),
         size=str(values.get("size", "")),
     )
+
+
+def _speed_m_s(values: Mapping[str, Any], velocity: Triple | None) -> float | None:
+    if velocity is not None:
+        return float(np.linalg.norm(velocity))
+    if "speed" not in values:
+        return None
+    return float(_numbers(values["speed"], "speed", ())) / KM_H_PER_M_S
 
 
 def read_record(path: Path, *, scene_id: str, frame_id: int) -> dict[str, Any]:
@@ -102,24 +120,38 @@ def read_record(path: Path, *, scene_id: str, frame_id: int) -> dict[str, Any]:
     return values
 
 
-def read_anomaly(path: Path, *, scene_id: str, frame_id: int) -> Anomaly:
-    """The placed object of a static frame. FrameError for an actor that ids cannot label."""
+def read_anomaly(path: Path, *, scene_id: str, frame_id: int, kind: str) -> Anomaly:
+    """The object placed in a frame of this kind of scene.
+
+    FrameError for an object that does not belong there: a static scene places one of an anomaly
+    class, a dynamic scene a vehicle.
+    """
     values = read_record(path, scene_id=scene_id, frame_id=frame_id)
     try:
         anomaly = parse_anomaly(values)
     except ValueError as error:
         raise damaged(path, str(error)) from None
-    if not anomaly.category:
+    is_generic_only = set(anomaly.tags) <= {GENERIC_ANOMALY} and anomaly.category in ("", "anomaly")
+    if kind == "static" and not anomaly.category:
         raise FrameError(
             f"{path}: {anomaly.type_id} with tags {list(anomaly.tags)} is of no anomaly class, but "
             "frames of static archives are labelled by class; move the scene to the dynamic "
             "archive it belongs to"
         )
+    if kind == "dynamic" and anomaly.category and not is_generic_only:
+        raise FrameError(
+            f"{path}: {anomaly.type_id} is a placed object ({anomaly.category}), but dynamic "
+            "archives hold a braking vehicle; move the scene to the static archive it belongs to"
+        )
     return anomaly
 
 
-def lidar_matrix(path: Path, action: Mapping[str, Any]) -> NDArray[np.float64]:
-    """CARLA's LiDAR-to-world matrix, once its inverse and the camera's pose agree with it."""
+def lidar_matrix(path: Path, action: Mapping[str, Any], setup: SensorSetup) -> NDArray[np.float64]:
+    """CARLA's LiDAR-to-world matrix of this pose, from the one of the set's last LiDAR in ACTION.
+
+    Before it is believed its inverse must agree, and the camera's pose must lie where the mounts
+    of one of `setup.action_mounts` put it.
+    """
     try:
         lidar, inverse, camera = (
             _numbers(action.get(key), key, (4, 4))
@@ -138,11 +170,35 @@ def lidar_matrix(path: Path, action: Mapping[str, Any]) -> NDArray[np.float64]:
             raise ValueError("lidar transformation matrix is not a rigid motion")
         if not np.allclose(lidar @ inverse, np.eye(4), atol=POSE_TOLERANCE):
             raise ValueError("lidar inverse transformation matrix is not the matrix's inverse")
-        if not np.allclose(inverse @ camera, np.eye(4), atol=POSE_TOLERANCE):
-            raise ValueError("camera and lidar matrices differ, but both share one mount")
+        return _moved(lidar, _action_lidar(inverse @ camera, setup), setup.lidar)
     except ValueError as error:
         raise damaged(path, str(error)) from None
-    return lidar
+
+
+def _action_lidar(lidar_from_camera: NDArray[np.float64], setup: SensorSetup) -> Mount:
+    """The LiDAR that ACTION's matrices are of; ValueError if no pair of mounts explains them."""
+    for camera, lidar in setup.action_mounts:
+        expected = np.linalg.inv(_vehicle_from(lidar)) @ _vehicle_from(camera)
+        if np.allclose(lidar_from_camera, expected, atol=POSE_TOLERANCE):
+            return lidar
+    raise ValueError("camera and lidar matrices do not differ as their mounts do")
+
+
+def _moved(matrix: NDArray[np.float64], mount: Mount, to: Mount) -> NDArray[np.float64]:
+    """World matrix of a sensor at mount `to`, from that of one at `mount` on the same vehicle."""
+    if mount == to:
+        return matrix
+    return matrix @ np.linalg.inv(_vehicle_from(mount)) @ _vehicle_from(to)
+
+
+def _vehicle_from(mount: Mount) -> NDArray[np.float64]:
+    """4x4 from a sensor's axes to the vehicle's, both CARLA's (y right)."""
+    return carla_transform(mount.location, *mount.rotation)
+
+
+def _triple(values: Mapping[str, Any], key: str) -> Triple:
+    x, y, z = _numbers(values.get(key), key, (3,)).tolist()
+    return x, y, z
 
 
 def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

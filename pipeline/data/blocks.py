@@ -6,10 +6,12 @@ job goes on where it stopped; `manifest.json` comes last and makes the folder wh
 """
 
 import dataclasses
+import fcntl
 import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ import pandas as pd
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.rules import SceneRule
+from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import STAMP_FILE
 from pipeline.anovox.truth import truth
-from pipeline.config import Config, PrepareConfig
-from pipeline.data.index import Index, Quarantined, scan
+from pipeline.config import Config
+from pipeline.data.index import Index, Quarantined, quarantined_frame, scan
 from pipeline.data.manifest import (
     INDEX,
     MANIFEST,
@@ -32,12 +35,14 @@ from pipeline.data.manifest import (
     Shard,
     count_labels,
     read_manifest,
+    record_scenes,
     replace_durably,
     write_manifest,
     write_text,
 )
 from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
 from pipeline.data.rows import make_row
+from pipeline.data.scene_rules import find_rules
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
 from pipeline.data.splits import (
     check_both_classes,
@@ -49,6 +54,7 @@ from pipeline.data.splits import (
 from pipeline.ray_session import ensure_ray
 
 logger = logging.getLogger(__name__)
+LOCK = ".lock"
 Progress = Callable[[int, int], None]
 """Takes frames done and frames in all."""
 
@@ -62,12 +68,14 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class Work:
     """What every task needs, shipped to the workers once."""
 
     folder: Path
     plans: tuple[ShardPlan, ...]
     scenes: Mapping[str, Scene]
+    rules: Mapping[str, SceneRule]
+    """By `splits.scene_key`."""
     config: Config
 
 
@@ -83,26 +91,53 @@ def prepare(config: Config, progress: Progress) -> Manifest:
             f"data.blocks={config.data.blocks} is a prepared folder itself; to prepare give the "
             "folder above it"
         )
-    index = scan(Path(config.data.root))
+    index = scan(Path(config.data.root), config.data.poses)
+    for sentence in index.sentences():
+        logger.info("%s", sentence)
     folder = Path(config.data.blocks) / blocks_hash(config.prepare, index)
     if _is_prepared(folder):
-        _refuse_bad(config, _read_quarantine(folder))
+        _refuse_bad(config, read_quarantine(folder))
         logger.info("already prepared: %s", folder)
         return read_manifest(folder)
     _refuse_bad(config, index.quarantined)
-    splits = make_splits(index.facts, config.prepare)
-    check_scenes(index.facts, splits)
+    check_scenes(index.facts, make_splits(index.facts, config.prepare))
     image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        work, index, splits = _plan(config, index, folder)
+        written = _write_all(work, progress)
+        return _seal(work, index, splits, written, image_size=image_size)
+
+
+def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict[str, str]]:
+    """What to write, once the scenes that no rule can label are out, and the deal of the rest."""
+    rules, refused = find_rules(index.scenes.values(), config.prepare)
+    index = index.without(refused)
+    _refuse_bad(config, index.quarantined)
+    splits = make_splits(index.facts, config.prepare)
+    check_scenes(index.facts, splits)
     remove_leftovers(folder)
-    work = _Work(
+    work = Work(
         folder=folder,
         plans=plan_shards(index, splits, config.prepare),
         scenes=index.scenes,
+        rules=rules,
         config=config,
     )
-    written = _write_all(work, progress)
-    return _seal(work, index, splits, written, image_size=image_size)
+    return work, index, splits
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One job writes a folder at a time; the kernel lifts the lock of a killed one."""
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another jobs.prepare is writing {folder}; wait for it, or stop it first"
+            ) from None
+        yield
 
 
 def find_blocks(config: Config) -> Path:
@@ -121,7 +156,9 @@ def find_blocks(config: Config) -> Path:
     prepared = sorted(path.parent for path in place.glob(f"*/{MANIFEST}"))
     fitting = [folder for folder in prepared if read_manifest(folder).prepare == wanted]
     if Path(config.data.root).is_dir():
-        fitting = [place / blocks_hash(config.prepare, scan(Path(config.data.root)))]
+        fitting = [
+            place / blocks_hash(config.prepare, scan(Path(config.data.root), config.data.poses))
+        ]
     elif len(fitting) == 1:
         logger.warning("data.root %s is not there; using %s", config.data.root, fitting[0])
     if not fitting or not (fitting[0] / MANIFEST).is_file():
@@ -132,7 +169,7 @@ def find_blocks(config: Config) -> Path:
     return fitting[0]
 
 
-def _write_all(work: _Work, progress: Progress) -> list[Written]:
+def _write_all(work: Work, progress: Progress) -> list[Written]:
     """Every planned shard; those that an earlier job finished are kept."""
     done = {number: _finished(work.folder, plan) for number, plan in enumerate(work.plans)}
     total = sum(len(plan.frames) for plan in work.plans)
@@ -150,7 +187,7 @@ def _write_all(work: _Work, progress: Progress) -> list[Written]:
     return written
 
 
-def _write_with_ray(work: _Work, numbers: Sequence[int]) -> Iterator[int]:
+def _write_with_ray(work: Work, numbers: Sequence[int]) -> Iterator[int]:
     """Numbers of plans, as their shards get done."""
     if not numbers:
         return
@@ -175,47 +212,44 @@ def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
     """Ray Data task: write one shard; the reason of a frame that ends the job comes back."""
     import ray
 
-    loaded: _Work = ray.get(work)
+    loaded: Work = ray.get(work)
     try:
-        write_planned(loaded.folder, loaded.plans[row["number"]], loaded.scenes, loaded.config)
+        write_planned(loaded, loaded.plans[row["number"]])
     except FrameError as error:
         return row | {"error": str(error)}
     return row | {"error": ""}
 
 
-def write_planned(
-    folder: Path, plan: ShardPlan, scenes: Mapping[str, Scene], config: Config
-) -> None:
+def write_planned(work: Work, plan: ShardPlan) -> None:
     """Read a shard's frames and write it, then the note that says it is whole.
 
     Raises FrameError for a damaged frame unless `data.on_bad_frame=quarantine`.
     """
     rows, quarantined = [], []
     for key, frame_id in plan.frames:
+        scene = work.scenes[key]
         try:
-            rows.append(_read_row(scenes[key], frame_id, config.prepare))
+            rows.append(_read_row(scene, frame_id, work))
         except FrameError as error:
-            if config.data.on_bad_frame == "fail":
+            if work.config.data.on_bad_frame == "fail":
                 raise
-            bad = _quarantined(scenes[key], frame_id, str(error))
+            bad = quarantined_frame(scene, frame_id, str(error))
             quarantined.append(dataclasses.asdict(bad))
-    shard = write_shard(folder, plan.split, plan.name, rows)
+    shard = write_shard(work.folder, plan.split, plan.name, rows)
     note = {"shard": dataclasses.asdict(shard), "quarantined": quarantined}
-    write_text(_note_path(folder, plan), json.dumps(note))
+    write_text(_note_path(work.folder, plan), json.dumps(note))
 
 
-def _read_row(scene: Scene, frame_id: int, config: PrepareConfig) -> dict[str, Any]:
+def _read_row(scene: Scene, frame_id: int, work: Work) -> dict[str, Any]:
+    config = work.config.prepare
     frame = read_frame(scene, frame_id)
     labels = truth(
-        frame, min_points=config.min_anomaly_points, min_pixels=config.min_anomaly_pixels
+        frame,
+        work.rules[scene_key(scene.archive, scene.scene_id)],
+        min_points=config.min_anomaly_points,
+        min_pixels=config.min_anomaly_pixels,
     )
     return make_row(frame, labels, scene, config)
-
-
-def _quarantined(scene: Scene, frame_id: int, reason: str) -> Quarantined:
-    return Quarantined(
-        archive=scene.archive, scene_id=scene.scene_id, frame_id=frame_id, reason=reason
-    )
 
 
 def _note_path(folder: Path, plan: ShardPlan) -> Path:
@@ -237,7 +271,7 @@ def _read_note(folder: Path, plan: ShardPlan) -> Written:
 
 
 def _seal(
-    work: _Work,
+    work: Work,
     index: Index,
     splits: Mapping[str, str],
     written: Sequence[Written],
@@ -269,7 +303,9 @@ def _seal(
         image_width=image_size[1],
         shards=shards,
         labels=count_labels(frames),
+        scenes=record_scenes(work.scenes.values(), work.rules, splits, frames),
     )
+    remove_leftovers(work.folder)
     _write_tables(work.folder, frames, splits, quarantined)
     write_manifest(work.folder, manifest)
     return manifest
@@ -306,7 +342,8 @@ def _is_prepared(folder: Path) -> bool:
     return sizes == [shard.num_bytes for shard in shards]
 
 
-def _read_quarantine(folder: Path) -> list[Quarantined]:
+def read_quarantine(folder: Path) -> list[Quarantined]:
+    """What was left out of a prepared folder, and why."""
     return [Quarantined(**facts) for facts in json.loads((folder / QUARANTINE).read_text())]
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.anovox.rules import SceneRule
+from pipeline.anovox.scene import Scene
 from pipeline.data.schema import SPLITS
+from pipeline.data.splits import scene_key
 
 MANIFEST, INDEX, SPLIT_FILE, QUARANTINE = (
     "manifest.json",
@@ -63,6 +67,26 @@ class LabelCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SceneRecord:
+    """Truth of one scene: the rule of its labels and what came of it, over all its poses."""
+
+    archive: str
+    scene_id: str
+    kind: str
+    split: str
+    label_rule: str
+    """`ids`, `kinematics` or `window_guess`."""
+    window: list[int | None]
+    """First braking, first standing and last frame id of a dynamic scene's window; [] without."""
+    notes: list[str]
+    """What the scene lacks and what stands in for it."""
+    frames_pos: int
+    frames_neg: int
+    frames_ignored: int
+    points_pos: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of `manifest.json`."""
 
@@ -88,6 +112,7 @@ class Manifest:
     shards: list[Shard]
     labels: dict[str, LabelCounts]
     """By split."""
+    scenes: list[SceneRecord]
 
     def shards_of(self, split: str) -> list[Shard]:
         """The split's shards in the order that numbers its rows."""
@@ -118,7 +143,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         shards = [Shard(**shard) for shard in facts.pop("shards")]
         labels = {split: LabelCounts(**counts) for split, counts in facts.pop("labels").items()}
-        return Manifest(**facts, shards=shards, labels=labels)
+        scenes = [SceneRecord(**scene) for scene in facts.pop("scenes")]
+        return Manifest(**facts, shards=shards, labels=labels, scenes=scenes)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path} was written by another version of this program ({error}); delete its folder "
@@ -146,6 +172,41 @@ def _count(frames: pd.DataFrame) -> LabelCounts:
         points_ignored=ignored,
         frames_by_kind=_sizes(frames["kind"].to_numpy()),
         pos_frames_by_category=_sizes(frames["anomaly_category"].to_numpy()[labels == 1]),
+    )
+
+
+def record_scenes(
+    views: Iterable[Scene],
+    rules: Mapping[str, SceneRule],
+    splits: Mapping[str, str],
+    frames: pd.DataFrame,
+) -> list[SceneRecord]:
+    """One record per scene from the index, also of a scene whose every frame is in quarantine."""
+    keys = frames["archive"] + "/" + frames["scene_id"]
+    poses: dict[str, list[Scene]] = {}
+    for view in views:
+        poses.setdefault(scene_key(view.archive, view.scene_id), []).append(view)
+    rows = frames.groupby(keys).indices
+    return [
+        _record(own, rules[key], splits[key], frames.iloc[rows.get(key, [])])
+        for key, own in poses.items()
+    ]
+
+
+def _record(poses: list[Scene], rule: SceneRule, split: str, rows: pd.DataFrame) -> SceneRecord:
+    labels, window = rows["frame_label"].to_numpy(), rule.window
+    return SceneRecord(
+        archive=poses[0].archive,
+        scene_id=poses[0].scene_id,
+        kind=poses[0].kind,
+        split=split,
+        label_rule=rule.label_rule,
+        window=[window.first, window.standing, window.last] if window else [],
+        notes=sorted({note for pose in poses for note in pose.notes}),
+        frames_pos=int((labels == 1).sum()),
+        frames_neg=int((labels == 0).sum()),
+        frames_ignored=int((labels == 255).sum()),
+        points_pos=int(rows["num_anomaly_points"].to_numpy().sum()),
     )
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.scene import Scene
 from pipeline.config import PrepareConfig
 from pipeline.data.index import Index
 from pipeline.data.rows import stored_rows
 from pipeline.data.schema import SCHEMA_VERSION, SPLITS
+from pipeline.data.splits import scene_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class ShardPlan:
     split: str
     name: str
     frames: tuple[tuple[str, int], ...]
-    """Scene key and frame id of each row, in order."""
+    """`index.view_key` and frame id of each row, in order."""
 
 
 def blocks_hash(config: PrepareConfig, index: Index) -> str:
@@ -59,7 +60,7 @@ def plan_shards(
         frames = [
             (key, frame_id)
             for key, scene in index.scenes.items()
-            if splits[key] == split
+            if splits[scene_key(scene.archive, scene.scene_id)] == split
             for frame_id in scene.frame_ids
         ]
         order = np.random.default_rng([config.seed, number]).permutation(len(frames))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.anovox.frame import Frame
-from pipeline.anovox.geometry import crop_intrinsics, scale_intrinsics, voxel_indices, voxel_keys
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.geometry import crop_intrinsics, point_voxel, scale_intrinsics
+from pipeline.anovox.scene import Scene
 from pipeline.anovox.truth import Truth
 from pipeline.config import PrepareConfig
 
@@ -34,9 +34,11 @@ def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) ->
         "points": frame.points,
         "point_class": frame.point_class,
         "point_label": truth.point_label,
-        "point_voxel": point_voxel(frame.exact_xyz, frame.voxels, frame.voxel_shift_m),
+        "point_voxel": point_voxel(
+            frame.exact_xyz, frame.voxels, voxel_from_lidar=frame.voxel_from_lidar
+        ),
         "voxels": frame.voxels,
-        "voxel_shift_m": frame.voxel_shift_m,
+        "voxel_from_lidar": frame.voxel_from_lidar.reshape(16),
         "pixel_label": encode_png(truth.pixel_label),
         "semantic": files.semantic.read_bytes(),
         "depth": files.depth.read_bytes(),
@@ -63,6 +65,7 @@ def _metadata(frame: Frame, truth: Truth, scene: Scene) -> dict[str, Any]:
         "label_rule": truth.label_rule,
         "anomaly_type": truth.anomaly_type,
         "anomaly_category": truth.anomaly_category,
+        "anomaly_phase": truth.anomaly_phase,
         "anomaly_size": truth.anomaly_size,
         "anomaly_distance_m": truth.anomaly_distance_m,
     }
@@ -103,18 +106,6 @@ def stored_rows(height: int, width: int, config: PrepareConfig) -> tuple[int, in
             f"prepare.image_crop {config.image_crop} leaves no row of {new_height}; widen it"
         )
     return new_height, top, bottom
-
-
-def point_voxel(
-    exact_xyz: NDArray[np.float32], voxels: NDArray[np.uint16], shift_m: NDArray[np.float64]
-) -> NDArray[np.int32]:
-    """Row of `voxels` (M, 4; ascending by key) of each exact point (P, 3); -1 if none holds it."""
-    cells, inside = voxel_indices(exact_xyz, shift=shift_m)
-    keys, wanted = voxel_keys(voxels), voxel_keys(cells)
-    rows = np.searchsorted(keys, wanted)
-    found = inside & (rows < len(keys))
-    found[found] = keys[rows[found]] == wanted[found]
-    return np.where(found, rows, -1).astype(np.int32)
 
 
 def encode_png(label: NDArray[np.uint8]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when the meaning of a column changes; blocks of another version are prepared anew."""
 
 SPLITS = ("train", "val", "test")
@@ -43,7 +43,7 @@ METADATA = (
     _field("pose", pa.string(), "key: sensor mount, location (m) and rotation (degrees)"),
     _field("frame_index", pa.int32(), "ticks since the scene's first; never a model input"),
     _field("time_s", pa.float64(), "seconds since the scene's first tick; never a model input"),
-    _field("kind", pa.string(), "normality, static"),
+    _field("kind", pa.string(), "normality, static, dynamic"),
     _field("town", pa.string(), "CARLA map"),
     _field("weather", pa.string(), "CARLA preset or unknown"),
     _field("image_height", pa.int32(), "px, as stored"),
@@ -54,9 +54,10 @@ METADATA = (
     _field("num_anomaly_pixels", pa.int32(), "anomalous pixels at the original image size"),
     _field("num_anomaly_voxels", pa.int32(), "anomalous voxels"),
     _field("frame_label", pa.uint8(), "0 normal, 1 anomalous, 255 ignore"),
-    _field("label_rule", pa.string(), "rule that made the labels"),
+    _field("label_rule", pa.string(), "ids, kinematics, window_guess (all labels 255)"),
     _field("anomaly_type", pa.string(), "blueprint of the object placed, seen or not"),
     _field("anomaly_category", pa.string(), "of the object placed, seen or not"),
+    _field("anomaly_phase", pa.string(), "braking, standing; or empty outside a braking window"),
     _field("anomaly_size", pa.string(), "tiny, small, medium, big, huge; or empty"),
     _field("anomaly_distance_m", pa.float64(), "range of the object from the LiDAR, m"),
 )
@@ -77,7 +78,11 @@ ARRAYS = (
     _field("point_label", _ragged(pa.uint8()), "0 normal, 1 anomalous, 255 ignore"),
     _field("point_voxel", _ragged(pa.int32()), "row of voxels that holds the point, -1 if none"),
     _field("voxels", _ragged(pa.uint16(), 4), "vx, vy, vz (cells of 0.5 m), class id"),
-    _field("voxel_shift_m", _fixed(3), "added to LiDAR coordinates before voxel indices are taken"),
+    _field(
+        "voxel_from_lidar",
+        _fixed(16),
+        "4x4 row-major, m; to the axes in which voxel indices are taken",
+    ),
     _field("pixel_label", pa.large_binary(), "PNG, original size: 0, 1, 255"),
     _field("semantic", pa.large_binary(), "PNG as recorded, original size: AnoVox class ids"),
     _field("depth", pa.large_binary(), "PNG as recorded, original size: 24-bit depth code"),

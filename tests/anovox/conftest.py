@@ -109,7 +109,7 @@ def write_frame(
     voxels, _ = geometry.voxelise(
         semantic_lidar,
         semantic_lidar[:, 3].astype(np.uint8),
-        shift=geometry.voxel_shift(LOCATION, ROTATION),
+        voxel_from_lidar=geometry.voxel_from_lidar(LOCATION, ROTATION),
     )
     np.save(scene / "VOXEL_GRID" / f"VOXEL_GRID_{frame_id}.npy", voxels)
     scene_id = scene.name.removeprefix("Scenario_")

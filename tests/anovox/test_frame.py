@@ -19,8 +19,9 @@ from pipeline.anovox.frame import (
     read_frame,
 )
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, transform, voxel_keys
-from pipeline.anovox.layout import Scene, find_archives, read_scene
+from pipeline.anovox.layout import find_archives
 from pipeline.anovox.records import format_key_value, parse_key_value
+from pipeline.anovox.scene import Scene, read_scenes
 
 SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 
@@ -28,7 +29,7 @@ SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 @pytest.fixture
 def scene(archive_path: Path) -> Scene:
     archive = find_archives(archive_path)[0]
-    return read_scene(archive.scenes[0], archive)
+    return read_scenes(archive.scenes[0], archive)[0]
 
 
 def test_a_frame_has_the_shapes_and_types_of_the_contract(scene: Scene):
@@ -47,7 +48,7 @@ def test_a_frame_has_the_shapes_and_types_of_the_contract(scene: Scene):
         assert (array.dtype, array.shape) == (dtype, shape), name
         assert array.flags.c_contiguous, name
     assert frame.intrinsics == pytest.approx([12, 12, 12, 8])
-    assert frame.voxel_shift_m.tolist() == [0, 0, -1.8]
+    assert frame.voxel_from_lidar[:3, 3].tolist() == [0, 0, -1.8]
     assert np.array_equal(frame.camera_from_lidar, CAMERA_FROM_LIDAR_SAME_POSE)
 
 
@@ -57,7 +58,7 @@ def test_the_arrays_are_those_of_the_files(scene: Scene):
     assert np.array_equal(frame.points, np.load(files.lidar))
     assert np.array_equal(frame.exact_xyz, semantic_lidar[:, :3])
     assert np.array_equal(frame.point_class, semantic_lidar[:, 3])
-    assert np.array_equal(frame.voxels, np.load(files.voxels))
+    assert np.array_equal(frame.voxels, np.load(scene.file("voxels", 999)))
     assert np.array_equal(frame.image, np.array(Image.open(files.image)))
     assert frame.depth_m == pytest.approx(12.5, abs=1e-4)
 
@@ -83,7 +84,7 @@ def test_a_frame_that_is_left_out_does_not_shift_the_time_of_the_rest(
 ):
     (scene_path / "ACTION" / "ACTION_998.csv").unlink()
     archive = find_archives(archive_path)[0]
-    scene = read_scene(scene_path, archive)
+    scene = read_scenes(scene_path, archive)[0]
     assert [read_frame(scene, i, modalities=()).frame_index for i in scene.frame_ids] == [1, 2, 3]
 
 
@@ -108,7 +109,7 @@ def test_the_anomaly_and_the_action_are_the_files(scene: Scene):
 def test_a_normality_frame_has_no_anomaly(tmp_path: Path, write_archive: Callable[..., Path]):
     path = write_archive(tmp_path, name="AnoVox_Normality_Mono_Town07", frame_ids=[5])
     archive = find_archives(path)[0]
-    assert read_frame(read_scene(archive.scenes[0], archive), 5).anomaly is None
+    assert read_frame(read_scenes(archive.scenes[0], archive)[0], 5).anomaly is None
 
 
 READS = {
@@ -313,11 +314,11 @@ def test_images_must_have_the_size_of_the_setup(archive_path: Path, scene_path: 
     file.write_text(json.dumps(setup))
     archive = find_archives(archive_path)[0]
     with pytest.raises(FrameError, match=r"size is 24 x 16, but .* says 768 x 16"):
-        read_frame(read_scene(scene_path, archive), 999)
+        read_frame(read_scenes(scene_path, archive)[0], 999)
 
 
 def test_voxels_in_another_order_are_read_in_anovoxs_order(scene: Scene):
-    path = scene.files(999).voxels
+    path = scene.file("voxels", 999)
     in_order = np.load(path)
     np.save(path, in_order[::-1])
     voxels = read_frame(scene, 999, modalities=["voxels"]).voxels

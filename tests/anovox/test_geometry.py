@@ -14,20 +14,21 @@ from pipeline.anovox.geometry import (
     crop_intrinsics,
     in_view,
     intrinsics,
+    point_voxel,
     project,
     scale_intrinsics,
     transform,
     unproject,
     voxel_centres,
+    voxel_from_lidar,
     voxel_indices,
     voxel_keys,
-    voxel_shift,
     voxelise,
     world_from_lidar,
 )
 
 K = intrinsics(768, 512, 90.0)
-MONO_SHIFT = voxel_shift((0, 0, 1.8), (0, 0, 0))
+MONO = voxel_from_lidar((0, 0, 1.8), (0, 0, 0))
 
 
 def test_intrinsics_of_anovox_are_384_384_384_256():
@@ -139,43 +140,51 @@ def test_world_from_lidar_is_right_handed_and_flips_carlas_y():
 
 
 def test_the_mono_shift_lowers_by_the_sensor_height():
-    assert MONO_SHIFT.tolist() == [0, 0, -1.8]
+    assert MONO[:3, 3].tolist() == [0, 0, -1.8]
+    assert np.array_equal(MONO[:3, :3], np.eye(3))
 
 
-def test_a_rotated_mount_has_no_voxel_shift():
-    with pytest.raises(ValueError, match="use a MONO archive"):
-        voxel_shift((0, 1, 1.8), (0, 0, 15))
+def test_a_turned_mount_is_turned_back_but_displaced_the_wrong_way_along_x_and_z():
+    matrix = voxel_from_lidar((-1.5, 0.9, 1), (0, 0, 90))
+    ahead = transform(np.array([[10.0, 0.0, 0.0]]), matrix)[0]
+    # A sensor that looks right sees the vehicle's right (y = -10, file axes) ahead.
+    assert ahead == pytest.approx([0 + 1.5, -10 - 0.9, 0 - 1])
+
+
+def test_a_rolled_mount_has_no_place_in_the_grid():
+    with pytest.raises(ValueError, match="sensors only yaw"):
+        voxel_from_lidar((0, 1, 1.8), (1, 0, 15))
 
 
 def test_flat_road_under_a_sensor_1_8_m_high_lies_at_vz_24():
-    cells, inside = voxel_indices(np.array([[5.0, -3.0, -1.8]]), shift=MONO_SHIFT)
+    cells, inside = voxel_indices(np.array([[5.0, -3.0, -1.8]]), voxel_from_lidar=MONO)
     assert cells.tolist() == [[510, 494, 24]]
     assert inside.tolist() == [True]
 
 
 def test_the_real_ranges_of_a_town07_cloud_give_the_ranges_of_its_grid():
     corners = np.array([[-95.78, -95.48, -3.64], [98.88, 97.98, 17.7]])
-    cells, inside = voxel_indices(corners, shift=MONO_SHIFT)
+    cells, inside = voxel_indices(corners, voxel_from_lidar=MONO)
     assert inside.all()
     assert cells.tolist() == [[308, 309, 21], [697, 695, 63]]
 
 
 def test_points_outside_the_grid_have_no_voxel():
     points = np.array([[0, 0, 17.79], [0, 0, 17.81], [250.0, 0, 0], [-250.1, 0, 0], [0, 0, -14.3]])
-    voxels, row = voxelise(points, np.ones(5, np.uint8), shift=MONO_SHIFT)
+    voxels, row = voxelise(points, np.ones(5, np.uint8), voxel_from_lidar=MONO)
     assert row.tolist() == [0, -1, -1, -1, -1]
     assert voxels.tolist() == [[500, 500, 63, 1]]
 
 
 def test_one_road_line_point_makes_its_voxel_road_line():
     points = np.array([[1.01, 1.01, 0.0], [1.2, 1.2, 0.0], [1.4, 1.4, 0.0]])
-    voxels, _ = voxelise(points, np.array([30, 1, 24], np.uint8), shift=np.zeros(3))
+    voxels, _ = voxelise(points, np.array([30, 1, 24], np.uint8), voxel_from_lidar=np.eye(4))
     assert voxels.tolist() == [[502, 502, 32, 24]]
 
 
 def test_otherwise_the_point_nearest_the_lower_corner_names_the_voxel_not_the_central_one():
     points = np.array([[1.25, 1.25, 0.25], [1.05, 1.05, 0.05], [1.45, 1.45, 0.45]])
-    voxels, row = voxelise(points, np.array([1, 30, 14], np.uint8), shift=np.zeros(3))
+    voxels, row = voxelise(points, np.array([1, 30, 14], np.uint8), voxel_from_lidar=np.eye(4))
     assert voxels.tolist() == [[502, 502, 32, 30]]
     assert row.tolist() == [0, 0, 0]
 
@@ -183,13 +192,13 @@ def test_otherwise_the_point_nearest_the_lower_corner_names_the_voxel_not_the_ce
 def test_of_equally_near_points_the_first_row_names_the_voxel():
     points = np.array([[1.125, 1.0, 0.0], [1.0, 1.125, 0.0], [1.0, 1.0, 0.125]])
     for classes in ([5, 6, 7], [7, 6, 5]):
-        voxels, _ = voxelise(points, np.array(classes, np.uint8), shift=np.zeros(3))
+        voxels, _ = voxelise(points, np.array(classes, np.uint8), voxel_from_lidar=np.eye(4))
         assert voxels[0, 3] == classes[0]
 
 
 def test_rows_ascend_by_z_then_y_then_x():
     points = np.array([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0], [0, 0, 0]])
-    voxels, row = voxelise(points, np.array([1, 2, 3, 4], np.uint8), shift=np.zeros(3))
+    voxels, row = voxelise(points, np.array([1, 2, 3, 4], np.uint8), voxel_from_lidar=np.eye(4))
     assert voxels.tolist() == [
         [500, 500, 32, 4],
         [518, 500, 32, 1],
@@ -201,7 +210,7 @@ def test_rows_ascend_by_z_then_y_then_x():
 
 
 def test_an_empty_cloud_has_no_voxels():
-    voxels, row = voxelise(np.empty((0, 3)), np.empty(0, np.uint8), shift=MONO_SHIFT)
+    voxels, row = voxelise(np.empty((0, 3)), np.empty(0, np.uint8), voxel_from_lidar=MONO)
     assert voxels.shape == (0, 4)
     assert voxels.dtype == np.uint16
     assert row.shape == (0,)
@@ -209,9 +218,9 @@ def test_an_empty_cloud_has_no_voxels():
 
 def test_a_voxels_centre_lies_in_the_voxel_where_the_format_says():
     voxels = np.array([[510, 494, 24, 1]], np.uint16)
-    centre = voxel_centres(voxels, MONO_SHIFT)
+    centre = voxel_centres(voxels, MONO)
     assert centre[0] == pytest.approx([5.25, -2.75, 24.5 / 2 - 14.2])
-    cells, inside = voxel_indices(centre, shift=MONO_SHIFT)
+    cells, inside = voxel_indices(centre, voxel_from_lidar=MONO)
     assert cells.tolist() == [[510, 494, 24]]
     assert inside.all()
 
@@ -253,8 +262,8 @@ def test_voxelise_equals_the_plain_python_version(points: np.ndarray, seed: int)
     point_class = rng.choice(
         np.array([1, 14, 24, 30], np.uint8), len(points), p=[0.4, 0.3, 0.1, 0.2]
     )
-    voxels, row = voxelise(points, point_class, shift=MONO_SHIFT)
-    expected_voxels, expected_row = naive_voxelise(points, point_class, MONO_SHIFT)
+    voxels, row = voxelise(points, point_class, voxel_from_lidar=MONO)
+    expected_voxels, expected_row = naive_voxelise(points, point_class, MONO[:3, 3])
     assert voxels.tolist() == expected_voxels
     assert row.tolist() == expected_row.tolist()
 
@@ -262,8 +271,10 @@ def test_voxelise_equals_the_plain_python_version(points: np.ndarray, seed: int)
 def test_points_and_their_voxels_agree_in_a_large_cloud():
     rng = np.random.default_rng(1)
     points = rng.normal(0, [30, 30, 3], (20_000, 3)).astype(np.float32)
-    voxels, row = voxelise(points, rng.integers(0, 29, 20_000).astype(np.uint8), shift=MONO_SHIFT)
-    cells, inside = voxel_indices(points, shift=MONO_SHIFT)
+    voxels, row = voxelise(
+        points, rng.integers(0, 29, 20_000).astype(np.uint8), voxel_from_lidar=MONO
+    )
+    cells, inside = voxel_indices(points, voxel_from_lidar=MONO)
     assert ((row >= 0) == inside).all()
     assert (voxels[row[inside], :3] == cells[inside]).all()
     assert (np.diff(voxel_keys(voxels)) > 0).all()
@@ -277,6 +288,23 @@ def test_voxelise_keeps_up_with_full_size_clouds():
     times_s = []
     for _ in range(7):
         start = time.perf_counter()
-        voxelise(points, point_class, shift=MONO_SHIFT)
+        voxelise(points, point_class, voxel_from_lidar=MONO)
         times_s.append(time.perf_counter() - start)
     assert min(times_s) < 0.100  # 0.010 when the machine is idle
+
+
+@given(st.lists(st.tuples(*[st.integers(495, 505)] * 2, st.integers(25, 33)), max_size=12))
+def test_point_voxel_is_the_row_whose_cell_holds_the_point(cells):
+    in_order = sorted(set(cells), key=lambda cell: cell[::-1])
+    voxels = np.array([(*cell, 1) for cell in in_order], np.uint16).reshape(-1, 4)
+    points = np.random.default_rng(0).uniform((-3, -3, -4), (3, 3, 4), (50, 3)).astype(np.float32)
+    listed = {tuple(cell): row for row, cell in enumerate(voxels[:, :3].tolist())}
+    own_cells, _ = voxel_indices(points, voxel_from_lidar=MONO)
+    expected = [listed.get(tuple(cell), -1) for cell in own_cells.tolist()]
+    assert point_voxel(points, voxels, voxel_from_lidar=MONO).tolist() == expected
+
+
+def test_a_point_outside_the_grid_has_no_row():
+    voxels = np.array([[500, 500, 63, 1]], dtype=np.uint16)
+    points = np.array([[0.1, 0.1, 40.0]], dtype=np.float32)
+    assert point_voxel(points, voxels, voxel_from_lidar=MONO).tolist() == [-1]

@@ -15,6 +15,7 @@ from pipeline.anovox.records import (
     read_anomaly,
     read_record,
 )
+from pipeline.anovox.sensors import Mount, SensorSetup
 
 SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 VALUES = {"frame_id": 1000, "scenario_id": SCENE_ID}
@@ -142,7 +143,54 @@ def test_an_anomaly_that_ids_cannot_label_is_refused(tmp_path: Path):
     with pytest.raises(
         FrameError, match=r"vehicle.audi.tt with tags \[14\] is of no anomaly class"
     ):
-        read_anomaly(path, scene_id=SCENE_ID, frame_id=1000)
+        read_anomaly(path, scene_id=SCENE_ID, frame_id=1000, kind="static")
+    assert read_anomaly(path, scene_id=SCENE_ID, frame_id=1000, kind="dynamic").tags == (14,)
+
+
+def test_a_prop_in_a_dynamic_scene_is_refused(tmp_path: Path):
+    path = write(tmp_path / "ANOMALY_1000.csv", {**VALUES, **PROP})
+    with pytest.raises(FrameError, match=r"is a placed object .special., but dynamic archives"):
+        read_anomaly(path, scene_id=SCENE_ID, frame_id=1000, kind="dynamic")
+
+
+def test_motion_is_read_from_either_variant():
+    variant_a = parse_anomaly({**PROP, "velocity": (3.0, -4.0, 0.0)})
+    assert (variant_a.velocity, variant_a.speed_m_s) == ((3.0, -4.0, 0.0), 5.0)
+    variant_b = parse_anomaly({"vehicle_type_id": "vehicle.audi.tt", "speed": 36.0})
+    assert (variant_b.velocity, variant_b.speed_m_s) == (None, 10.0)
+    assert parse_anomaly(PROP).speed_m_s is None
+
+
+FRONT = Mount((0.0, 0.0, 1.8), (0.0, 0.0, 0.0))
+REAR = Mount((-1.5, -0.9, 1.0), (0.0, 0.0, -170.0))
+
+
+def setup_of(view: Mount, last: Mount) -> SensorSetup:
+    """A pose of a set whose last sensors, those of ACTION's matrices, sit elsewhere."""
+    return SensorSetup(
+        image_width=24,
+        image_height=16,
+        camera_fov_deg=90.0,
+        lidar_range_m=100.0,
+        lidar_channels=64,
+        lidar_upper_fov_deg=15.0,
+        lidar_lower_fov_deg=-25.0,
+        camera=view,
+        lidar=view,
+        action_mounts=((last, last),),
+    )
+
+
+def test_the_matrix_of_any_pose_follows_from_that_of_the_sets_last_lidar():
+    vehicle = carla_transform((310.0, -57.5, 0.0), 0, 0, 30)
+    last = vehicle @ carla_transform(REAR.location, *REAR.rotation)
+    values = {
+        "camera transformation matrix": last.tolist(),
+        "lidar transformation matrix": last.tolist(),
+        "lidar inverse transformation matrix": np.linalg.inv(last).tolist(),
+    }
+    found = lidar_matrix(Path("ACTION_5.csv"), values, setup_of(FRONT, REAR))
+    assert found == pytest.approx(vehicle @ carla_transform(FRONT.location, *FRONT.rotation))
 
 
 def matrices() -> dict[str, list]:
@@ -155,7 +203,7 @@ def matrices() -> dict[str, list]:
 
 
 def test_the_lidar_matrix_is_taken_when_all_that_depends_on_it_agrees():
-    found = lidar_matrix(Path("ACTION_5.csv"), matrices())
+    found = lidar_matrix(Path("ACTION_5.csv"), matrices(), setup_of(FRONT, FRONT))
     assert found == pytest.approx(carla_transform((310.0, -57.5, 2.25), 1, -3, 77))
 
 
@@ -166,7 +214,7 @@ def test_single_precision_matrices_far_from_the_origin_still_agree():
         "lidar transformation matrix": matrix.tolist(),
         "lidar inverse transformation matrix": np.linalg.inv(matrix).tolist(),
     }
-    assert lidar_matrix(Path("ACTION_5.csv"), values).shape == (4, 4)
+    assert lidar_matrix(Path("ACTION_5.csv"), values, setup_of(FRONT, FRONT)).shape == (4, 4)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +225,10 @@ def test_single_precision_matrices_far_from_the_origin_still_agree():
         ("lidar transformation matrix", np.full((4, 4), 2.0).tolist(), "not a rigid motion"),
         ("lidar transformation matrix", np.diag([1, -1, 1, 1]).tolist(), "not a rigid motion"),
         ("lidar inverse transformation matrix", np.eye(4).tolist(), "not the matrix's inverse"),
-        ("camera transformation matrix", np.eye(4).tolist(), "camera and lidar matrices differ"),
+        ("camera transformation matrix", np.eye(4).tolist(), "do not differ as their mounts do"),
         ("camera transformation matrix", None, "is 'None' instead of finite numbers"),
     ],
 )
 def test_a_matrix_that_contradicts_the_others_is_refused(key: str, value: object, finding: str):
     with pytest.raises(FrameError, match=finding):
-        lidar_matrix(Path("ACTION_5.csv"), {**matrices(), key: value})
+        lidar_matrix(Path("ACTION_5.csv"), {**matrices(), key: value}, setup_of(FRONT, FRONT))

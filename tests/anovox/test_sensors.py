@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.anovox.sensors import parse_setup, saved_folders
+from pipeline.anovox.sensors import Mount, parse_setup, saved_folders
 
 CAMERA = {
     "location": [0, 0, 1.8],
@@ -33,8 +33,7 @@ def test_the_setup_of_anovox_is_read_with_its_units():
     assert (setup.image_width, setup.image_height, setup.camera_fov_deg) == (768, 512, 90.0)
     assert (setup.lidar_range_m, setup.lidar_channels) == (100.0, 64)
     assert (setup.lidar_upper_fov_deg, setup.lidar_lower_fov_deg) == (15.0, -25.0)
-    assert setup.mount_location == (0.0, 0.0, 1.8)
-    assert setup.mount_rotation == (0.0, 0.0, 0.0)
+    assert setup.camera == setup.lidar == Mount((0.0, 0.0, 1.8), (0.0, 0.0, 0.0))
 
 
 def set_args(folder: str, key: str, value: object) -> Callable[[dict], None]:
@@ -53,7 +52,7 @@ DAMAGES = {
     "the range is nan": (set_args("lidar", "range", float("nan")), "nan instead of a finite"),
     "the range has 400 digits": (set_args("lidar", "range", 10**400), "instead of a finite"),
     "the mount is a pair": (lambda s: s["lidar"].update(location=[0, 0]), "location is"),
-    "mounts differ": (lambda s: s["lidar"].update(location=[0, 0, 2]), "location differs"),
+    "mounts differ": (lambda s: s["lidar"].update(location=[0, 0, 2]), "mount differs"),
     "rotation is missing": (lambda s: s["lidar"].pop("rotation"), "rotation is None"),
 }
 

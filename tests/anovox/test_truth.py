@@ -7,7 +7,9 @@ import pytest
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import Frame, read_frame
-from pipeline.anovox.layout import find_archives, read_scene
+from pipeline.anovox.layout import find_archives
+from pipeline.anovox.rules import BY_IDS
+from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.truth import TRUTH_MODALITIES, Truth, truth
 
 Write = Callable[..., Path]
@@ -19,13 +21,15 @@ def frame_of(tmp_path: Path, write_archive: Write) -> Callable[..., Frame]:
 
     def make(**options: object) -> Frame:
         archive = find_archives(write_archive(tmp_path, frame_ids=[7], **options))[0]
-        return read_frame(read_scene(archive.scenes[0], archive), 7, modalities=TRUTH_MODALITIES)
+        return read_frame(
+            read_scenes(archive.scenes[0], archive)[0], 7, modalities=TRUTH_MODALITIES
+        )
 
     return make
 
 
 def label(frame: Frame, *, min_points: int = 5, min_pixels: int = 10) -> Truth:
-    return truth(frame, min_points=min_points, min_pixels=min_pixels)
+    return truth(frame, BY_IDS, min_points=min_points, min_pixels=min_pixels)
 
 
 def without_anomalous_voxels(frame: Frame) -> Frame:

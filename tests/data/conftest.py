@@ -41,6 +41,7 @@ def _row(number: int, num_points: int) -> Row:
         "label_rule": "ids",
         "anomaly_type": "static.prop.x_animal" if number % 2 else "",
         "anomaly_category": "animal" if number % 2 else "",
+        "anomaly_phase": "",
         "anomaly_size": "",
         "anomaly_distance_m": 12.5 if number % 2 else float("nan"),
         "image": rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8),
@@ -52,7 +53,7 @@ def _row(number: int, num_points: int) -> Row:
         "point_label": labels,
         "point_voxel": rng.integers(-1, 9, num_points, dtype=np.int32),
         "voxels": rng.integers(0, 999, (num_points // 2, 4), dtype=np.uint16),
-        "voxel_shift_m": np.array([0.0, 0.0, -1.8]),
+        "voxel_from_lidar": np.eye(4).reshape(16),
         "pixel_label": b"png" * number,
         "semantic": b"",
         "depth": b"\x00\xff",
@@ -83,6 +84,7 @@ def _write_prepared(folder: Path, shards: Mapping[str, Sequence[Sequence[Row]]])
         image_width=WIDTH,
         shards=written,
         labels=count_labels(frames),
+        scenes=[],
     )
     write_manifest(folder, manifest)
     return folder

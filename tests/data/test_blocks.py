@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.anovox.frame import read_frame
+from pipeline.anovox.rules import BY_IDS
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
@@ -48,6 +49,9 @@ def at(config: Config, root: Path, tmp_path: Path) -> Config:
     return merge(config, {"data": {"root": str(root), "blocks": str(tmp_path / "blocks")}})
 
 
+MONO_POSE = "(0, 0, 1.8)(0, 0, 0)"
+
+
 def scene_keys(frames: pd.DataFrame) -> list[str]:
     return (frames["archive"] + "/" + frames["scene_id"]).tolist()
 
@@ -65,7 +69,8 @@ def test_every_frame_is_in_exactly_one_row_of_its_scenes_split(tiny_blocks, tiny
     keys = scene_keys(frames)
     found = Counter(zip(keys, frames["frame_id"].tolist(), strict=True))
     scenes = scan(tiny_root).scenes
-    assert found == Counter((key, f) for key, scene in scenes.items() for f in scene.frame_ids)
+    places = [(s.archive + "/" + s.scene_id, s.frame_ids) for s in scenes.values()]
+    assert found == Counter((key, f) for key, frame_ids in places for f in frame_ids)
     assert [splits[key] for key in keys] == frames["split"].tolist()
 
 
@@ -113,8 +118,8 @@ def test_frames_come_through_block_and_batch_bit_for_bit(tiny_config, tmp_path):
         batch = reader.batch(range(reader.num_rows), augment_seed=None)
         places = zip(scene_keys(reader.index), reader.index["frame_id"].tolist(), strict=True)
         for i, (key, frame_id) in enumerate(places):
-            frame = read_frame(scenes[key], frame_id)
-            labels = truth(frame, min_points=5, min_pixels=30)
+            frame = read_frame(scenes[f"{key}/{MONO_POSE}"], frame_id)
+            labels = truth(frame, BY_IDS, min_points=5, min_pixels=30)
             mine = batch.point_frame() == i
             assert np.array_equal(batch.image[i].permute(1, 2, 0).numpy(), frame.image)
             assert np.array_equal(batch.points[mine].numpy(), frame.points)

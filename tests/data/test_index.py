@@ -27,7 +27,9 @@ def test_all_frames_of_both_archives_are_found(tiny_root: Path):
     assert len(index.scenes) == 16
     assert index.num_found == 48
     assert not index.quarantined
-    assert [facts.key for facts in index.facts] == sorted(index.scenes)
+    assert [facts.key for facts in index.facts] == sorted(
+        k.rpartition("/")[0] for k in index.scenes
+    )
 
 
 def test_facts_name_the_category_of_the_placed_object(tiny_root: Path):
@@ -48,29 +50,54 @@ def test_a_frame_that_lacks_a_file_is_quarantined_with_the_folder(root: Path):
     assert sum(len(scene.frame_ids) for scene in index.scenes.values()) == 47
 
 
-def test_a_scene_without_calibration_is_quarantined_as_a_whole(root: Path):
+def test_a_scene_with_a_broken_calibration_is_quarantined_as_a_whole(root: Path):
     scene = a_scene(root)
-    (scene / "sensor_setup.json").unlink()
+    (scene / "sensor_setup.json").write_text("{}")
     index = scan(root)
     (bad,) = index.quarantined
     assert (bad.scene_id, bad.frame_id) == (scene.name, None)
-    assert "no sensor_setup.json" in bad.reason
+    assert "sensor_setup.json: it has no entry for the folder" in bad.reason
     assert len(index.scenes) == 15
 
 
-def test_an_archive_of_a_kind_that_is_not_supported_is_quarantined(root: Path):
-    static = root / "AnoVox_Static_Mono_Town03"
-    static.rename(root / "AnoVox_Dynamic_Mono_Town03")
+def test_the_legacy_layout_is_quarantined_as_a_whole(root: Path):
+    for scene in (root / "AnoVox_Static_Mono_Town03").iterdir():
+        if scene.name.startswith("Scenario_"):
+            (scene / "RGB_IMG").mkdir(exist_ok=True)
     index = scan(root)
     (bad,) = index.quarantined
-    assert (bad.archive, bad.scene_id) == ("AnoVox_Dynamic_Mono_Town03", "")
+    assert (bad.archive, bad.scene_id) == ("AnoVox_Static_Mono_Town03", "")
     assert len(index.scenes) == 8
+
+
+def test_a_sentence_per_archive_counts_folders_usable_scenes_and_frames_and_says_why(root: Path):
+    scene = a_scene(root)
+    for path in scene.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    (scene / "sensor_setup.json").unlink()
+    index = scan(root)
+    told = next(told for told in index.sentences() if told.startswith(scene.parent.name))
+    assert told.startswith(
+        f"{scene.parent.name}: 8 folders, 7 usable, 21 frames; {scene}: no folder RGB-CAM(...) and "
+        "no sensor_setup.json, so it was never recorded"
+    )
+
+
+def test_a_scene_that_no_rule_can_label_leaves_the_index_with_its_reason(root: Path):
+    index = scan(root)
+    facts = index.facts[0]
+    rest = index.without({facts.key: "no rule"})
+    assert len(rest.scenes) == len(index.scenes) - 1
+    assert facts not in rest.facts
+    (bad,) = rest.quarantined
+    assert (bad.scene_id, bad.frame_id, bad.reason) == (facts.scene_id, None, "no rule")
 
 
 def test_a_root_with_nothing_readable_is_refused_with_the_first_reason(root: Path):
     shutil.rmtree(root / "AnoVox_Normality_Mono_Town03")
-    (root / "AnoVox_Static_Mono_Town03").rename(root / "AnoVox_Dynamic_Mono_Town03")
-    with pytest.raises(ValueError, match=r"has no readable scene; first reason: .*dynamic"):
+    (root / "AnoVox_Static_Mono_Town03").rename(root / "AnoVox_Static_Mono_Elsewhere")
+    with pytest.raises(ValueError, match=r"has no readable scene; first reason: .*is not named"):
         scan(root)
 
 

@@ -11,6 +11,7 @@ from pipeline.data.manifest import (
     MANIFEST,
     LabelCounts,
     Manifest,
+    SceneRecord,
     Shard,
     count_labels,
     read_manifest,
@@ -31,6 +32,21 @@ def frames() -> pd.DataFrame:
             "num_ignored_points": [10, 0, 8, 0],
         }
     )
+
+
+SCENE = SceneRecord(
+    archive="AnoVox_Dynamic_Mono_Town07",
+    scene_id="739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11",
+    kind="dynamic",
+    split="test",
+    label_rule="kinematics",
+    window=[3448, None, 3477],
+    notes=["no ROUTE_MAP"],
+    frames_pos=30,
+    frames_neg=170,
+    frames_ignored=0,
+    points_pos=5123,
+)
 
 
 def manifest(labels: dict[str, LabelCounts]) -> Manifest:
@@ -54,6 +70,7 @@ def manifest(labels: dict[str, LabelCounts]) -> Manifest:
         image_width=6,
         shards=shards,
         labels=labels,
+        scenes=[SCENE],
     )
 
 

@@ -4,16 +4,15 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.anovox.frame import Frame, read_frame
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project, voxel_indices
+from pipeline.anovox.rules import BY_IDS
 from pipeline.anovox.truth import truth
 from pipeline.config import PrepareConfig
 from pipeline.data.index import scan
-from pipeline.data.rows import encode_png, make_row, point_voxel, stored_image
+from pipeline.data.rows import encode_png, make_row, stored_image
 from pipeline.data.schema import ROW
 
 
@@ -87,23 +86,6 @@ def test_a_crop_that_leaves_nothing_is_refused():
         stored_image(picture(16, 24), intrinsics(24, 16, 90.0), config(24, (0.5, 0.51)))
 
 
-@given(st.lists(st.tuples(*[st.integers(495, 505)] * 2, st.integers(25, 33)), max_size=12))
-def test_point_voxel_is_the_row_whose_cell_holds_the_point(cells):
-    in_order = sorted(set(cells), key=lambda cell: cell[::-1])
-    voxels = np.array([(*cell, 1) for cell in in_order], np.uint16).reshape(-1, 4)
-    points = np.random.default_rng(0).uniform((-3, -3, -4), (3, 3, 4), (50, 3)).astype(np.float32)
-    listed = {tuple(cell): row for row, cell in enumerate(voxels[:, :3].tolist())}
-    own_cells, _ = voxel_indices(points, shift=SHIFT)
-    expected = [listed.get(tuple(cell), -1) for cell in own_cells.tolist()]
-    assert point_voxel(points, voxels, SHIFT).tolist() == expected
-
-
-def test_points_outside_the_grid_have_no_voxel():
-    voxels = np.array([[500, 500, 63, 1]], dtype=np.uint16)
-    points = np.array([[0.1, 0.1, 40.0]], dtype=np.float32)
-    assert point_voxel(points, voxels, SHIFT).tolist() == [-1]
-
-
 def test_a_png_comes_back_as_it_was():
     label = np.random.default_rng(0).choice(np.array([0, 1, 255], np.uint8), (5, 7))
     assert np.array_equal(decode_png(encode_png(label)), label)
@@ -114,7 +96,7 @@ def frame_and_row(tiny_root) -> tuple[Frame, dict]:
     scenes = scan(tiny_root).scenes.values()
     scene = next(scene for scene in scenes if scene.kind == "static")
     frame = read_frame(scene, scene.frame_ids[0])
-    labels = truth(frame, min_points=5, min_pixels=30)
+    labels = truth(frame, BY_IDS, min_points=5, min_pixels=30)
     return frame, make_row(frame, labels, scene, config(96))
 
 
@@ -124,7 +106,7 @@ def test_a_row_has_exactly_the_columns_of_the_schema(frame_and_row):
 
 def test_every_point_of_a_scene_finds_its_voxel(frame_and_row):
     frame, row = frame_and_row
-    cells, inside = voxel_indices(frame.exact_xyz, shift=frame.voxel_shift_m)
+    cells, inside = voxel_indices(frame.exact_xyz, voxel_from_lidar=frame.voxel_from_lidar)
     assert np.array_equal(row["point_voxel"] >= 0, inside)
     assert np.array_equal(row["voxels"][row["point_voxel"][inside], :3], cells[inside])
 

@@ -19,7 +19,7 @@ def assert_rows_equal(block: pa.RecordBatch, rows: list[dict]) -> None:
             part = values[offsets[i] : offsets[i + 1]]
             assert part.dtype == row[name].dtype
             assert np.array_equal(part.reshape(row[name].shape), row[name])
-    for name in ("intrinsics", "camera_from_lidar", "world_from_lidar", "voxel_shift_m"):
+    for name in ("intrinsics", "camera_from_lidar", "world_from_lidar", "voxel_from_lidar"):
         for found, row in zip(fixed(block, name), rows, strict=True):
             assert np.array_equal(found, row[name])
     for i, row in enumerate(rows):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.geometry import voxel_shift, voxelise
+from pipeline.anovox.geometry import voxel_from_lidar, voxelise
 from pipeline.anovox.labels import EGO
 from pipeline.anovox.synthetic.casting import GROUND, Grid, Hits, cast
 from pipeline.anovox.synthetic.ground import Ground
@@ -64,7 +64,9 @@ class Observer:
         exact_xyz, point_class = self._cloud(solids, pose)
         points = _measured(exact_xyz, rng)
         voxels, _ = voxelise(
-            exact_xyz, point_class, shift=voxel_shift(MOUNT_LOCATION, MOUNT_ROTATION)
+            exact_xyz,
+            point_class,
+            voxel_from_lidar=voxel_from_lidar(MOUNT_LOCATION, MOUNT_ROTATION),
         )
         near = solids.take(np.flatnonzero(_is_near(solids, VIEW_M) & (solids.x > -8.0)))
         camera = self._sensors.camera

@@ -10,7 +10,7 @@ from pipeline.anovox.geometry import (
     in_view,
     intrinsics,
     project,
-    voxel_shift,
+    voxel_from_lidar,
     voxelise,
 )
 from pipeline.anovox.labels import ANOMALY, EGO, ROAD, ROAD_LINE, unknown_ids
@@ -105,8 +105,8 @@ def test_noise_is_ten_centimetres_along_the_ray_and_intensity_follows_the_range(
 
 def test_voxels_are_those_of_the_exact_cloud(scenes: Scenes) -> None:
     _, seen = scenes[0]
-    shift = voxel_shift((0, 0, 1.8), (0, 0, 0))
-    voxels, _ = voxelise(seen.exact_xyz, seen.point_class, shift=shift)
+    shift = voxel_from_lidar((0, 0, 1.8), (0, 0, 0))
+    voxels, _ = voxelise(seen.exact_xyz, seen.point_class, voxel_from_lidar=shift)
     np.testing.assert_array_equal(seen.voxels, voxels)
     flat = voxels[np.isin(voxels[:, 3], (ROAD, ROAD_LINE))]
     assert np.bincount(flat[:, 2]).argmax() == 24

@@ -17,7 +17,9 @@ from PIL import Image
 from pipeline.anovox import names
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.geometry import voxelise
-from pipeline.anovox.layout import find_archives, read_scene
+from pipeline.anovox.layout import find_archives
+from pipeline.anovox.rules import BY_IDS
+from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.writer import STAMP_FILE, first_frame_id, write_archives
 from pipeline.anovox.truth import truth
@@ -100,12 +102,14 @@ def test_the_reader_reads_what_the_writer_wrote(written: Path) -> None:
     for archive in find_archives(written):
         assert not archive.refusal
         for path in archive.scenes:
-            scene = read_scene(path, archive)
+            scene = read_scenes(path, archive)[0]
             assert not scene.partial_frames
             for frame_id in scene.frame_ids:
                 frame = read_frame(scene, frame_id)
-                labels.append(truth(frame, min_points=1, min_pixels=1).frame_label)
-                voxels, _ = voxelise(frame.exact_xyz, frame.point_class, shift=frame.voxel_shift_m)
+                labels.append(truth(frame, BY_IDS, min_points=1, min_pixels=1).frame_label)
+                voxels, _ = voxelise(
+                    frame.exact_xyz, frame.point_class, voxel_from_lidar=frame.voxel_from_lidar
+                )
                 np.testing.assert_array_equal(frame.voxels, voxels)
                 assert (frame.anomaly is None) == (archive.kind == "normality")
     assert set(labels) >= {0, 1}
@@ -113,7 +117,7 @@ def test_the_reader_reads_what_the_writer_wrote(written: Path) -> None:
 
 def test_weather_is_known_where_the_archive_lists_its_scenes(written: Path) -> None:
     known = {
-        archive.name: read_scene(archive.scenes[0], archive).weather != "unknown"
+        archive.name: read_scenes(archive.scenes[0], archive)[0].weather != "unknown"
         for archive in find_archives(written)
     }
     assert sorted(known.values()) == [False, False, True, True]
