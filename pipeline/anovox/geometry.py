@@ -136,6 +136,25 @@ def voxel_shift(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.fl
     return 0.0 - np.asarray(mount_location, np.float64)
 
 
+def voxel_from_lidar(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.float64]:
+    """4x4 from LiDAR file coordinates to those of AnoVox's grid, before its offset and division.
+
+    The generator computes q = R(-rotation) p - location, with p in file axes (y left) and the
+    mount in CARLA's (y right, yaw to the right). Turning by -yaw about z is right in file axes, and
+    so is subtracting y, which is flipped; subtracting x and z is the wrong way round. Against the
+    vehicle a cloud thus lies 2 location_x too far back and 2 location_z too low: flat road is at
+    vz 24 for MONO, and the clouds of MULTI do not meet. Raises ValueError for roll or pitch.
+    """
+    roll, pitch, yaw = (float(angle) for angle in mount_rotation)
+    if roll or pitch:
+        raise ValueError(
+            f"mount rotation {tuple(mount_rotation)} has roll or pitch, which no AnoVox sensor set "
+            "has and whose order its voxel grid does not tell; use poses that only yaw"
+        )
+    matrix = carla_transform(0.0 - np.asarray(mount_location, np.float64), 0.0, 0.0, -yaw)
+    return matrix + 0.0  # turns -0.0 into 0.0
+
+
 def voxel_indices(
     points: NDArray[np.floating], *, shift: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

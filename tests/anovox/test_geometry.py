@@ -19,6 +19,7 @@ from pipeline.anovox.geometry import (
     transform,
     unproject,
     voxel_centres,
+    voxel_from_lidar,
     voxel_indices,
     voxel_keys,
     voxel_shift,
@@ -145,6 +146,31 @@ def test_the_mono_shift_lowers_by_the_sensor_height():
 def test_a_rotated_mount_has_no_voxel_shift():
     with pytest.raises(ValueError, match="use a MONO archive"):
         voxel_shift((0, 1, 1.8), (0, 0, 15))
+
+
+def test_the_grid_of_an_unrotated_mount_subtracts_its_location():
+    expected = np.eye(4)
+    expected[:3, 3] = [-1.5, 0.9, -1.8]
+    assert np.array_equal(voxel_from_lidar((1.5, -0.9, 1.8), (0, 0, 0)), expected)
+    assert np.array_equal(voxel_from_lidar((0, 0, 1.8), (0, 0, 0))[:3, 3], MONO_SHIFT)
+
+
+@pytest.mark.parametrize(
+    ("location", "yaw"),
+    [((1.5, 0, 1.8), 0), ((1, 0.9, 1.8), 15), ((-1.5, -0.9, 1), -170), ((0, 0, 1.8), 120)],
+)
+def test_the_grid_misplaces_a_pose_along_x_and_z_and_not_along_y_nor_in_yaw(location, yaw):
+    points = np.random.default_rng(0).uniform(-50, 50, (100, 3))
+    vehicle_from_lidar = FLIP @ carla_transform(location, 0, 0, yaw) @ FLIP
+    in_grid = transform(points, voxel_from_lidar(location, (0, 0, yaw)))
+    misplaced = in_grid - transform(points, vehicle_from_lidar)
+    assert np.abs(misplaced - [-2 * location[0], 0, -2 * location[2]]).max() < 1e-12
+
+
+@pytest.mark.parametrize("rotation", [(1, 0, 0), (0, -2, 0)])
+def test_a_mount_with_roll_or_pitch_has_no_place_in_the_grid(rotation):
+    with pytest.raises(ValueError, match="use poses that only yaw"):
+        voxel_from_lidar((0, 0, 1.8), rotation)
 
 
 def test_flat_road_under_a_sensor_1_8_m_high_lies_at_vz_24():
