@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
-KINDS = ("normality", "static")
+KINDS = ("normality", "static", "dynamic")
+MIN_DYNAMIC_FRAMES = 20
 FUSIONS = ("concat", "camera_only", "lidar_only")
 
 
@@ -25,9 +26,19 @@ class SyntheticConfig:
     num_frames: int = 20
     """Consecutive frames per scene at 10 Hz; AnoVox has 200."""
     kinds: list[str] = field(default_factory=lambda: ["normality", "static"])
-    """Kinds of archive to write: normality, static."""
+    """Kinds of archive to write: normality, static, dynamic (a car ahead that brakes fully)."""
+    dynamic_labels: Literal["ids", "native"] = "ids"
+    """Class of the car ahead: `ids` is 100 in its window and 114 outside, `native` car or truck."""
+    anomaly_variant: Literal["A", "B"] = "A"
+    """ANOMALY of dynamic scenes: `A` describes the actor, `B` has ACTION's lines for it."""
     towns: list[str] = field(default_factory=lambda: ["Town03", "Town07"])
     """Towns; each town has its own street width, buildings and palette."""
+    sensor_set: Literal["Mono", "Stereo", "StereoOneLidar", "Multi", "Surround"] = "Mono"
+    """Poses with cameras and LiDARs: 1, 3, 3 (2 cameras, 1 LiDAR), 7 or 10, as AnoVox has them."""
+    rich_weather: bool = False
+    """Rain streaks in rainy presets and puddles in wet ones; false = light and haze only."""
+    irregular: bool = False
+    """Some of the irregularities of real archives, listed in `irregular.json`; false = none."""
     image_width: int = 768
     """Camera image width in pixels; AnoVox has 768."""
     image_height: int = 512
@@ -47,6 +58,18 @@ class SyntheticConfig:
             _at_least("synthetic", self, key, 1)
         _at_least("synthetic", self, "image_width", 32)
         _at_least("synthetic", self, "image_height", 32)
+        if "dynamic" in self.kinds and self.num_frames < MIN_DYNAMIC_FRAMES:
+            raise ValueError(
+                f"synthetic.num_frames is {self.num_frames}; dynamic scenes need "
+                f"{MIN_DYNAMIC_FRAMES} or more for the car ahead to brake and drive on: raise it, "
+                "or take dynamic out of synthetic.kinds"
+            )
+        if self.irregular and (self.num_scenes < 4 or self.num_frames < 4):
+            raise ValueError(
+                f"synthetic.irregular=true with {self.num_scenes} scenes of {self.num_frames} "
+                "frames; it needs 4 or more of each: raise synthetic.num_scenes and "
+                "synthetic.num_frames"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

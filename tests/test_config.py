@@ -108,8 +108,8 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("synthetic.num_scenes=0", "synthetic.num_scenes is 0; it must be a finite number >= 1"),
         ("synthetic.image_width=8", "synthetic.image_width is 8; it must be a finite number >= 32"),
         (
-            "synthetic.kinds=[dynamic]",
-            "synthetic.kinds holds 'dynamic'; legal values are normality",
+            "synthetic.kinds=[parked]",
+            "synthetic.kinds holds 'parked'; legal values are normality, static, dynamic",
         ),
         ("synthetic.kinds=[]", "synthetic.kinds is empty"),
         ("synthetic.towns=[]", "synthetic.towns is empty"),
@@ -147,6 +147,13 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
 )
 def test_a_broken_rule_is_one_sentence_with_key_and_value(override: str, sentence: str) -> None:
     assert refused(override).startswith(sentence)
+
+
+def test_a_synthetic_world_too_small_for_what_it_is_to_hold_is_refused() -> None:
+    short = refused("synthetic.kinds=[static,dynamic]", "synthetic.num_frames=19")
+    assert short.startswith("synthetic.num_frames is 19; dynamic scenes need 20 or more")
+    few = refused("synthetic.irregular=true", "synthetic.num_scenes=3")
+    assert few.startswith("synthetic.irregular=true with 3 scenes of 20 frames; it needs 4 or more")
 
 
 @pytest.mark.parametrize(

@@ -123,24 +123,22 @@ def unproject(
 
 
 def voxel_from_lidar(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.float64]:
-    """4x4 from LiDAR file axes to the axes in which AnoVox fills its grid (before its offset).
+    """4x4 from LiDAR file coordinates to those of AnoVox's grid, before its offset and division.
 
-    `q = R(-rotation) p - location`: the generator turns a cloud into the vehicle's axes, but then
-    subtracts the mount where adding it would give vehicle coordinates (files have y left, the
-    mount y right, so y alone comes out right). For MONO that is a shift by (0, 0, -1.8), and flat
-    road lies at vz 24. Raises ValueError for a mount with roll or pitch, which AnoVox never has.
+    The generator computes q = R(-rotation) p - location, with p in file axes (y left) and the
+    mount in CARLA's (y right, yaw to the right). Turning by -yaw about z is right in file axes, and
+    so is subtracting y, which is flipped; subtracting x and z is the wrong way round. Against the
+    vehicle a cloud thus lies 2 location_x too far back and 2 location_z too low: flat road is at
+    vz 24 for MONO, and the clouds of MULTI do not meet. Raises ValueError for roll or pitch.
     """
-    roll, pitch, yaw = np.asarray(mount_rotation, np.float64)
-    if roll != 0.0 or pitch != 0.0:
+    roll, pitch, yaw = (float(angle) for angle in mount_rotation)
+    if roll or pitch:
         raise ValueError(
-            f"mount rotation {tuple(mount_rotation)} has roll or pitch; AnoVox's sensors only yaw"
+            f"mount rotation {tuple(mount_rotation)} has roll or pitch, which no AnoVox sensor set "
+            "has and whose order its voxel grid does not tell; use poses that only yaw"
         )
-    matrix = np.eye(4)
-    # Yaw is positive to the right, so a sensor turned right sees its points further left.
-    cos, sin = np.cos(np.radians(-yaw)), np.sin(np.radians(-yaw))
-    matrix[:2, :2] = [[cos, -sin], [sin, cos]]
-    matrix[:3, 3] = 0.0 - np.asarray(mount_location, np.float64)
-    return matrix
+    matrix = carla_transform(0.0 - np.asarray(mount_location, np.float64), 0.0, 0.0, -yaw)
+    return matrix + 0.0  # turns -0.0 into 0.0
 
 
 def voxel_indices(

@@ -144,16 +144,29 @@ def test_the_mono_shift_lowers_by_the_sensor_height():
     assert np.array_equal(MONO[:3, :3], np.eye(3))
 
 
-def test_a_turned_mount_is_turned_back_but_displaced_the_wrong_way_along_x_and_z():
-    matrix = voxel_from_lidar((-1.5, 0.9, 1), (0, 0, 90))
-    ahead = transform(np.array([[10.0, 0.0, 0.0]]), matrix)[0]
-    # A sensor that looks right sees the vehicle's right (y = -10, file axes) ahead.
-    assert ahead == pytest.approx([0 + 1.5, -10 - 0.9, 0 - 1])
+def test_the_grid_of_an_unrotated_mount_subtracts_its_location():
+    expected = np.eye(4)
+    expected[:3, 3] = [-1.5, 0.9, -1.8]
+    assert np.array_equal(voxel_from_lidar((1.5, -0.9, 1.8), (0, 0, 0)), expected)
+    assert np.array_equal(voxel_from_lidar((0, 0, 1.8), (0, 0, 0))[:3, 3], [0, 0, -1.8])
 
 
-def test_a_rolled_mount_has_no_place_in_the_grid():
-    with pytest.raises(ValueError, match="sensors only yaw"):
-        voxel_from_lidar((0, 1, 1.8), (1, 0, 15))
+@pytest.mark.parametrize(
+    ("location", "yaw"),
+    [((1.5, 0, 1.8), 0), ((1, 0.9, 1.8), 15), ((-1.5, -0.9, 1), -170), ((0, 0, 1.8), 120)],
+)
+def test_the_grid_misplaces_a_pose_along_x_and_z_and_not_along_y_nor_in_yaw(location, yaw):
+    points = np.random.default_rng(0).uniform(-50, 50, (100, 3))
+    vehicle_from_lidar = FLIP @ carla_transform(location, 0, 0, yaw) @ FLIP
+    in_grid = transform(points, voxel_from_lidar(location, (0, 0, yaw)))
+    misplaced = in_grid - transform(points, vehicle_from_lidar)
+    assert np.abs(misplaced - [-2 * location[0], 0, -2 * location[2]]).max() < 1e-12
+
+
+@pytest.mark.parametrize("rotation", [(1, 0, 0), (0, -2, 0)])
+def test_a_mount_with_roll_or_pitch_has_no_place_in_the_grid(rotation):
+    with pytest.raises(ValueError, match="use poses that only yaw"):
+        voxel_from_lidar((0, 0, 1.8), rotation)
 
 
 def test_flat_road_under_a_sensor_1_8_m_high_lies_at_vz_24():

@@ -67,22 +67,30 @@ class Route:
         )
 
 
-def travel(
-    route: Route, *, num_frames: int, reference: int, speed: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """s (N,) in metres and speed (N,) in m/s of every frame; s = 0 at frame `reference`."""
-    s = np.zeros(num_frames)
-    for k in range(reference + 1, num_frames):
-        s[k] = s[k - 1] + _speed_at(route, s[k - 1], speed) * FRAME_TIME_S
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """How a scene is driven: s = 0 at frame `reference`, cruising at `speed` m/s."""
+
+    num_frames: int
+    reference: int
+    speed: float
+
+
+def travel(route: Route, drive: Drive) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """s (N,) in metres and speed (N,) in m/s of every frame of an ego that follows nobody."""
+    reference, speed = drive.reference, drive.speed
+    s = np.zeros(drive.num_frames)
+    for k in range(reference + 1, drive.num_frames):
+        s[k] = s[k - 1] + speed_at(route, s[k - 1], speed) * FRAME_TIME_S
     for k in range(reference - 1, -1, -1):
-        s[k] = s[k + 1] - _speed_at(route, s[k + 1], speed) * FRAME_TIME_S
-    return s, np.array([_speed_at(route, float(x), speed) for x in s])
+        s[k] = s[k + 1] - speed_at(route, s[k + 1], speed) * FRAME_TIME_S
+    return s, np.array([speed_at(route, float(x), speed) for x in s])
 
 
-def _speed_at(route: Route, s: float, speed: float) -> float:
-    """Cruising speed with a slight swing, slower around the arc."""
+def speed_at(route: Route, s: float, speed: float, *, behind: float = 0.0) -> float:
+    """Cruising speed with a slight swing, slower around the arc, and until `behind` m beyond it."""
     cruise = speed * (1 + 0.04 * math.sin(s / 9.0 + route.sway_phase))
     if not route.turn:
         return cruise
-    to_arc = max(route.arc_start - s, s - route.arc_end, 0.0)
+    to_arc = max(route.arc_start - s, s - route.arc_end - behind, 0.0)
     return min(cruise, math.sqrt(TURN_SPEED**2 + 2 * DECELERATION * to_arc))

@@ -1,11 +1,11 @@
-"""What the sensors see of a scene in one frame: every modality from one pair of casts."""
+"""What the sensors see of a scene in one frame: every modality from one pair of casts a pose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.geometry import voxel_from_lidar, voxelise
+from pipeline.anovox.geometry import transform, voxel_from_lidar, voxelise
 from pipeline.anovox.labels import EGO
 from pipeline.anovox.synthetic.casting import GROUND, Grid, Hits, cast
 from pipeline.anovox.synthetic.ground import Ground
@@ -13,16 +13,14 @@ from pipeline.anovox.synthetic.light import Light, build_light
 from pipeline.anovox.synthetic.scenery import CAR
 from pipeline.anovox.synthetic.sensors import (
     LIDAR_RANGE_M,
-    MOUNT_HEIGHT_M,
-    MOUNT_LOCATION,
-    MOUNT_ROTATION,
     NOISE_M,
+    Mount,
     Sensors,
 )
 from pipeline.anovox.synthetic.shading import shade, to_world
 from pipeline.anovox.synthetic.solids import Solids, seen_from
 from pipeline.anovox.synthetic.town import town_ground
-from pipeline.anovox.synthetic.world import VIEW_M, SceneWorld
+from pipeline.anovox.synthetic.world import AGENT_CAR, SUDDEN_BRAKING, VIEW_M, SceneWorld
 
 SKY_CLASS = 11
 ATTENUATION_PER_M = 0.004
@@ -30,8 +28,8 @@ _GROUND_OBJECT, _FIRST_OBJECT = 1, 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation:
-    """One frame's arrays as AnoVox stores them, in LiDAR file axes (x forward, y left, z up)."""
+class Picture:
+    """One frame of the four cameras of a pose, as AnoVox stores it."""
 
     image: NDArray[np.uint8]
     depth_m: NDArray[np.float32]
@@ -39,12 +37,27 @@ class Observation:
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint8]
     """(H, W, 3): native class, object id low byte, high byte."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """One frame of the two LiDARs of a pose, in file axes (x forward, y left, z up)."""
+
     points: NDArray[np.float32]
     """(P, 4): x, y, z with range noise, intensity."""
     exact_xyz: NDArray[np.floating]
     """(P, 3): the same rays without noise."""
     point_class: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One frame's arrays as AnoVox stores them, by the pose's place in the sensor set."""
+
+    pictures: dict[int, Picture]
+    clouds: dict[int, Cloud]
     voxels: NDArray[np.uint16]
+    """VOXEL_GRID (M, 4) of all clouds together."""
 
 
 class Observer:
@@ -54,90 +67,86 @@ class Observer:
         self._world, self._sensors = world, sensors
         self._ground: Ground = town_ground(world.town)
         self._light = _scene_light(world)
+        self._native = _native_classes(world)
 
     def observe(self, frame: int) -> Observation:
         """All arrays of one frame; random only by the scene's seed and the frame."""
-        world = self._world
-        pose = world.poses[frame]
-        rng = np.random.default_rng([world.seed, 3, world.plan.number, frame])
-        solids = seen_from(world.solids_at(frame), pose, MOUNT_HEIGHT_M)
-        exact_xyz, point_class = self._cloud(solids, pose)
-        points = _measured(exact_xyz, rng)
-        voxels, _ = voxelise(
-            exact_xyz,
-            point_class,
-            voxel_from_lidar=voxel_from_lidar(MOUNT_LOCATION, MOUNT_ROTATION),
-        )
-        near = solids.take(np.flatnonzero(_is_near(solids, VIEW_M) & (solids.x > -8.0)))
+        world, mounts = self._world, self._sensors.mounts
+        solids, class_ids = world.solids_at(frame), world.class_ids(frame)
+        pictures: dict[int, Picture] = {}
+        clouds: dict[int, Cloud] = {}
+        for number, mount in enumerate(mounts):
+            rng = np.random.default_rng(
+                [world.seed, 3, world.plan.number, frame, *([number] if number else [])]
+            )
+            view = _View(
+                pose=mount.pose(world.poses[frame]),
+                height=mount.height_m,
+                solids=seen_from(solids, mount.pose(world.poses[frame]), mount.height_m),
+                class_ids=class_ids,
+                rng=rng,
+            )
+            if mount.has_lidar:
+                clouds[number] = self._cloud(view)
+            if mount.has_camera:
+                pictures[number] = self._picture(view)
+        return Observation(pictures=pictures, clouds=clouds, voxels=voxel_grid(clouds, mounts))
+
+    def _picture(self, view: "_View") -> Picture:
+        near = view.taken(_is_near(view.solids, VIEW_M) & (view.solids.x > -8.0))
         camera = self._sensors.camera
-        hits = cast(camera, near, ground=-MOUNT_HEIGHT_M)
-        semantic, instance = self._ids(hits, near, pose)
+        hits = cast(camera, near.solids, ground=-view.height)
+        semantic, instance = self._ids(hits, near)
         image = shade(
             hits,
             camera,
-            near,
-            pose=pose,
-            height=MOUNT_HEIGHT_M,
+            near.solids,
+            pose=view.pose,
+            height=view.height,
             ground=self._ground,
             light=self._light,
-            rng=rng,
+            rng=view.rng,
         )
-        return Observation(
-            image=image,
-            depth_m=hits.distance,
-            semantic=semantic,
-            instance=instance,
-            points=points,
-            exact_xyz=exact_xyz,
-            point_class=point_class,
-            voxels=voxels,
-        )
+        return Picture(image=image, depth_m=hits.distance, semantic=semantic, instance=instance)
 
-    def _cloud(
-        self, solids: Solids, pose: NDArray[np.float64]
-    ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-        """Points (P, 3) within range, channel by channel in firing order, and their classes."""
+    def _cloud(self, view: "_View") -> Cloud:
+        """Points within range, channel by channel in firing order."""
         grid, order = self._sensors.lidar, self._sensors.file_columns
-        near = solids.take(np.flatnonzero(_is_near(solids, LIDAR_RANGE_M)))
-        hits = cast(grid, near, ground=-MOUNT_HEIGHT_M)
+        near = view.taken(_is_near(view.solids, LIDAR_RANGE_M))
+        hits = cast(grid, near.solids, ground=-view.height)
         distance, surface = hits.distance[:, order], hits.surface[:, order]
         limit = LIDAR_RANGE_M / np.sqrt(1 + grid.dz.astype(np.float64) ** 2)
         row, column = np.nonzero(distance <= limit[:, None])
         t, surface = distance[row, column], surface[row, column]
         ray = order[column]
         xyz = np.stack([t * grid.dx[ray], t * grid.dy[ray], t * grid.dz[row]])
-        return xyz.T, self._classes(surface, near, xyz[0], xyz[1], pose)
+        point_class = self._classes(surface, near, xyz[0], xyz[1])
+        points = _measured(xyz.T, view.rng)
+        return Cloud(points=points, exact_xyz=xyz.T, point_class=point_class)
 
     def _classes(
         self,
         surface: NDArray[np.int16],
-        solids: Solids,
+        view: "_View",
         x: NDArray[np.floating],
         y: NDArray[np.floating],
-        pose: NDArray[np.float64],
     ) -> NDArray[np.uint8]:
-        """Class id (P,) of hits at sensor-frame x, y."""
-        classes = self._class_table(solids)[surface]
+        """Class id (P,) of hits at sensor-frame x, y; the ground's is looked up by place."""
+        heads = np.array([SKY_CLASS, 0], np.uint8)
+        classes = np.concatenate([heads, view.class_ids[view.solids.thing]])[surface]
         on_ground = np.flatnonzero(surface == GROUND)
-        world_x, world_y = to_world(x[on_ground], y[on_ground], pose)
+        world_x, world_y = to_world(x[on_ground], y[on_ground], view.pose)
         classes[on_ground] = self._ground.label_at(world_x, world_y)
         return classes
 
-    def _class_table(self, solids: Solids) -> NDArray[np.uint8]:
-        """Class id by `Hits.surface`; the ground's is looked up by place instead."""
-        heads = np.array([SKY_CLASS, 0], np.uint8)
-        return np.concatenate([heads, self._world.class_ids[solids.thing]])
-
-    def _ids(
-        self, hits: Hits, solids: Solids, pose: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _ids(self, hits: Hits, view: "_View") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """SEMANTIC-CAM (H, W) and INSTANCE-CAM (H, W, 3)."""
         surface = hits.surface.reshape(-1)
         x, y = _plane(hits, self._sensors.camera)
-        semantic = self._classes(surface, solids, x, y, pose)
-        native = np.where(semantic == EGO, np.uint8(CAR), semantic)
+        semantic = self._classes(surface, view, x, y)
+        native = self._native[semantic]
         objects = np.array([0, _GROUND_OBJECT], np.uint16)
-        objects = np.concatenate([objects, (solids.thing + _FIRST_OBJECT).astype(np.uint16)])
+        objects = np.concatenate([objects, (view.solids.thing + _FIRST_OBJECT).astype(np.uint16)])
         number = objects[surface]
         low, high = (number & 255).astype(np.uint8), (number >> 8).astype(np.uint8)
         shape = hits.surface.shape
@@ -165,13 +174,53 @@ def _measured(exact_xyz: NDArray[np.floating], rng: np.random.Generator) -> NDAr
     return points.T
 
 
+def voxel_grid(clouds: dict[int, Cloud], mounts: tuple[Mount, ...]) -> NDArray[np.uint16]:
+    """VOXEL_GRID (M, 4) of the clouds of a set's poses, appended to one another in its order.
+
+    Each is moved as AnoVox moves it (`geometry.voxel_from_lidar`), so those of MULTI do not meet.
+    """
+    moved = [
+        transform(cloud.exact_xyz, voxel_from_lidar(mounts[k].location, mounts[k].rotation))
+        for k, cloud in clouds.items()
+    ]
+    point_class = np.concatenate([cloud.point_class for cloud in clouds.values()])
+    voxels, _ = voxelise(np.concatenate(moved), point_class, voxel_from_lidar=np.eye(4))
+    return voxels
+
+
+def _native_classes(world: SceneWorld) -> NDArray[np.uint8]:
+    """CARLA's own class (256,) of every class id of the scene, as INSTANCE-CAM has it."""
+    native = np.arange(256, dtype=np.uint8)
+    native[EGO] = CAR
+    if world.lead:
+        native[[SUDDEN_BRAKING, AGENT_CAR]] = world.lead.thing.label
+    return native
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What one pose has before it in one frame."""
+
+    pose: NDArray[np.float64]
+    """Of the sensors in the world: x, y, yaw."""
+    height: float
+    solids: Solids
+    """In the sensors' frame."""
+    class_ids: NDArray[np.uint8]
+    """By thing."""
+    rng: np.random.Generator
+
+    def taken(self, rows: NDArray[np.bool_]) -> "_View":
+        """With these solids only."""
+        return replace(self, solids=self.solids.take(np.flatnonzero(rows)))
+
+
 def _scene_light(world: SceneWorld) -> Light:
     solids = world.solids_at(world.reference)
-    stands = np.array([t.speed == 0 and t.follow_gap is None for t in world.things] + [False])
     return build_light(
         world.weather,
         world.sun_azimuth,
-        solids.take(np.flatnonzero(stands[solids.thing])),
+        solids.take(np.flatnonzero(world.stands[solids.thing])),
         world.poses[:, :2],
         np.random.default_rng([world.seed, 4, world.plan.number]),
     )

@@ -66,7 +66,7 @@ def draw_corner(rng: np.random.Generator, town: Town, plan: ScenePlan) -> Corner
     ahead = float(rng.uniform(22.0, 48.0))
     side = int(rng.choice((-1, 1)))
     visible_turns = (_TURN_SHARE - HIDDEN_PER_20 / 20) / (1 - HIDDEN_PER_20 / 20)
-    chance = _TURN_SHARE if plan.kind == "normality" else visible_turns
+    chance = visible_turns if plan.kind == "static" else _TURN_SHARE
     turns = bool(rng.random() < chance) or plan.hidden
     i, j = rng.integers(-_TOWN_HALF, _TOWN_HALF + 1, 2)
     cos, sin = round(math.cos(yaw)), round(math.sin(yaw))
@@ -92,11 +92,13 @@ def place_small_objects(
     town: Town,
     plan: ScenePlan,
     corner: Corner,
-    poses: NDArray[np.float64],
+    swept: NDArray[np.float64],
     claims: Claims,
 ) -> list[tuple[Thing, SmallObject]]:
-    """Objects in the road ahead and behind the corner; one of either group is the anomaly."""
-    swept = swept_ground(poses)
+    """Objects in the road ahead and behind the corner; one of either group is the anomaly.
+
+    `swept` (M, 2) is the middle of the ground that must stay free, 1.05 m to either side.
+    """
     objects: list[tuple[Thing, SmallObject]] = []
     for is_far, number in ((False, rng.integers(3, 6)), (True, rng.integers(1, 3))):
         chosen = int(rng.integers(number)) if plan.anomaly and plan.hidden == is_far else -1

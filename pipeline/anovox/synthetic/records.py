@@ -1,4 +1,4 @@
-"""The text files of a scene: sensor_setup.json, ACTION, ANOMALY, ROUTE_MAP, the scenario list.
+"""What a scene's small files say: ACTION, ANOMALY, ROUTE_MAP, the scenario list.
 
 The world is right-handed; everything here leaves in CARLA's left-handed axes (y to the right,
 yaw clockwise in degrees), as AnoVox has it.
@@ -14,101 +14,35 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.anovox.geometry import carla_transform
-from pipeline.anovox.names import SENSOR_TYPES, sensor_folder_name
 from pipeline.anovox.synthetic import sensors
 from pipeline.anovox.synthetic.clutter import AnomalyType, anomaly_type_id, size_name
 from pipeline.anovox.synthetic.scenery import BUS, CAR, PEDESTRIAN, TRUCK
-from pipeline.anovox.synthetic.sensors import MOUNT_LOCATION, MOUNT_ROTATION
+from pipeline.anovox.synthetic.sensors import Mount
 from pipeline.anovox.synthetic.world import SceneWorld
-from pipeline.config import SyntheticConfig
 
 VEHICLE = "vehicle.lincoln.mkz_2020"
 _VEHICLE_ID, _ANOMALY_ID = 201, 202
+_FULL_BRAKE_MPS2 = 6.0
 _ROUTE_BEHIND_M, _ROUTE_AHEAD_M = 5.0, 110.0
 _MAP_PX, _PX_PER_M, _EGO_ROW = 192, 5, 152
 
 
-def sensor_folders(seed: int) -> dict[str, str]:
-    """Folder name by sensor type; cameras share one hash and LiDARs another, fixed by the seed."""
-    low, high = 10**17, 9 * 10**18
-    camera, lidar = np.random.default_rng([seed, 5]).integers(low, high, 2).tolist()
-    return {
-        kind: sensor_folder_name(
-            kind, MOUNT_LOCATION, MOUNT_ROTATION, lidar if "LIDAR" in kind else camera
-        )
-        for kind in SENSOR_TYPES
-    }
-
-
-def sensor_setup_text(config: SyntheticConfig) -> str:
-    """`sensor_setup.json`: one line, one entry per sensor folder."""
-    camera = {
-        "image_height": config.image_height,
-        "image_width": config.image_width,
-        "camera_fov": sensors.CAMERA_FOV_DEG,
-    }
-    lidar = {
-        "range": sensors.LIDAR_RANGE_M,
-        "upper_fov": sensors.UPPER_FOV_DEG,
-        "lower_fov": sensors.LOWER_FOV_DEG,
-        "channels": config.num_channels,
-        "rotation_frequency": sensors.ROTATION_FREQUENCY_HZ,
-        "points_per_second": config.points_per_second,
-        "noise_stddev": sensors.NOISE_M,
-        "dropoff_rate": 0.0,
-        "dropoff_intensity_limit": 0.0,
-        "dropoff_zero_intensity": 0.0,
-    }
-    setup = {
-        folder: {
-            "sensor_type": kind,
-            "file_ending": ".npy" if "LIDAR" in kind else ".png",
-            "location": list(MOUNT_LOCATION),
-            "rotation": list(MOUNT_ROTATION),
-            "args": lidar if "LIDAR" in kind else camera,
-            "save_data": True,
-        }
-        for kind, folder in sensor_folders(config.seed).items()
-    }
-    return json.dumps(setup)
-
-
-def action_record(world: SceneWorld, frame: int, frame_id: int) -> dict[str, Any]:
-    """The 28 lines of an ACTION file."""
-    ahead = min(frame + 1, world.num_frames - 1)
-    change = float(world.speed[ahead] - world.speed[max(ahead - 1, 0)]) / sensors.FRAME_TIME_S
-    turn = float(world.poses[ahead, 2] - world.poses[max(ahead - 1, 0), 2])
-    matrix = sensor_matrix(world.poses[frame])
-    inverse = np.linalg.inv(matrix)
-    wheels = ("FR", "FL", "BR", "BL")
+def action_record(
+    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[Mount]
+) -> dict[str, Any]:
+    """The 28 lines of an ACTION file; the matrices are of the last camera and the last LiDAR."""
     return {
         "frame_id": frame_id,
         "scenario_id": world.plan.scene_id,
         "vehicle_id": _VEHICLE_ID,
         "vehicle_type_id": VEHICLE,
-        "speed": float(world.speed[frame]) * 3.6,
-        "throttle": min(1.0, 0.4 + max(0.0, change) * 0.1),
-        "steer": max(-1.0, min(1.0, -turn * 3.0)),
-        "brake": min(0.5, max(0.0, -change) * 0.1),
-        "hand_brake": False,
-        "reverse": False,
-        "gear": 2 if world.speed[frame] < 10.0 else 3,
-        "max_rpm": 5800.0,
-        "final_ratio": 4.0,
-        "mass": 1845.0,
-        "center_of_mass": (0.45, 0.0, -0.3),
-        "steering_curve": ("0.0,1.0)", "(20.0/0.9"),
-        **{f"{w}_wheel max steer angle": 70.0 if w[0] == "F" else 0.0 for w in wheels},
-        **{f"{w}_wheel tire friction": 3.5 for w in wheels},
-        "camera transformation matrix": matrix.tolist(),
-        "camera inverse transformation matrix": inverse.tolist(),
-        "lidar transformation matrix": matrix.tolist(),
-        "lidar inverse transformation matrix": inverse.tolist(),
+        **_driving(world.speed, world.poses, frame),
+        **_matrices(world.poses[frame], mounts),
     }
 
 
 def anomaly_record(world: SceneWorld, frame_id: int) -> dict[str, Any]:
-    """An ANOMALY file of the kind that static scenes have (variant A)."""
+    """An ANOMALY file of a static scene (variant A)."""
     kind, size, thing = world.plan.anomaly, world.anomaly_size, world.anomaly
     assert isinstance(kind, AnomalyType)
     assert size is not None
@@ -128,10 +62,86 @@ def anomaly_record(world: SceneWorld, frame_id: int) -> dict[str, Any]:
     }
 
 
-def sensor_matrix(pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CARLA's sensor-to-world matrix for an ego at right-handed x, y, yaw."""
-    x, y, yaw = pose.tolist()
-    return carla_transform((x, -y, sensors.MOUNT_HEIGHT_M), 0.0, 0.0, -math.degrees(yaw))
+def lead_record(world: SceneWorld, frame: int, frame_id: int) -> dict[str, Any]:
+    """An ANOMALY file of a dynamic scene, variant A: the car ahead as the actor that was placed."""
+    lead = world.lead
+    assert lead is not None
+    x, y, yaw = lead.poses[frame].tolist()
+    red, green, blue = (round(255 * channel) for channel in lead.thing.solids[1].colour)
+    return {
+        "frame_id": frame_id,
+        "scenario_id": world.plan.scene_id,
+        "anomaly_id": _ANOMALY_ID,
+        "anomaly_type_id": lead.blueprint,
+        "anomaly_is_alive": True,
+        "semantic_tags": [lead.thing.label],
+        "location": _carla_location(x, y),
+        "velocity": _carla_along(yaw, float(lead.speed[frame])),
+        "acceleration": _carla_along(yaw, float(lead.acceleration[frame])),
+        "base_type": "truck" if lead.thing.label == TRUCK else "car",
+        "color": f"{red},{green},{blue}",
+        "number_of_wheels": 4,
+        "role_name": "anomaly",
+        "sticky_control": True,
+    }
+
+
+def lead_action_record(
+    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[Mount]
+) -> dict[str, Any]:
+    """The same in variant B: the lines of ACTION for the car ahead, but the ego's own matrices."""
+    lead = world.lead
+    assert lead is not None
+    return {
+        "frame_id": frame_id,
+        "scenario_id": world.plan.scene_id,
+        "vehicle_id": _ANOMALY_ID,
+        "vehicle_type_id": lead.blueprint,
+        **_driving(lead.speed, lead.poses, frame),
+        **_matrices(world.poses[frame], mounts),
+    }
+
+
+def _driving(speed: NDArray[np.float64], poses: NDArray[np.float64], frame: int) -> dict[str, Any]:
+    """Speed, control and build of a vehicle with this speed (N,) and way (N, 3)."""
+    ahead = min(frame + 1, len(speed) - 1)
+    change = float(speed[ahead] - speed[max(ahead - 1, 0)]) / sensors.FRAME_TIME_S
+    turn = float(poses[ahead, 2] - poses[max(ahead - 1, 0), 2])
+    stops = change < -_FULL_BRAKE_MPS2 or (speed[frame] == 0 and change <= 0)
+    wheels = ("FR", "FL", "BR", "BL")
+    return {
+        "speed": float(speed[frame]) * 3.6,
+        "throttle": 0.0 if stops else min(1.0, 0.4 + max(0.0, change) * 0.1),
+        "steer": max(-1.0, min(1.0, -turn * 3.0)),
+        "brake": 1.0 if stops else min(0.5, max(0.0, -change) * 0.1),
+        "hand_brake": False,
+        "reverse": False,
+        "gear": 2 if speed[frame] < 10.0 else 3,
+        "max_rpm": 5800.0,
+        "final_ratio": 4.0,
+        "mass": 1845.0,
+        "center_of_mass": (0.45, 0.0, -0.3),
+        "steering_curve": ("0.0,1.0)", "(20.0/0.9"),
+        **{f"{w}_wheel max steer angle": 70.0 if w[0] == "F" else 0.0 for w in wheels},
+        **{f"{w}_wheel tire friction": 3.5 for w in wheels},
+    }
+
+
+def _matrices(ego: NDArray[np.float64], mounts: Sequence[Mount]) -> dict[str, Any]:
+    camera = sensor_matrix(ego, [mount for mount in mounts if mount.has_camera][-1])
+    lidar = sensor_matrix(ego, [mount for mount in mounts if mount.has_lidar][-1])
+    return {
+        "camera transformation matrix": camera.tolist(),
+        "camera inverse transformation matrix": np.linalg.inv(camera).tolist(),
+        "lidar transformation matrix": lidar.tolist(),
+        "lidar inverse transformation matrix": np.linalg.inv(lidar).tolist(),
+    }
+
+
+def sensor_matrix(ego: NDArray[np.float64], mount: Mount) -> NDArray[np.float64]:
+    """CARLA's sensor-to-world matrix at a mount of an ego at right-handed x, y, yaw."""
+    x, y, yaw = mount.pose(ego).tolist()
+    return carla_transform((x, -y, mount.height_m), 0.0, 0.0, -math.degrees(yaw))
 
 
 def waypoints(world: SceneWorld) -> NDArray[np.float64]:
@@ -164,7 +174,8 @@ def scenario_text(town: str, worlds: Sequence[SceneWorld]) -> str:
 def _scenario(world: SceneWorld) -> dict[str, Any]:
     route = waypoints(world)
     places = [_location(x, y) for x, y in route[:, :2].tolist()]
-    labels = [thing.label for thing in world.things]
+    placed = world.lead.thing if world.lead and world.plan.kind == "dynamic" else None
+    labels = [thing.label for thing in world.things if thing is not placed]
     num_vehicles = sum(labels.count(label) for label in (CAR, TRUCK, BUS))
     return {
         "anomaly_config": _anomaly_config(world, route),
@@ -179,7 +190,13 @@ def _scenario(world: SceneWorld) -> dict[str, Any]:
 
 
 def _anomaly_config(world: SceneWorld, route: NDArray[np.float64]) -> dict[str, Any]:
-    thing, kind = world.anomaly, world.plan.anomaly
+    thing, kind, lead = world.anomaly, world.plan.anomaly, world.lead
+    if lead and world.plan.kind == "dynamic":
+        return {
+            "anomalytype": "SUDDEN_BREAKING_OF_VEHICLE_AHEAD",
+            "anomaly_bp_name": lead.blueprint,
+            "approximate_dist_to_spawning_waypoint": min(12, max(7, round(lead.s[0] - world.s[0]))),
+        }
     if thing is None or kind is None:
         none = {"anomaly_bp_name": "---", "distance_to_waypoint": 0, "rotation": 0}
         return {"anomalytype": "NORMALITY", **none}
@@ -204,3 +221,8 @@ def _location(x: float, y: float) -> dict[str, float]:
 
 def _carla_location(x: float, y: float) -> tuple[float, float, float]:
     return x, -y, 0.0
+
+
+def _carla_along(yaw: float, length: float) -> tuple[float, float, float]:
+    """A vector of this length along a heading."""
+    return length * math.cos(yaw), -length * math.sin(yaw), 0.0

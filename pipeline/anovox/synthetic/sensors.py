@@ -1,11 +1,11 @@
-"""AnoVox's MONO sensor set: where it sits, its rays, and the order of the LiDAR's points.
+"""AnoVox's sensor sets: where they sit, their rays, and the order of the LiDAR's points.
 
 Figures are CARLA 0.9.14's as AnoVox sets them: the head turns 7200 degrees per tick, so ray k
 looks at (k * 7200 / n mod 360) - 180 degrees, clockwise, the same in every frame.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from pipeline.anovox.geometry import intrinsics
 from pipeline.anovox.synthetic.casting import Grid, camera_grid, lidar_grid
 from pipeline.config import SyntheticConfig
 
-MOUNT_LOCATION = (0, 0, 1.8)
-MOUNT_ROTATION = (0, 0, 0)
-MOUNT_HEIGHT_M = float(MOUNT_LOCATION[2])
 CAMERA_FOV_DEG = 90.0
 UPPER_FOV_DEG = 15.0
 LOWER_FOV_DEG = -25.0
@@ -28,8 +25,79 @@ CAMERA_REACH_M = 999.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mount:
+    """One pose on the vehicle, in CARLA's axes: forward, right, up in metres; yaw to the right."""
+
+    location: tuple[float, float, float]
+    yaw_deg: int = 0
+    has_camera: bool = True
+    """Whether its four cameras are recorded."""
+    has_lidar: bool = True
+    """Whether its two LiDARs are recorded."""
+
+    @property
+    def rotation(self) -> tuple[int, int, int]:
+        """Roll, pitch, yaw in degrees."""
+        return 0, 0, self.yaw_deg
+
+    @property
+    def height_m(self) -> float:
+        """Above the ground."""
+        return float(self.location[2])
+
+    def pose(self, ego: NDArray[np.float64]) -> NDArray[np.float64]:
+        """World x, y, yaw (3,) of the sensors, right-handed, for an ego at x, y, yaw."""
+        ahead, right, _ = self.location
+        x, y, yaw = ego.tolist()
+        cos, sin = math.cos(yaw), math.sin(yaw)
+        return np.array(
+            [
+                x + cos * ahead + sin * right,
+                y + sin * ahead - cos * right,
+                yaw - math.radians(self.yaw_deg),
+            ]
+        )
+
+    def records(self, sensor_type: str) -> bool:
+        """Whether a sensor of this type has a folder at this pose."""
+        return self.has_lidar if "LIDAR" in sensor_type else self.has_camera
+
+
+MONO = Mount(location=(0, 0, 1.8))
+_LEFT, _RIGHT = (
+    Mount(location=(0, -1, 1.8), yaw_deg=-15),
+    Mount(location=(0, 1, 1.8), yaw_deg=15),
+)
+SENSOR_SETS: dict[str, tuple[Mount, ...]] = {
+    "Mono": (MONO,),
+    "Stereo": (MONO, _LEFT, _RIGHT),
+    "StereoOneLidar": (
+        replace(MONO, has_camera=False),
+        replace(_LEFT, has_lidar=False),
+        replace(_RIGHT, has_lidar=False),
+    ),
+    "Multi": (
+        MONO,
+        Mount(location=(1.5, 0, 1.8)),
+        Mount(location=(1, 0.9, 1.8), yaw_deg=15),
+        Mount(location=(1, -0.9, 1.8), yaw_deg=-15),
+        Mount(location=(-1.5, 0, 1), yaw_deg=180),
+        Mount(location=(-1.5, 0.9, 1), yaw_deg=170),
+        Mount(location=(-1.5, -0.9, 1), yaw_deg=-170),
+    ),
+    "Surround": tuple(
+        Mount(location=(0, 0, 1.8), yaw_deg=yaw)
+        for yaw in (0, 40, -40, 80, -80, 120, -120, 160, -160, 180)
+    ),
+}
+"""Poses by the config's `sensor_set`, in AnoVox's order."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sensors:
-    """Ray grids of one camera and one LiDAR at one pose."""
+    """Ray grids of one camera and one LiDAR; they are the same at every pose of the set."""
+
+    mounts: tuple[Mount, ...]
 
     camera: Grid
     lidar: Grid
@@ -45,6 +113,7 @@ def build_sensors(config: SyntheticConfig) -> Sensors:
     azimuths = np.arange(num_rays) * (2 * np.pi / num_rays) - np.pi
     elevations = np.radians(np.linspace(UPPER_FOV_DEG, LOWER_FOV_DEG, config.num_channels))
     return Sensors(
+        mounts=SENSOR_SETS[config.sensor_set],
         camera=camera_grid(
             width, height, intrinsics(width, height, CAMERA_FOV_DEG), CAMERA_REACH_M
         ),

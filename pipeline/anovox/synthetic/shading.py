@@ -15,6 +15,7 @@ from pipeline.anovox.synthetic.casting import FIRST_SOLID, GROUND, SKY, Grid, Hi
 from pipeline.anovox.synthetic.ground import Ground
 from pipeline.anovox.synthetic.light import Light
 from pipeline.anovox.synthetic.patterns import noise, weights
+from pipeline.anovox.synthetic.rain import puddle_share, rain_share
 from pipeline.anovox.synthetic.solids import BOX, CYLINDER, ELLIPSOID, Colour, Solids
 
 NOISE_SIGMA = 2.2
@@ -58,8 +59,12 @@ def shade(
     planes[:, pixels] = _ground_colours(pixels, hits, grid, pose, ground, light)
     pixels = np.flatnonzero(surface >= FIRST_SOLID)
     planes[:, pixels] = _solid_colours(pixels, hits, grid, solids, pose, height, light)
+    camera_noise = _noise(rows, columns, rng)
+    if light.weather.rain:
+        share = rain_share(rows, columns, light.weather.rain, rng)
+        _blend(planes, share, light.weather.horizon)
     planes *= 255
-    planes += _noise(rows, columns, rng)
+    planes += camera_noise
     np.clip(planes, 0, 255, out=planes)
     return np.ascontiguousarray(planes.astype(np.uint8).T).reshape(rows, columns, 3)
 
@@ -97,8 +102,11 @@ def _ground_colours(
     sun = _column(weather.sun) * np.float32(dry / 255 * light.sun_direction[2])
     colour = ground.colour[ground.cells(x, y)].T.astype(np.float32, order="C")
     colour *= ambient * opened + sun * lit
-    mirror = 0.55 * weather.wetness * np.exp(grid.dz * 6.0)
-    return _hazed(_blend(colour, mirror.astype(np.float32)[row], weather.horizon), t, light)
+    mirror = (0.55 * weather.wetness * np.exp(grid.dz * 6.0)).astype(np.float32)[row]
+    if weather.puddles:
+        glossy = (0.2 + 0.7 * np.exp(grid.dz * 2.5)).astype(np.float32)[row]
+        mirror = np.maximum(mirror, glossy * puddle_share(x, y, weather.puddles))
+    return _hazed(_blend(colour, mirror, weather.horizon), t, light)
 
 
 def _solid_colours(

@@ -23,6 +23,10 @@ class Weather:
     """Distance at which 63 % of a surface's colour is haze."""
     wetness: float
     """0 dry, 1 wet: darker road that mirrors the sky at grazing angles."""
+    rain: float
+    """Streaks before the camera, 0 none to 1 hard rain; 0 unless the weather is rich."""
+    puddles: float
+    """Share of the road under water; 0 unless the weather is rich."""
 
 
 class _Daylight(NamedTuple):
@@ -71,8 +75,12 @@ NAMES: tuple[str, ...] = (
 """As AnoVox spells them."""
 
 
-def preset(name: str) -> Weather:
-    """The light of one preset."""
+_RAIN = {"SOFT_RAIN": 0.35, "MID_RAIN": 0.65, "HARD_RAIN": 1.0}
+_PUDDLES_WHEN_WET = 0.3
+
+
+def preset(name: str, *, rich: bool) -> Weather:
+    """The light of one preset; with `rich` also its rain and puddles."""
     time = "SUNSET" if name.endswith("SUNSET") else "NOON"
     sky = name.removesuffix(time).strip("_").replace("RAINY", "RAIN")
     sun, cover, haze_m, wetness = _SKIES[sky]
@@ -91,6 +99,8 @@ def preset(name: str) -> Weather:
         cloud_cover=cover,
         haze_m=haze_m,
         wetness=wetness,
+        rain=_RAIN.get(sky, 0.0) if rich else 0.0,
+        puddles=_PUDDLES_WHEN_WET * wetness if rich else 0.0,
     )
 
 

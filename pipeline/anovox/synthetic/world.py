@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.synthetic.claims import Claims
 from pipeline.anovox.synthetic.clutter import AnomalyType
-from pipeline.anovox.synthetic.drive import Route, travel
+from pipeline.anovox.synthetic.drive import Drive, Route, travel
+from pipeline.anovox.synthetic.lead import Lead, build_lead, sudden_window
 from pipeline.anovox.synthetic.placement import (
     Corner,
     draw_corner,
@@ -27,6 +28,9 @@ from pipeline.anovox.synthetic.town import Town, build_town, things_near
 from pipeline.anovox.synthetic.traffic import Street, followers, oncoming, parked, pedestrians
 from pipeline.anovox.synthetic.weather import NAMES, Weather, preset
 from pipeline.config import SyntheticConfig
+
+SUDDEN_BRAKING, AGENT_CAR = 100, 114
+"""Ids of the car ahead inside and outside the window of its braking."""
 
 VIEW_M = 160.0
 """Blocks this far around the drive are built."""
@@ -51,6 +55,10 @@ class SceneWorld:
     things: tuple[Thing, ...]
     anomaly: Thing | None
     anomaly_size: tuple[float, float, float] | None
+    lead: Lead | None
+    """The car ahead; its thing is the last of `things`."""
+    relabels_lead: bool
+    """Whether the car ahead bears AnoVox's ids of a dynamic anomaly instead of its own class."""
 
     @property
     def num_frames(self) -> int:
@@ -61,10 +69,21 @@ class SceneWorld:
     def _solids(self) -> Solids:
         return joined(pack(self.things), pack([ego_body()]), thing=len(self.things))
 
-    @cached_property
-    def class_ids(self) -> NDArray[np.uint8]:
-        """Class id (T,) of every thing, the ego last."""
-        return np.array([*(t.label for t in self.things), ego_body().label], np.uint8)
+    def class_ids(self, frame: int) -> NDArray[np.uint8]:
+        """Class id (T + 1,) of every thing at a frame, the ego last."""
+        ids = np.array([*(t.label for t in self.things), ego_body().label], np.uint8)
+        if self.lead and self.relabels_lead:
+            first, last = sudden_window(self.num_frames)
+            ids[-2] = SUDDEN_BRAKING if first <= frame <= last else AGENT_CAR
+        return ids
+
+    @property
+    def stands(self) -> NDArray[np.bool_]:
+        """Whether each thing (T + 1,) stays where it is, the ego last."""
+        stands = [thing.speed == 0 and thing.follow_gap is None for thing in self.things]
+        if self.lead:
+            stands[-1] = False
+        return np.array([*stands, False])
 
     def solids_at(self, frame: int) -> Solids:
         """All solids in the world at a frame, the ego's own body last; `thing` is their owner."""
@@ -76,6 +95,8 @@ class SceneWorld:
         poses[:-1, :2] += self._velocity * ((frame - self.reference) * FRAME_TIME_S)
         for row, gap in self._followers:
             poses[row] = self.route.middle(self.s[frame : frame + 1] + gap)[0]
+        if self.lead:
+            poses[-2] = self.lead.poses[frame]
         return poses
 
     @cached_property
@@ -97,22 +118,25 @@ def build_scene(config: SyntheticConfig, plan: ScenePlan) -> SceneWorld:
     """Draw one scene; it depends on the seed and the plan alone, not on sensors or processes."""
     rng = np.random.default_rng([config.seed, 2, plan.number])
     town = build_town(plan.town, config.seed)
-    weather = preset(NAMES[rng.integers(len(NAMES))])
+    weather = preset(NAMES[rng.integers(len(NAMES))], rich=config.rich_weather)
     sun_azimuth = float(rng.uniform(0, 2 * math.pi))
     corner = draw_corner(rng, town, plan)
     reference = round(rng.uniform(0.35, 0.65) * (config.num_frames - 1))
-    s, speed = travel(
-        corner.route,
-        num_frames=config.num_frames,
-        reference=reference,
-        speed=float(rng.uniform(8.0, 14.0)),
-    )
+    drive = Drive(num_frames=config.num_frames, reference=reference, speed=rng.uniform(8.0, 14.0))
+    if plan.lead == "none":
+        lead = None
+        s, speed = travel(corner.route, drive)
+    else:
+        lead = build_lead(config.seed, plan, corner.route, drive)
+        s, speed = lead.ego_s, lead.ego_speed
+        reference = lead.reference
     poses = corner.route.poses(s)
+    swept = np.concatenate([swept_ground(poses), *([lead.swept()] if lead else [])])
     claims = Claims()
-    objects = place_small_objects(rng, town, plan, corner, poses, claims)
+    objects = place_small_objects(rng, town, plan, corner, swept, claims)
     small = [thing for thing, _ in objects]
     furniture = [thing for thing in _town_things(town, poses) if _makes_way(thing, claims)]
-    traffic = _traffic(rng, town, corner, s, reference, claims)
+    traffic = _traffic(rng, town, corner, s, reference, claims, lead)
     anomaly = next(((t, o) for t, o in objects if isinstance(o.kind, AnomalyType)), None)
     return SceneWorld(
         plan=plan,
@@ -125,9 +149,11 @@ def build_scene(config: SyntheticConfig, plan: ScenePlan) -> SceneWorld:
         speed=speed,
         poses=poses,
         reference=reference,
-        things=(*furniture, *traffic, *small),
+        things=(*furniture, *traffic, *small, *([lead.thing] if lead else [])),
         anomaly=anomaly[0] if anomaly else None,
         anomaly_size=anomaly[1].size if anomaly else None,
+        lead=lead,
+        relabels_lead=plan.kind == "dynamic" and config.dynamic_labels == "ids",
     )
 
 
@@ -150,11 +176,15 @@ def _traffic(
     s: NDArray[np.float64],
     reference: int,
     claims: Claims,
+    lead: Lead | None,
 ) -> list[Thing]:
     """Moving and parked cars and people along the ego's street and the side street."""
     route = corner.route
     in_lane = followers(rng, route, s, claims)
-    for x, y in swept_ground(route.poses(np.arange(s[0], s[-1] + 1.0))).tolist():
+    if lead:
+        in_lane = [thing for thing in in_lane if (thing.follow_gap or 0.0) < 0]
+    end = lead.s[-1] + 5.0 if lead else s[-1] + 1.0
+    for x, y in swept_ground(route.poses(np.arange(s[0], end))).tolist():
         claims.add(x, y, 1.2)
     frames = (reference, len(s) - 1 - reference)
     along, across = corner.period

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,17 @@ from pipeline.anovox import names
 from pipeline.anovox.frame import encode_depth
 from pipeline.anovox.records import format_key_value
 from pipeline.anovox.synthetic import records
-from pipeline.anovox.synthetic.observation import Observation, Observer
+from pipeline.anovox.synthetic.irregular import (
+    IRREGULAR_FILE,
+    Irregular,
+    archive_of,
+    draw_irregular,
+)
+from pipeline.anovox.synthetic.observation import Cloud, Observation, Observer
 from pipeline.anovox.synthetic.plan import ScenePlan, plan_scenes
 from pipeline.anovox.synthetic.png import write_png
-from pipeline.anovox.synthetic.sensors import build_sensors
+from pipeline.anovox.synthetic.sensors import Mount, build_sensors
+from pipeline.anovox.synthetic.setup import Sensor, recorded_folders, sensor_setup_text
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
 
@@ -38,6 +45,32 @@ _FIRST_FRAME_IDS = (300, 9900)
 _ROLLOVER = 1000
 
 Progress = Callable[[int, int], None]
+Folders = dict[Sensor | str, Path]
+"""A scene's folders by pose and sensor type, or by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where which world is written."""
+
+    config: SyntheticConfig
+    root: Path
+    irregular: Irregular | None
+
+    def archive(self, plan: ScenePlan) -> Path:
+        """Folder of a scene's archive."""
+        name = archive_of(self.config, plan)
+        is_nested = self.irregular is not None and name == self.irregular.nested
+        return self.root / f"{name}_1" / name if is_nested else self.root / name
+
+    def scene(self, plan: ScenePlan) -> Path:
+        """Folder of a scene."""
+        return self.archive(plan) / names.scene_folder_name(plan.scene_id)
+
+    def num_frames(self, plan: ScenePlan) -> int:
+        """Whole frames of a scene."""
+        number = self.config.num_frames
+        return self.irregular.num_frames(plan, number) if self.irregular else number
 
 
 def write_archives(
@@ -48,20 +81,36 @@ def write_archives(
     Returns counts. Raises ValueError if `root` holds archives of another config.
     """
     plans = plan_scenes(config)
+    target = Target(config=config, root=root, irregular=draw_irregular(config, plans))
     _claim_root(config, root)
-    missing = [plan for plan in plans if not _scene_path(root, plan).exists()]
-    done = len(plans) - len(missing)
+    missing = [plan for plan in plans if not target.scene(plan).exists()]
+    total = sum(map(target.num_frames, plans))
+    done = total - sum(map(target.num_frames, missing))
     report = progress or (lambda done, total: None)
-    report(done * config.num_frames, len(plans) * config.num_frames)
-    for written, _ in enumerate(_written(config, root, missing), start=done + 1):
-        report(written * config.num_frames, len(plans) * config.num_frames)
-    _write_scenario_lists(config, root, plans)
+    report(done, total)
+    for plan in _written(target, missing):
+        done += target.num_frames(plan)
+        report(done, total)
+    _write_scenario_lists(target, plans)
     return {
-        "num_archives": len({_archive_path(root, plan) for plan in plans}),
+        "num_archives": len({target.archive(plan) for plan in plans}),
         "num_scenes": len(plans),
         "num_scenes_written": len(missing),
-        "num_frames": len(plans) * config.num_frames,
+        "num_frames": total,
+        **_write_irregular(target, plans),
     }
+
+
+def _write_irregular(target: Target, plans: Sequence[ScenePlan]) -> dict[str, int]:
+    """The empty scene folder and the list of irregularities; returns their counts."""
+    irregular = target.irregular
+    if irregular is None:
+        return {}
+    archive = target.archive(irregular.truncated)
+    (archive / names.scene_folder_name(irregular.empty_scene)).mkdir(exist_ok=True)
+    text = json.dumps(irregular.description(), indent=1)
+    _replace_text(target.root / IRREGULAR_FILE, text)
+    return irregular.counts()
 
 
 def _claim_root(config: SyntheticConfig, root: Path) -> None:
@@ -70,6 +119,9 @@ def _claim_root(config: SyntheticConfig, root: Path) -> None:
     stamp |= {key: value for key, value in asdict(config).items() if key != "num_processes"}
     path = root / STAMP_FILE
     found = json.loads(path.read_text()) if path.exists() else None
+    if isinstance(found, dict):  # of before a field existed: the default leaves arrays as they were
+        found = asdict(SyntheticConfig()) | found
+        del found["num_processes"]
     if found == stamp:
         return
     if any(root.glob(_ARCHIVE_GLOB)):
@@ -85,23 +137,23 @@ def _claim_root(config: SyntheticConfig, root: Path) -> None:
     _replace_text(path, json.dumps(stamp, indent=1))
 
 
-def _written(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]) -> Iterator[None]:
-    """Write the scenes, here or in processes; yields after each."""
-    num_processes = min(config.num_processes, len(plans))
+def _written(target: Target, plans: Sequence[ScenePlan]) -> Iterator[ScenePlan]:
+    """Write the scenes, here or in processes; yields each when it is there."""
+    num_processes = min(target.config.num_processes, len(plans))
     if num_processes <= 1:
         for plan in plans:
-            write_scene(config, root, plan)
-            yield
+            write_scene(target, plan)
+            yield plan
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         num_processes, mp_context=context, initializer=_end_with_parent
     ) as pool:
-        futures = [pool.submit(write_scene, config, root, plan) for plan in plans]
+        futures = {pool.submit(write_scene, target, plan): plan for plan in plans}
         try:
             for future in as_completed(futures):
                 future.result()
-                yield
+                yield futures[future]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -118,21 +170,40 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def write_scene(config: SyntheticConfig, root: Path, plan: ScenePlan) -> None:
+def write_scene(target: Target, plan: ScenePlan) -> None:
     """Write one scene whole, or nothing."""
+    config, irregular = target.config, target.irregular
     world = build_scene(config, plan)
-    path = _scene_path(root, plan)
+    path = target.scene(plan)
     partial = path.with_name(_PARTIAL_PREFIX + path.name)
     shutil.rmtree(partial, ignore_errors=True)
-    folders = _make_folders(config, partial, has_anomaly=plan.anomaly is not None)
-    (partial / names.SETUP_FILE).write_text(records.sensor_setup_text(config))
-    observer = Observer(world, build_sensors(config))
+    folders = _make_folders(config, partial, has_anomaly=plan.kind != "normality")
+    (partial / names.SETUP_FILE).write_text(sensor_setup_text(config))
+    sensors = build_sensors(config)
+    observer = Observer(world, sensors)
     route = records.waypoints(world)
     first_id = first_frame_id(config, plan)
-    for frame in range(config.num_frames):
+    if irregular and plan == irregular.repeats:
+        first_id = first_frame_id(config, irregular.repeated)
+    for frame in range(target.num_frames(plan)):
+        _write_action(folders, first_id + frame, world, frame, config, sensors.mounts)
         _write_arrays(folders, first_id + frame, observer.observe(frame))
-        _write_records(folders, first_id + frame, world, frame, route)
+        image = records.route_map(route, world.poses[frame])
+        write_png(_file(folders, names.ROUTE_FOLDER, first_id + frame, ".png"), image)
+    if irregular:
+        frame = target.num_frames(plan)
+        if plan == irregular.truncated:
+            _write_action(folders, first_id + frame, world, frame, config, sensors.mounts)
+        _leave_out(irregular, plan, partial)
     partial.replace(path)
+
+
+def _leave_out(irregular: Irregular, plan: ScenePlan, scene: Path) -> None:
+    """Remove what an irregular scene lacks."""
+    if plan == irregular.no_setup:
+        (scene / names.SETUP_FILE).unlink()
+    if plan == irregular.no_voxels:
+        shutil.rmtree(scene / names.VOXEL_FOLDER)
 
 
 def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:
@@ -143,61 +214,76 @@ def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:
     return int(rng.integers(*_FIRST_FRAME_IDS))
 
 
-def _make_folders(config: SyntheticConfig, scene: Path, *, has_anomaly: bool) -> dict[str, Path]:
-    """The scene's folders by sensor type or folder name."""
+def _make_folders(config: SyntheticConfig, scene: Path, *, has_anomaly: bool) -> Folders:
+    """The scene's folders."""
     others = [names.VOXEL_FOLDER, names.ACTION_FOLDER, names.ROUTE_FOLDER]
     others += [names.ANOMALY_FOLDER] if has_anomaly else []
-    folders = {kind: scene / name for kind, name in records.sensor_folders(config.seed).items()}
+    folders: Folders = {key: scene / name for key, name in recorded_folders(config).items()}
     folders |= {name: scene / name for name in others}
     for folder in folders.values():
         folder.mkdir(parents=True)
     return folders
 
 
-def _write_arrays(folders: dict[str, Path], frame_id: int, seen: Observation) -> None:
-    """Four images, two clouds, the voxel grid."""
-    write_png(_file(folders, "RGB-CAM", frame_id, ".png"), seen.image, is_noisy=True)
-    write_png(_file(folders, "DEPTH_CAM", frame_id, ".png"), encode_depth(seen.depth_m))
-    write_png(_file(folders, "SEMANTIC-CAM", frame_id, ".png"), seen.semantic)
-    write_png(_file(folders, "INSTANCE-CAM", frame_id, ".png"), seen.instance)
-    np.save(_file(folders, "LIDAR", frame_id, ".npy"), seen.points)
-    np.save(_file(folders, "SEMANTIC-LIDAR", frame_id, ".npy"), _semantic_cloud(seen))
+def _write_arrays(folders: Folders, frame_id: int, seen: Observation) -> None:
+    """Four images or two clouds or both of each pose, the voxel grid."""
+    for pose, picture in seen.pictures.items():
+        images = (
+            ("RGB-CAM", picture.image),
+            ("DEPTH_CAM", encode_depth(picture.depth_m)),
+            ("SEMANTIC-CAM", picture.semantic),
+            ("INSTANCE-CAM", picture.instance),
+        )
+        for kind, image in images:
+            path = _file(folders, (pose, kind), frame_id, ".png")
+            write_png(path, image, is_noisy=kind == "RGB-CAM")
+    for pose, cloud in seen.clouds.items():
+        np.save(_file(folders, (pose, "LIDAR"), frame_id, ".npy"), cloud.points)
+        path = _file(folders, (pose, "SEMANTIC-LIDAR"), frame_id, ".npy")
+        np.save(path, _semantic_cloud(cloud))
     np.save(_file(folders, names.VOXEL_FOLDER, frame_id, ".npy"), seen.voxels)
 
 
-def _semantic_cloud(seen: Observation) -> NDArray[np.float64]:
+def _semantic_cloud(seen: Cloud) -> NDArray[np.float64]:
     """(P, 4) float64 in Fortran order: exact x, y, z and the class id."""
     cloud = np.empty((4, len(seen.exact_xyz)), np.float64)
     cloud[:3], cloud[3] = seen.exact_xyz.T, seen.point_class
     return cloud.T
 
 
-def _write_records(
-    folders: dict[str, Path],
+def _write_action(
+    folders: Folders,
     frame_id: int,
     world: SceneWorld,
     frame: int,
-    route: NDArray[np.float64],
+    config: SyntheticConfig,
+    mounts: Sequence[Mount],
 ) -> None:
-    """ACTION, ROUTE_MAP and, in a static scene, ANOMALY."""
-    action = format_key_value(records.action_record(world, frame, frame_id))
+    """ACTION and, unless the scene is a normal one, ANOMALY: AnoVox writes them before the rest."""
+    action = format_key_value(records.action_record(world, frame, frame_id, mounts))
     _file(folders, names.ACTION_FOLDER, frame_id, ".csv").write_text(action)
-    image = records.route_map(route, world.poses[frame])
-    write_png(_file(folders, names.ROUTE_FOLDER, frame_id, ".png"), image)
-    if world.anomaly is not None:
-        anomaly = format_key_value(records.anomaly_record(world, frame_id))
-        _file(folders, names.ANOMALY_FOLDER, frame_id, ".csv").write_text(anomaly)
+    if world.plan.kind == "normality":
+        return
+    if world.plan.kind == "static":
+        record = records.anomaly_record(world, frame_id)
+    elif config.anomaly_variant == "A":
+        record = records.lead_record(world, frame, frame_id)
+    else:
+        record = records.lead_action_record(world, frame, frame_id, mounts)
+    path = _file(folders, names.ANOMALY_FOLDER, frame_id, ".csv")
+    path.write_text(format_key_value(record))
 
 
-def _file(folders: dict[str, Path], key: str, frame_id: int, ending: str) -> Path:
+def _file(folders: Folders, key: Sensor | str, frame_id: int, ending: str) -> Path:
     folder = folders[key]
     return folder / names.sensor_file_name(folder.name, frame_id, ending)
 
 
-def _write_scenario_lists(config: SyntheticConfig, root: Path, plans: Sequence[ScenePlan]) -> None:
+def _write_scenario_lists(target: Target, plans: Sequence[ScenePlan]) -> None:
     """Scenario lists in every second archive, as AnoVox has them in some and not in others."""
+    config = target.config
     for plan in plans:
-        folder = _archive_path(root, plan) / names.CONFIG_FOLDER
+        folder = target.archive(plan) / names.CONFIG_FOLDER
         path = folder / names.scenario_config_name(plan.town)
         place = config.kinds.index(plan.kind) + config.towns.index(plan.town)
         if place % 2 == 0 and not path.exists():
@@ -211,11 +297,3 @@ def _replace_text(path: Path, text: str) -> None:
     partial = path.with_name(_PARTIAL_PREFIX + path.name)
     partial.write_text(text)
     partial.replace(path)
-
-
-def _archive_path(root: Path, plan: ScenePlan) -> Path:
-    return root / names.archive_name(plan.kind, plan.town)
-
-
-def _scene_path(root: Path, plan: ScenePlan) -> Path:
-    return _archive_path(root, plan) / names.scene_folder_name(plan.scene_id)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.anovox.synthetic.observation import Observation, Observer
+from pipeline.anovox.synthetic.observation import Observer
 from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import SyntheticConfig
+from tests.seen import Seen, see
 
 SMALL = SyntheticConfig(
     seed=3,
@@ -38,13 +39,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def full_size() -> Callable[[int], tuple[SceneWorld, Observation]]:
+def full_size() -> Callable[[int], tuple[SceneWorld, Seen]]:
     """World and middle frame of one scene at AnoVox's own sensor sizes."""
     config = SyntheticConfig(seed=1, num_scenes=12, num_frames=6)
     sensors, plans = build_sensors(config), plan_scenes(config)
 
-    def observe(number: int) -> tuple[SceneWorld, Observation]:
+    def observe(number: int) -> tuple[SceneWorld, Seen]:
         world = build_scene(config, plans[number])
-        return world, Observer(world, sensors).observe(3)
+        return world, see(Observer(world, sensors), 3)
 
     return observe

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.anovox.synthetic.drive import TURN_SPEED, Route, travel
+from pipeline.anovox.synthetic.drive import TURN_SPEED, Drive, Route, travel
 
 STRAIGHT = Route(
     x=3.0,
@@ -38,7 +38,7 @@ def test_a_turn_is_smooth_and_ends_at_a_right_angle(turn: int) -> None:
 
 
 def test_frames_are_a_tenth_of_a_second_apart_around_the_reference() -> None:
-    s, speed = travel(STRAIGHT, num_frames=21, reference=8, speed=10.0)
+    s, speed = travel(STRAIGHT, Drive(num_frames=21, reference=8, speed=10.0))
     assert s[8] == 0.0
     np.testing.assert_allclose(np.diff(s), speed[:-1] * 0.1, rtol=0.02)
     assert (np.abs(speed / 10.0 - 1) <= 0.041).all()
@@ -46,13 +46,13 @@ def test_frames_are_a_tenth_of_a_second_apart_around_the_reference() -> None:
 
 
 def test_the_ego_slows_down_for_a_turn_and_picks_up_again() -> None:
-    _, speed = travel(replace(STRAIGHT, turn=1), num_frames=120, reference=10, speed=12.0)
+    _, speed = travel(replace(STRAIGHT, turn=1), Drive(num_frames=120, reference=10, speed=12.0))
     assert speed[0] > 10
     assert speed.min() == pytest.approx(TURN_SPEED)
     assert speed[-1] > 10
 
 
 def test_a_single_frame_stands_at_the_reference() -> None:
-    s, speed = travel(STRAIGHT, num_frames=1, reference=0, speed=9.0)
+    s, speed = travel(STRAIGHT, Drive(num_frames=1, reference=0, speed=9.0))
     assert s.tolist() == [0.0]
     assert len(speed) == 1

@@ -14,22 +14,23 @@ from pipeline.anovox.geometry import (
     voxelise,
 )
 from pipeline.anovox.labels import ANOMALY, EGO, ROAD, ROAD_LINE, unknown_ids
-from pipeline.anovox.synthetic.observation import Observation, Observer
+from pipeline.anovox.synthetic.observation import Observer
 from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.scenery import CAR
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
+from tests.seen import Seen, see
 
-Scenes = list[tuple[SceneWorld, Observation]]
+Scenes = list[tuple[SceneWorld, Seen]]
 
 
 @pytest.fixture(scope="module")
-def scenes(full_size: Callable[[int], tuple[SceneWorld, Observation]]) -> Scenes:
+def scenes(full_size: Callable[[int], tuple[SceneWorld, Seen]]) -> Scenes:
     return [full_size(number) for number in (0, 5, 7, 11)]
 
 
-def pixels(seen: Observation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pixels(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows and columns of the points in view, which points those are, and their depths."""
     height, width = seen.semantic.shape
     k = intrinsics(width, height, 90)
@@ -76,7 +77,7 @@ def test_instances_are_connected_to_their_class(scenes: Scenes) -> None:
         number = low + 256 * high
         on_thing = number >= 16
         np.testing.assert_array_equal(
-            world.class_ids[number[on_thing] - 16], seen.semantic[on_thing]
+            world.class_ids(3)[number[on_thing] - 16], seen.semantic[on_thing]
         )
         assert set(np.unique(seen.semantic[~on_thing])) <= {ROAD, ROAD_LINE, 2, 10, 11}
         assert len(np.unique(number[seen.semantic == EGO])) == 1
@@ -136,7 +137,7 @@ def test_a_visible_anomaly_is_seen_by_both_sensors_and_a_hidden_one_by_none() ->
     sensors = build_sensors(config)
     num_points: dict[bool, list[int]] = {False: [], True: []}
     for plan in plan_scenes(config):
-        seen = Observer(build_scene(config, plan), sensors).observe(3)
+        seen = see(Observer(build_scene(config, plan), sensors), 3)
         points = int(np.isin(seen.point_class, list(ANOMALY)).sum())
         num_pixels = int(np.isin(seen.semantic, list(ANOMALY)).sum())
         assert (points > 5) <= (num_pixels > 0)
@@ -151,7 +152,7 @@ def test_the_same_frame_is_the_same_arrays_whichever_frames_were_seen_before() -
     plan, sensors = plan_scenes(config)[1], build_sensors(config)
     one, other = (Observer(build_scene(config, plan), sensors) for _ in range(2))
     other.observe(0)
-    first, second = one.observe(2), other.observe(2)
+    first, second = see(one, 2), see(other, 2)
     for name in first.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 

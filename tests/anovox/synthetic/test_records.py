@@ -13,10 +13,10 @@ from pipeline.anovox.synthetic.records import (
     anomaly_record,
     route_map,
     scenario_text,
-    sensor_folders,
-    sensor_setup_text,
     waypoints,
 )
+from pipeline.anovox.synthetic.sensors import MONO
+from pipeline.anovox.synthetic.setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
 
@@ -38,7 +38,7 @@ def worlds() -> list[SceneWorld]:
 
 
 def test_action_has_anovox_s_28_lines_in_order(worlds: list[SceneWorld]) -> None:
-    text = format_key_value(action_record(worlds[0], 2, 1002))
+    text = format_key_value(action_record(worlds[0], 2, 1002, (MONO,)))
     assert tuple(line.split(" ; ")[0] for line in text.splitlines()) == ACTION_KEYS
     assert len(ACTION_KEYS) == 28
     values = parse_key_value(text)
@@ -50,7 +50,7 @@ def test_action_has_anovox_s_28_lines_in_order(worlds: list[SceneWorld]) -> None
 
 def test_matrices_are_carla_s_for_the_ego_s_pose(worlds: list[SceneWorld]) -> None:
     world = worlds[1]
-    values = parse_key_value(format_key_value(action_record(world, 3, 7)))
+    values = parse_key_value(format_key_value(action_record(world, 3, 7, (MONO,))))
     x, y, yaw = world.poses[3]
     expected = carla_transform((x, -y, 1.8), 0, 0, -math.degrees(yaw))
     matrix = np.array(values["lidar transformation matrix"])
@@ -65,7 +65,7 @@ def test_matrices_are_carla_s_for_the_ego_s_pose(worlds: list[SceneWorld]) -> No
 def test_a_turn_to_the_right_steers_to_the_right() -> None:
     config = SyntheticConfig(seed=4, num_scenes=12, num_frames=120)
     world = next(w for w in (build_scene(config, p) for p in plan_scenes(config)) if w.route.turn)
-    steers = [action_record(world, k, k)["steer"] for k in range(120)]
+    steers = [action_record(world, k, k, (MONO,))["steer"] for k in range(120)]
     strongest = max(steers, key=abs)
     assert math.copysign(1, strongest) == -world.route.turn
 
@@ -88,7 +88,7 @@ def test_sensor_setup_lists_six_sensors_with_their_arguments() -> None:
     text = sensor_setup_text(CONFIG)
     assert "\n" not in text
     setup = json.loads(text)
-    assert list(setup) == list(sensor_folders(CONFIG.seed).values())
+    assert list(setup) == list(sensor_folders(CONFIG).values())
     assert all(SENSOR_FOLDER.fullmatch(folder) for folder in setup)
     keys = ["sensor_type", "file_ending", "location", "rotation", "args", "save_data"]
     assert all(list(entry) == keys for entry in setup.values())
@@ -98,7 +98,7 @@ def test_sensor_setup_lists_six_sensors_with_their_arguments() -> None:
 
 
 def test_cameras_share_one_hash_and_lidars_another() -> None:
-    hashes = [folder.rsplit("_", 1)[1] for folder in sensor_folders(0).values()]
+    hashes = [folder.rsplit("_", 1)[1] for folder in sensor_folders(CONFIG).values()]
     assert len(set(hashes[:4])) == len(set(hashes[4:])) == 1
     assert hashes[0] != hashes[4]
     assert all(18 <= len(number) <= 19 for number in hashes)

@@ -28,7 +28,9 @@ def picture(
     """Picture of a solid ahead of a camera that looks along world y; the sun shines from `sun`."""
     thing = Thing(label=20, solids=(solid,), x=float(POSE[0]), y=float(POSE[1]) + ahead)
     world = moved(pack([thing]), np.array([[thing.x, thing.y, math.pi / 2]]))
-    light = build_light(preset(weather), sun, world, POSE[None, :2], np.random.default_rng(0))
+    light = build_light(
+        preset(weather, rich=False), sun, world, POSE[None, :2], np.random.default_rng(0)
+    )
     solids = seen_from(world, POSE, HEIGHT_M)
     hits = cast(GRID, solids, ground=-HEIGHT_M)
     image = shade(
@@ -65,7 +67,7 @@ def test_a_checked_box_shows_both_colours_and_a_plain_one_only_noise() -> None:
 def test_haze_draws_far_surfaces_to_the_colour_of_the_horizon() -> None:
     wall = box((2, 60, 30), colour=BLACK)
     near, far = (face(*picture(wall, ahead=m, weather="HARD_RAIN_NOON")) for m in (15.0, 120.0))
-    horizon = np.array(preset("HARD_RAIN_NOON").horizon) * 255
+    horizon = np.array(preset("HARD_RAIN_NOON", rich=False).horizon) * 255
     assert np.abs(far.mean(0) - horizon).max() < 0.6 * np.abs(near.mean(0) - horizon).max()
 
 

@@ -10,11 +10,12 @@ from sklearn.metrics import roc_auc_score
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, in_view, intrinsics, project
 from pipeline.anovox.labels import is_anomaly
 from pipeline.anovox.synthetic.clutter import DYNAMIC, STATIC
-from pipeline.anovox.synthetic.observation import Observation, Observer
+from pipeline.anovox.synthetic.observation import Observer
 from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import build_scene
 from pipeline.config import SyntheticConfig
+from tests.seen import Seen, see
 
 CONFIG = SyntheticConfig(
     seed=21,
@@ -33,7 +34,7 @@ FEATURES = (
 NUM_BINS = 40
 
 
-def features(seen: Observation, frame: int) -> tuple[np.ndarray, np.ndarray]:
+def features(seen: Seen, frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Plain features (P, F) of points on small objects, nan out of view; which are anomalous."""
     height, width = seen.semantic.shape
     chosen = is_anomaly(seen.point_class) | np.isin(seen.point_class, (STATIC, DYNAMIC))
@@ -64,7 +65,7 @@ def measured() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for plan in plan_scenes(CONFIG):
         observer = Observer(build_scene(CONFIG, plan), sensors)
         for frame in (1, 4):
-            values, anomalous = features(observer.observe(frame), frame)
+            values, anomalous = features(see(observer, frame), frame)
             parts.append((values, anomalous, np.full(len(values), plan.number)))
     values, anomalous, scene = (np.concatenate(part) for part in zip(*parts, strict=True))
     return values, anomalous, scene
