@@ -220,7 +220,7 @@ def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
     return row | {"error": ""}
 
 
-def write_planned(work: Work, plan: ShardPlan) -> None:
+def write_planned(work: Work, plan: ShardPlan) -> Written:
     """Read a shard's frames and write it, then the note that says it is whole.
 
     Raises FrameError for a damaged frame unless `data.on_bad_frame=quarantine`.
@@ -233,11 +233,11 @@ def write_planned(work: Work, plan: ShardPlan) -> None:
         except FrameError as error:
             if work.config.data.on_bad_frame == "fail":
                 raise
-            bad = quarantined_frame(scene, frame_id, str(error))
-            quarantined.append(dataclasses.asdict(bad))
+            quarantined.append(quarantined_frame(scene, frame_id, str(error)))
     shard = write_shard(work.folder, plan.split, plan.name, rows)
-    note = {"shard": dataclasses.asdict(shard), "quarantined": quarantined}
-    write_text(_note_path(work.folder, plan), json.dumps(note))
+    written = Written(shard=shard, quarantined=tuple(quarantined))
+    write_text(_note_path(work.folder, plan), json.dumps(dataclasses.asdict(written)))
+    return written
 
 
 def _read_row(scene: Scene, frame_id: int, work: Work) -> dict[str, Any]:
