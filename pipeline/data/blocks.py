@@ -25,7 +25,7 @@ from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import STAMP_FILE
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
-from pipeline.data.index import Index, Quarantined, quarantined_frame, scan
+from pipeline.data.index import Index, quarantined_frame, scan
 from pipeline.data.manifest import (
     INDEX,
     MANIFEST,
@@ -41,6 +41,7 @@ from pipeline.data.manifest import (
     write_text,
 )
 from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
+from pipeline.data.quarantine import Quarantined
 from pipeline.data.rows import make_row
 from pipeline.data.scene_rules import find_rules
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard

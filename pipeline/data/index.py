@@ -17,22 +17,8 @@ from pipeline.anovox.layout import Archive, find_archives
 from pipeline.anovox.records import read_anomaly
 from pipeline.anovox.scene import Scene, SceneError, read_scenes
 from pipeline.anovox.truth import BRAKING_CATEGORY
+from pipeline.data.quarantine import Quarantined
 from pipeline.data.splits import SceneFacts, scene_key
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quarantined:
-    """A frame of a pose, a scene (frame_id is None) or an archive (scene_id is empty) left out.
-
-    A scene that could not be read goes by its folder's name.
-    """
-
-    archive: str
-    scene_id: str
-    pose: str
-    """Empty where a whole scene or archive is left out."""
-    frame_id: int | None
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

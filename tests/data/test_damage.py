@@ -19,8 +19,9 @@ from PIL import Image
 
 from pipeline.config import Config
 from pipeline.data.blocks import Work, write_planned
-from pipeline.data.index import Index, Quarantined, scan
+from pipeline.data.index import Index, scan
 from pipeline.data.plan import ShardPlan
+from pipeline.data.quarantine import Quarantined
 from pipeline.data.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
 from pipeline.data.shards import open_shard

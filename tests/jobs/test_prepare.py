@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from jobs.prepare import work
 from pipeline.config import Config
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import file_hash, read_manifest
 
 REPOSITORY = Path(__file__).parents[2]
 KEYS = ("image_width", "val_fraction", "test_fraction", "split_seed")
@@ -65,6 +66,44 @@ def test_a_killed_job_is_finished_by_a_second_start(tiny_config: Config, tmp_pat
     )
     assert "already prepared" in third.stderr
     assert json.loads(third.stdout.splitlines()[-1]) == facts
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_the_same_bytes_as_no_kill(
+    tiny_config: Config, tmp_path: Path
+):
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    started = time.monotonic()
+    finish(command(tiny_config, undisturbed))
+    whole_run_s = time.monotonic() - started
+    moments = random.Random(7)
+    for _ in range(20):
+        job = subprocess.Popen(
+            command(tiny_config, killed),
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(0.3, 1.0) * whole_run_s)
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+    finish(command(tiny_config, killed))
+    assert contents(killed) == contents(undisturbed)
+    assert sum(name.endswith(".arrow") for name in contents(killed)) == 48
+
+
+def finish(words: list[str]) -> None:
+    done = subprocess.run(
+        words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hash of every file by its place in the folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): file_hash(path) for path in files}
 
 
 def note(shard: Path) -> Path:
