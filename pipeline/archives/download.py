@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archives.record import RecordFile
@@ -29,6 +30,7 @@ def download(file: RecordFile, folder: Path, *, web: Web, progress: Progress) ->
     part = _Part(folder / f"{file.name}.part", file)
     with part.file:
         part.lock()
+        part.take_what_is_there()
         part.check_space()
         part.fetch(web, progress)
         part.check_md5()
@@ -48,7 +50,7 @@ def _checked_size(path: Path, file: RecordFile) -> Path:
 
 
 class _Part:
-    """The unfinished file; state is the file, open at its end, and the hash of what it holds."""
+    """The unfinished file; state is the open file and count and hash of what it holds."""
 
     def __init__(self, path: Path, file: RecordFile) -> None:
         self.path, self._wanted = path, file
@@ -58,13 +60,16 @@ class _Part:
         self._num_bytes = self._longest = 0
 
     def lock(self) -> None:
-        """Keep a second job away, then take in what is there."""
+        """Keep a second job away until the file is closed."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
                 f"another job is downloading into {self.path}; wait for it to end and start again"
             ) from None
+
+    def take_what_is_there(self) -> None:
+        """Hash what an earlier attempt left; ValueError if that is more than the whole file."""
         while data := self.file.read(CHUNK_BYTES):
             self._take(data)
         if self._num_bytes > self._wanted.num_bytes:
@@ -134,7 +139,7 @@ class _Part:
         self._hash = hashlib.md5(usedforsecurity=False)
         self._num_bytes = 0
 
-    def _receive(self, response: Response, tell) -> None:
+    def _receive(self, response: Response, tell: Callable[[], None]) -> None:
         while self._num_bytes < self._wanted.num_bytes:
             with dropping():
                 data = response.read1(CHUNK_BYTES)
