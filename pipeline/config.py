@@ -5,6 +5,7 @@ command line or a trial changes them.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -78,6 +79,26 @@ class DataConfig:
 
     root: str = "data/anovox"
     """Folder that holds AnoVox archives (extracted)."""
+    archives: list[str] = field(default_factory=list)
+    """AnoVox .tar.gz files that `jobs.prepare` unpacks under `data.root` first; [] = none."""
+    md5: list[str] = field(default_factory=list)
+    """Expected md5 of each of `data.archives`, in their order; [] = not checked."""
+    record: str = ""
+    """Number of a Zenodo record whose .tar.gz files are downloaded and unpacked; empty = none."""
+    record_url: str = "https://zenodo.org/api/records"
+    """Where records are listed: Zenodo, or a mirror with the same interface."""
+    max_retries: int = 8
+    """Connections in a row that bring nothing before a download is given up; 0 = no retry."""
+    retry_wait_s: float = 1.0
+    """Wait after a dropped connection; doubled each time, up to 60 s."""
+    stall_s: float = 60.0
+    """Seconds without a byte after which a connection counts as dropped."""
+    max_unpacked_gb: float = 500.0
+    """Content of one archive in GB (10^9 bytes) beyond which it is refused."""
+    max_members: int = 1_000_000
+    """Files and folders of one archive beyond which it is refused; a large one has 350,000."""
+    max_ratio: float = 20.0
+    """Unpacked over packed size beyond which an archive is refused; AnoVox has about 1.5."""
     blocks: str = "data/blocks"
     """Folder of the prepared Arrow shards, written by `jobs.prepare`."""
     poses: list[str] = field(default_factory=list)
@@ -91,10 +112,40 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least("data", self, "window_shards", 1)
+        _at_least("data", self, "max_retries", 0)
+        _at_least("data", self, "max_members", 1)
+        _at_least("data", self, "max_ratio", 1)
+        _at_least("data", self, "retry_wait_s", 0)
+        for key in ("stall_s", "max_unpacked_gb"):
+            _positive("data", self, key)
+        self._check_archives()
         if len(self.ego_box_m) != 2 or min(self.ego_box_m) < 0:
             raise ValueError(
                 f"data.ego_box_m is {self.ego_box_m}; it takes two lengths in metres >= 0, "
                 "e.g. [2.6, 1.1], or [0, 0] for off"
+            )
+
+    def _check_archives(self) -> None:
+        for name in self.archives:
+            if not name.endswith(".tar.gz"):
+                raise ValueError(f"data.archives holds {name!r}; it takes .tar.gz files")
+        for text in self.md5:
+            if not re.fullmatch(r"[0-9a-f]{32}", text):
+                raise ValueError(f"data.md5 holds {text!r}; an md5 is 32 digits of 0-9 and a-f")
+        if self.md5 and len(self.md5) != len(self.archives):
+            raise ValueError(
+                f"data.md5 has {len(self.md5)} entries for {len(self.archives)} of data.archives; "
+                "give one for each, in the same order, or none"
+            )
+        if self.record and not re.fullmatch(r"[0-9]{1,12}", self.record):
+            raise ValueError(
+                f"data.record is {self.record!r}; it takes the number in the record's address, "
+                "e.g. 10888190 for zenodo.org/records/10888190"
+            )
+        if not self.record_url.startswith(("https://", "http://")):
+            raise ValueError(
+                f"data.record_url is {self.record_url!r}; it takes an http(s) address, "
+                "e.g. https://zenodo.org/api/records"
             )
 
 
@@ -401,3 +452,9 @@ def _at_least(section: str, config: Any, key: str, least: float | int) -> None:
     value = getattr(config, key)
     if not least <= value < math.inf:
         raise ValueError(f"{section}.{key} is {value}; it must be a finite number >= {least}")
+
+
+def _positive(section: str, config: Any, key: str) -> None:
+    value = getattr(config, key)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{section}.{key} is {value}; it must be a finite number > 0")

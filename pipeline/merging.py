@@ -76,6 +76,7 @@ def absolute_paths(config: Config) -> Config:
         "data": {
             "root": _absolute("data.root", config.data.root),
             "blocks": _absolute("data.blocks", config.data.blocks),
+            "archives": [_absolute("data.archives", path) for path in config.data.archives],
         },
         "model": {"image_weights": weights},
         "train": {"resume": _absolute("train.resume", resume) if resume else ""},

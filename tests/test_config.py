@@ -59,6 +59,7 @@ def test_the_last_of_two_overrides_of_one_key_wins() -> None:
         ("train.augment=false", False),
         ("prepare.image_crop=[0.25,0.75]", [0.25, 0.75]),
         ("compare.fusions=[concat]", ["concat"]),
+        ("data.record=10888190", "10888190"),
         ("tracking.experiment=a=b", "a=b"),
     ],
 )
@@ -117,6 +118,17 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("data.window_shards=0", "data.window_shards is 0"),
         ("data.ego_box_m=[1]", "data.ego_box_m is [1.0]; it takes two lengths"),
         ("data.ego_box_m=[-1,1]", "data.ego_box_m is [-1.0, 1.0]; it takes two lengths"),
+        ("data.archives=[a.zip]", "data.archives holds '"),
+        ("data.md5=[abc]", "data.md5 holds 'abc'; an md5 is 32 digits"),
+        (f"data.md5=[{'a' * 32}]", "data.md5 has 1 entries for 0 of data.archives"),
+        ("data.record=10.5281/zenodo.1", "data.record is '10.5281/zenodo.1'; it takes the number"),
+        ("data.record_url=file:///etc", "data.record_url is 'file:///etc'; it takes an http"),
+        ("data.max_retries=-1", "data.max_retries is -1"),
+        ("data.retry_wait_s=-1", "data.retry_wait_s is -1.0"),
+        ("data.stall_s=0", "data.stall_s is 0.0; it must be a finite number > 0"),
+        ("data.max_unpacked_gb=0", "data.max_unpacked_gb is 0.0"),
+        ("data.max_members=0", "data.max_members is 0"),
+        ("data.max_ratio=0.5", "data.max_ratio is 0.5"),
         ("prepare.image_crop=[0.5]", "prepare.image_crop is [0.5]; it takes two fractions"),
         ("prepare.image_crop=[0.9,0.1]", "prepare.image_crop is [0.9, 0.1]"),
         ("prepare.val_fraction=0", "prepare.val_fraction and prepare.test_fraction must be > 0"),
@@ -228,11 +240,17 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     config = merging.load(
         None,
-        ["train.resume=runs/a", "evaluation.checkpoint=b", "model.image_weights=w.safetensors"],
+        [
+            "train.resume=runs/a",
+            "evaluation.checkpoint=b",
+            "model.image_weights=w.safetensors",
+            "data.archives=[a.tar.gz, /b.tar.gz]",
+        ],
     )
     assert config.storage_path == str(tmp_path / "runs")
     assert config.data.root == str(tmp_path / "data" / "anovox")
     assert config.data.blocks == str(tmp_path / "data" / "blocks")
+    assert config.data.archives == [str(tmp_path / "a.tar.gz"), "/b.tar.gz"]
     assert config.train.resume == str(tmp_path / "runs" / "a")
     assert config.evaluation.checkpoint == str(tmp_path / "b")
     assert config.model.image_weights == str(tmp_path / "w.safetensors")

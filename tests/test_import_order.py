@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("pipeline.config", "pipeline.failures"),
     ("pipeline.merging",),
+    ("pipeline.archives",),
     ("pipeline.anovox",),
     ("pipeline.ray_session",),
     ("pipeline.data",),
@@ -37,6 +38,7 @@ BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config",
     "pipeline.failures",
+    "pipeline.archives",
     "pipeline.anovox",
     "pipeline.data.batches",
     "pipeline.models",
@@ -44,7 +46,7 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.guards",
     "pipeline.evaluation",
 )
-WITHOUT_TORCH = ("pipeline.config", "pipeline.failures", "pipeline.anovox")
+WITHOUT_TORCH = ("pipeline.config", "pipeline.failures", "pipeline.archives", "pipeline.anovox")
 BLOCK = """
 import importlib, sys
 

@@ -1,0 +1,492 @@
+"""Whole or not at all: first time, second time, after kills, and where something is in the way."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tarballs import SCENE, entry, honest_entries, honest_files, quiet, tree, write_archive
+
+from pipeline.archives import unpacking
+from pipeline.archives.unpacking import unpack
+from pipeline.config import DataConfig
+
+REPOSITORY = Path(__file__).parents[2]
+NAME = "AnoVox_Static_Mono_Town03"
+# Unpacks argv[1] under argv[2]; at its argv[3]th report of progress it is killed (0 = never).
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.archives.unpacking import unpack
+from pipeline.config import DataConfig
+reports = 0
+def report(done, total):
+    global reports
+    reports += 1
+    if reports == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+unpack(Path(sys.argv[1]), DataConfig(root=sys.argv[2]), make_progress=lambda what: report)
+"""
+
+
+class Stopped(Exception):
+    """Raised by a progress report: the job ends there, as it does at an interrupt."""
+
+
+def stopping_at(report: int) -> Callable[[str], Callable[[int, int], None]]:
+    count = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal count
+        count += 1
+        if count == report:
+            raise Stopped
+
+    return lambda what: progress
+
+
+def run(archive: Path, config: DataConfig, md5: str = "") -> Path:
+    return unpack(archive, config, md5=md5, make_progress=quiet)
+
+
+def refused(archive: Path, config: DataConfig, md5: str = "") -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the caller checks the sentence
+        run(archive, config, md5)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def names_in(config: DataConfig) -> set[str]:
+    return {path.name for path in Path(config.root).iterdir()}
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Files of all lengths around the pieces in which they are read, 1.5 MB in all."""
+    noise, files = random.Random(1), {}
+    for number, length in enumerate((8191, 8192, 8193, 65536, 300_000, 1, 0, 512, 513, 1_050_000)):
+        files[f"{NAME}/{SCENE}/{number}.npy"] = noise.randbytes(length)
+    path = tmp_path / "packed" / f"{NAME}.tar.gz"
+    path.parent.mkdir()
+    return write_archive(path, honest_entries(files))
+
+
+@pytest.fixture
+def expected(large: Path) -> dict[str, bytes]:
+    """What Python's own reader finds in the large archive."""
+    with tarfile.open(large) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+        return {name.removeprefix(f"{NAME}/"): file.read() for name, file in files.items() if file}
+
+
+# ---- the first time
+
+
+def test_the_bytes_are_those_that_were_packed(archive: Path, config: DataConfig):
+    folder = run(archive, config)
+    assert folder == Path(config.root) / NAME
+    files = {name.removeprefix(f"{NAME}/"): data for name, data in honest_files().items()}
+    assert tree(folder) == files
+    assert names_in(config) == {NAME}
+
+
+def test_the_note_says_where_the_folder_came_from(archive: Path, config: DataConfig):
+    note = json.loads((run(archive, config) / ".unpacked.json").read_text())
+    assert note["archive"] == archive.name
+    assert note["md5"] == md5_of(archive)
+    assert note["num_files"] == 6
+
+
+def test_an_archive_made_by_the_tar_command_is_unpacked(tmp_path: Path, config: DataConfig):
+    source = tmp_path / "source"
+    for name, data in honest_files().items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    subprocess.run(["tar", "-czf", tmp_path / "x.tar.gz", "-C", source, "."], check=True)
+    assert tree(run(tmp_path / "x.tar.gz", config)) == tree(source / NAME)
+
+
+def test_archives_without_one_top_folder_get_one(tmp_path: Path, config: DataConfig):
+    entries = [entry("README", b"1"), entry("a/b", b"2")]
+    folder = run(write_archive(tmp_path / "two.tar.gz", entries), config)
+    assert folder.name == "two"
+    assert tree(folder) == {"README": b"1", "a/b": b"2"}
+
+
+def test_modes_of_the_archive_do_not_count(tmp_path: Path, config: DataConfig):
+    entries = [
+        entry("a", kind=tarfile.DIRTYPE, mode=0o7000),
+        entry("a/b", b"1", mode=0o6777, uid=0),
+        entry("a/empty", kind=tarfile.DIRTYPE, mode=0),
+    ]
+    folder = run(write_archive(tmp_path / "x.tar.gz", entries), config)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+    assert all(mode & 0o7022 == 0 for mode in modes.values())
+    assert not modes[folder / "b"] & 0o111
+    assert (folder / "empty").is_dir()
+
+
+def test_both_passes_tell_their_progress_up_to_the_end(archive: Path, config: DataConfig):
+    said: list[tuple[str, int, int]] = []
+    unpack(
+        archive,
+        config,
+        make_progress=lambda what: lambda done, total: said.append((what, done, total)),
+    )
+    assert said[0] == (f"check {archive.name}", 1, 1)
+    assert said[-1] == (f"unpack {archive.name}", 1, 1)
+
+
+def test_the_disk_needed_and_free_is_said_before_it_starts(
+    archive: Path, config: DataConfig, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        run(archive, config)
+    assert "needs 0.00 GB on disk for 6 files; " in caplog.text
+    assert f"GB are free under {config.root}" in caplog.text
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    archive: Path, config: DataConfig, monkeypatch: pytest.MonkeyPatch
+):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: usage(10**6, 0, 80_000))
+    assert "0.00 GB are free under" in (sentence := refused(archive, config))
+    assert sentence.endswith("make room or set data.root to a larger disk")
+    assert not list(Path(config.root).rglob("*.npy"))
+
+
+# ---- the second time
+
+
+def test_a_second_start_finds_it_done_without_reading_the_archive(
+    archive: Path, config: DataConfig
+):
+    folder = run(archive, config)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    def never(what: str):
+        raise AssertionError(what)
+
+    assert unpack(archive, config, make_progress=never) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_copy_under_another_name_and_time_is_recognised_by_its_bytes(
+    archive: Path, config: DataConfig
+):
+    folder = run(archive, config)
+    other = archive.rename(archive.with_name("copy.tar.gz"))
+    os.utime(other, (1, 1))
+    assert run(other, config) == folder
+    assert names_in(config) == {NAME}
+
+
+def test_the_right_md5_is_accepted_and_a_wrong_one_writes_nothing(
+    archive: Path, config: DataConfig
+):
+    wrong = "0" * 32
+    assert refused(archive, config, wrong).startswith(
+        f"{archive} has md5 {md5_of(archive)}, but {wrong} was expected; download it again"
+    )
+    assert names_in(config) == set()
+    run(archive, config, md5_of(archive))
+    assert f"but {wrong} was expected" in refused(archive, config, wrong)
+
+
+def test_a_folder_that_is_there_is_not_unpacked_over(archive: Path, config: DataConfig):
+    mine = Path(config.root) / NAME / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"1")
+    assert "exists already and was not unpacked by this job" in refused(archive, config)
+    assert tree(mine.parent) == {"mine": b"1"}
+    assert names_in(config) == {NAME}
+
+
+def test_a_folder_of_another_archive_is_not_unpacked_over(
+    archive: Path, config: DataConfig, tmp_path: Path
+):
+    before = tree(run(archive, config))
+    other = write_archive(tmp_path / "part_2.tar.gz", [entry(f"{NAME}/a", b"1")])
+    assert f"came from {archive.name}, so part_2.tar.gz is not" in refused(other, config)
+    assert tree(Path(config.root) / NAME) == before
+
+
+def test_a_damaged_note_is_one_sentence(archive: Path, config: DataConfig):
+    (run(archive, config) / ".unpacked.json").write_text('{"archive": ')
+    assert ".unpacked.json is not readable" in refused(archive, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("none.tar.gz", "is not there or no file; correct data.archives"),
+        (".tar.gz", "is not named <name>.tar.gz; rename the file"),
+        ("x.zip", "is not named <name>.tar.gz; rename the file"),
+        ("a\\b.tar.gz", "has a slash or backslash in its name; rename the file"),
+    ],
+)
+def test_a_file_of_another_name_is_refused(
+    archive: Path, config: DataConfig, name: str, finding: str
+):
+    if name != "none.tar.gz":
+        archive.rename(archive.with_name(name))
+    assert finding in refused(archive.with_name(name), config)
+
+
+# ---- stopped and killed
+
+
+def num_reports(large: Path, tmp_path: Path) -> int:
+    """Progress reports of both passes."""
+    count = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal count
+        count += 1
+
+    unpack(large, DataConfig(root=str(tmp_path / "whole")), make_progress=lambda what: progress)
+    return count
+
+
+def test_it_goes_on_after_any_stop(
+    large: Path, expected: dict[str, bytes], config: DataConfig, tmp_path: Path
+):
+    total = num_reports(large, tmp_path)
+    for report in [*range(total // 2, total, max(1, total // 40)), total]:
+        root = dataclasses.replace(config, root=str(tmp_path / f"root-{report}"))
+        with pytest.raises(Stopped):
+            unpack(large, root, make_progress=stopping_at(report))
+        assert not (Path(root.root) / NAME).exists()
+        assert tree(run(large, root)) == expected
+        assert names_in(root) == {NAME}
+
+
+def test_many_stops_one_after_the_other_end_in_the_same_bytes(
+    large: Path, expected: dict[str, bytes], config: DataConfig, tmp_path: Path
+):
+    total, chance = num_reports(large, tmp_path), random.Random(2)
+    for _ in range(10):
+        with pytest.raises(Stopped):
+            unpack(large, config, make_progress=stopping_at(chance.randint(total // 2, total)))
+    assert tree(run(large, config)) == expected
+
+
+def test_files_that_are_whole_are_not_written_again(
+    large: Path, expected: dict[str, bytes], config: DataConfig, tmp_path: Path
+):
+    total = num_reports(large, tmp_path)
+    with pytest.raises(Stopped):
+        unpack(large, config, make_progress=stopping_at(total - 10))
+    files = Path(config.root) / f".unpacking_{NAME}" / "files" / NAME
+    whole = {n for n, data in tree(files).items() if data == expected[n]}
+    kept = {name: (files / name).stat().st_ino for name in whole}
+    assert 3 <= len(kept) < len(expected)
+    folder = run(large, config)
+    assert {name: (folder / name).stat().st_ino for name in kept} == kept
+
+
+def test_files_that_a_crash_left_with_holes_are_written_again(
+    large: Path, expected: dict[str, bytes], config: DataConfig, tmp_path: Path
+):
+    total = num_reports(large, tmp_path)
+    with pytest.raises(Stopped):
+        unpack(large, config, make_progress=stopping_at(total - 1))
+    files = Path(config.root) / f".unpacking_{NAME}" / "files" / NAME
+    for number, length in ((0, 8191), (4, 300_000)):
+        (files / SCENE / f"{number}.npy").write_bytes(bytes(length))
+    assert tree(run(large, config)) == expected
+
+
+def test_leftovers_of_another_archive_of_that_name_do_not_mix_in(
+    large: Path, config: DataConfig, tmp_path: Path
+):
+    total = num_reports(large, tmp_path)
+    with pytest.raises(Stopped):
+        unpack(large, config, make_progress=stopping_at(total - 1))
+    write_archive(large, [entry(f"{NAME}/only", b"1")])
+    assert tree(run(large, config)) == {"only": b"1"}
+    assert names_in(config) == {NAME}
+
+
+def test_a_kill_between_the_last_rename_and_the_clearing_up_leaves_nothing(
+    archive: Path, config: DataConfig
+):
+    folder = run(archive, config)
+    left = Path(config.root) / f".unpacking_{NAME}"
+    left.mkdir()
+    (left / "archive.json").write_text("{}")
+    assert run(archive, config) == folder
+    assert names_in(config) == {NAME}
+
+
+def start(large: Path, root: Path, report: int) -> subprocess.Popen:
+    words = [sys.executable, "-c", KILLED, str(large), str(root), str(report)]
+    return subprocess.Popen(words, cwd=REPOSITORY)
+
+
+def test_a_killed_process_is_finished_by_the_next(
+    large: Path, expected: dict[str, bytes], tmp_path: Path
+):
+    total = num_reports(large, tmp_path)
+    for report in (total // 2 + 3, total - total // 4, total - 2):
+        assert start(large, tmp_path / "root", report).wait(60) == -signal.SIGKILL
+        assert not (tmp_path / "root" / NAME).exists()
+    assert start(large, tmp_path / "root", 0).wait(60) == 0
+    assert tree(tmp_path / "root" / NAME) == expected
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_nothing_or_all(
+    large: Path, expected: dict[str, bytes], tmp_path: Path
+):
+    chance, final = random.Random(), tmp_path / "root" / NAME
+    for _ in range(20):
+        process = start(large, tmp_path / "root", 0)
+        time.sleep(chance.uniform(0.05, 0.8))
+        process.kill()
+        process.wait()
+        if final.exists():
+            assert tree(final) == expected
+            for path in sorted(final.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            final.rmdir()
+    assert start(large, tmp_path / "root", 0).wait(60) == 0
+    assert tree(final) == expected
+
+
+def test_two_jobs_do_not_unpack_the_same_archive_at_once(archive: Path, config: DataConfig):
+    def nested(what: str) -> Callable[[int, int], None]:
+        if what.startswith("unpack"):
+            assert "another job is unpacking into" in refused(archive, config)
+        return quiet(what)
+
+    assert unpack(archive, config, make_progress=nested).is_dir()
+
+
+def test_an_archive_that_changes_between_the_passes_is_not_believed(
+    archive: Path, config: DataConfig
+):
+    def changing(what: str) -> Callable[[int, int], None]:
+        if what.startswith("unpack"):
+            write_archive(archive, [entry(f"{NAME}/other", b"1")])
+        return quiet(what)
+
+    with pytest.raises(ValueError, match="was changed while it was being unpacked"):
+        unpack(archive, config, make_progress=changing)
+    assert not (Path(config.root) / NAME).exists()
+
+
+# ---- things in the way
+
+
+def outside_is_empty(tmp_path: Path) -> bool:
+    return list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "files", f"files/{NAME}", f"files/{NAME}/{SCENE}"])
+def test_a_link_in_the_hidden_folder_leads_nowhere(
+    archive: Path, config: DataConfig, tmp_path: Path, place: str
+):
+    (tmp_path / "outside").mkdir()
+    hidden = Path(config.root) / f".unpacking_{NAME}"
+    if place:
+        hidden.mkdir(parents=True)
+        identity = json.dumps({"archive": archive.name, "md5": md5_of(archive)})
+        (hidden / "archive.json").write_text(identity)
+    link = hidden / place if place else hidden
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "outside")
+    assert "is a link or another thing" in refused(archive, config)
+    assert outside_is_empty(tmp_path)
+
+
+def test_a_link_for_the_note_leads_nowhere(archive: Path, config: DataConfig, tmp_path: Path):
+    (tmp_path / "outside").mkdir()
+    hidden = Path(config.root) / f".unpacking_{NAME}"
+    (hidden / "files" / NAME).mkdir(parents=True)
+    identity = json.dumps({"archive": archive.name, "md5": md5_of(archive)})
+    (hidden / "archive.json").write_text(identity)
+    (hidden / "files" / NAME / ".unpacked.json").symlink_to(tmp_path / "outside" / "note")
+    assert "is a link or another thing" in refused(archive, config)
+    assert outside_is_empty(tmp_path)
+
+
+def test_a_link_with_the_name_of_the_folder_is_not_replaced(
+    archive: Path, config: DataConfig, tmp_path: Path
+):
+    (tmp_path / "outside").mkdir()
+    Path(config.root).mkdir()
+    (Path(config.root) / NAME).symlink_to(tmp_path / "outside")
+    assert "exists already and was not unpacked by this job" in refused(archive, config)
+    assert outside_is_empty(tmp_path)
+
+
+def test_a_root_that_is_a_link_to_a_larger_disk_is_used(
+    archive: Path, config: DataConfig, tmp_path: Path
+):
+    (tmp_path / "disk").mkdir()
+    Path(config.root).symlink_to(tmp_path / "disk")
+    run(archive, config)
+    assert (tmp_path / "disk" / NAME / SCENE).is_dir()
+
+
+# ---- hostile archives, whole
+
+
+@pytest.mark.parametrize("position", [0, 3, 10])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        entry("../escaped", b"x"),
+        entry("/tmp/escaped", b"x"),
+        entry(f"{NAME}/../../escaped", b"x"),
+        entry(f"{NAME}/link", kind=tarfile.SYMTYPE, linkname="../.."),
+        entry(f"{NAME}/hard", kind=tarfile.LNKTYPE, linkname="../../escaped"),
+        entry(f"{NAME}/pipe", kind=tarfile.FIFOTYPE),
+        entry(f"{NAME}", b"x"),
+    ],
+    ids=lambda hostile: hostile[0].name,
+)
+def test_one_hostile_member_anywhere_leaves_nothing_at_all(tmp_path: Path, hostile, position: int):
+    root = tmp_path / "deep" / "deeper" / "root"
+    entries = honest_entries(honest_files())
+    entries.insert(position, hostile)
+    archive = write_archive(tmp_path / "hostile.tar.gz", entries)
+    sentence = refused(archive, DataConfig(root=str(root)))
+    assert sentence.startswith(f"{archive.name}: member ")
+    assert list(root.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        *("deep", "deeper", "hostile.tar.gz", "root")
+    ]
+
+
+def test_a_link_that_is_written_through_afterwards_is_refused(tmp_path: Path, config: DataConfig):
+    entries = [entry("a/x", kind=tarfile.SYMTYPE, linkname="/tmp"), entry("a/x/escaped", b"1")]
+    archive = write_archive(tmp_path / "hostile.tar.gz", entries)
+    assert "is a symbolic link" in refused(archive, config)
+    assert names_in(config) == set()
+
+
+@pytest.mark.parametrize("length", [100, 0.5, -1])
+def test_a_cut_archive_leaves_nothing(archive: Path, config: DataConfig, length: float):
+    data = archive.read_bytes()
+    archive.write_bytes(data[: int(length * len(data)) if length == 0.5 else int(length)])
+    assert refused(archive, config).endswith("; download it again")
+    assert names_in(config) == set()
