@@ -4,30 +4,43 @@ Archives still packed (`data.archives`) or still at Zenodo (`data.record`) are b
 """
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.archives.intake import take_in
 from pipeline.config import Config
-from pipeline.data.blocks import find_blocks, prepare
+from pipeline.data.blocks import find_blocks, prepare, read_quarantine
+from pipeline.data.quarantine import ReasonCount, count_reasons
 
 
 def work(config: Config) -> dict[str, Any]:
     """Prepare `data.root` into `data.blocks`; a second run finds it done."""
     unpacked = take_in(config.data, lambda what: Progress(what, "MB"))
     manifest = prepare(config, Progress("prepare", "frames"))
+    folder = find_blocks(config)
+    reasons = count_reasons(read_quarantine(folder))
+    for reason in reasons:
+        print(_told(reason))
     return {
         "unpacked": [str(folder) for folder in unpacked],
-        "blocks": str(find_blocks(config)),
+        "blocks": str(folder),
         "split_hash": manifest.split_hash,
         "found": manifest.num_found,
         "accepted": manifest.num_accepted,
         "quarantined": manifest.num_quarantined,
         "refused_scenes": manifest.num_refused_scenes,
         "refused_archives": manifest.num_refused_archives,
+        "quarantine": {reason.kind: reason.num_frames + reason.num_whole for reason in reasons},
+        "label_rules": dict(Counter(scene.label_rule for scene in manifest.scenes)),
         "labels": {split: dataclasses.asdict(counts) for split, counts in manifest.labels.items()},
     }
+
+
+def _told(reason: ReasonCount) -> str:
+    whole = f" and {reason.num_whole} whole scenes or archives" if reason.num_whole else ""
+    return f"left out: {reason.num_frames} frames{whole}: {reason.kind}\n  e.g. {reason.example}"
 
 
 if __name__ == "__main__":
