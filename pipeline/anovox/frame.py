@@ -70,8 +70,8 @@ class Frame:
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
-        """Metres along the optical axis (H, W); 1000 is sky."""
-        return self._array("depth_m")
+        """Metres along the optical axis (H, W); 1000 is sky. Decoded anew at each call."""
+        return decode_depth(self._array("depth"))
 
     @property
     def semantic(self) -> NDArray[np.uint8]:
@@ -147,7 +147,7 @@ def _camera_from_lidar(setup: SensorSetup) -> NDArray[np.float64]:
 
 
 def decode_depth(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Metres along the optical axis (H, W) of a DEPTH_CAM image (H, W, 3); sky is 1000."""
+    """Metres along the optical axis (...) of DEPTH_CAM colours (..., 3); sky is 1000."""
     r, g, b = (rgb[..., channel].astype(np.int32) for channel in range(3))
     return ((r + 256 * g + 65536 * b) * (FAR_M / _DEPTH_STEPS)).astype(np.float32)
 
@@ -168,7 +168,8 @@ def _read_arrays(
     if "image" in modalities:
         arrays["image"] = load_image(files.image, mode="RGB", **size)
     if "depth" in modalities:
-        arrays["depth_m"] = decode_depth(load_image(files.depth, mode="RGB", **size))
+        # Decoding to metres costs more than decompression, and few callers want it.
+        arrays["depth"] = load_image(files.depth, mode="RGB", **size)
     if "semantic" in modalities:
         arrays["semantic"] = load_image(files.semantic, mode="L", **size)
         _check_classes(files.semantic, arrays["semantic"])

@@ -156,12 +156,19 @@ def point_voxel(
     voxel_from_lidar: NDArray[np.floating],
 ) -> NDArray[np.int32]:
     """Row of `voxels` (M, 4; ascending by key) per exact point (P, >=3); -1 if none holds it."""
-    cells, inside = voxel_indices(points, voxel_from_lidar=voxel_from_lidar)
-    keys, wanted = voxel_keys(voxels), voxel_keys(cells)
-    rows = np.searchsorted(keys, wanted)
-    found = inside & (rows < len(keys))
-    found[found] = keys[rows[found]] == wanted[found]
-    return np.where(found, rows, -1).astype(np.int32)
+    row_of_point = np.full(len(points), -1, np.int32)
+    cells, _ = _cells(points, voxel_from_lidar)
+    rows = np.flatnonzero(_inside(cells))
+    if len(rows) == 0 or len(voxels) == 0:
+        return row_of_point
+    # Sorting first leaves a search per cell instead of one per point.
+    wanted, rows = _stable_sort(voxel_keys(cells[:, rows].astype(np.int64).T), rows)
+    is_start = np.r_[True, wanted[1:] != wanted[:-1]]
+    own, keys = wanted[is_start], voxel_keys(voxels)
+    place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
+    found = np.where(keys[place] == own, place, -1).astype(np.int32)
+    row_of_point[rows] = found[np.cumsum(is_start) - 1]
+    return row_of_point
 
 
 def voxel_keys(cells: NDArray[np.integer]) -> NDArray[np.int64]:
