@@ -64,7 +64,7 @@ class DataConfig:
     """Number of a Zenodo record whose .tar.gz files are downloaded and unpacked; empty = none."""
     record_url: str = "https://zenodo.org/api/records"
     """Where records are listed: Zenodo, or a mirror with the same interface."""
-    max_retries: int = 8
+    max_retries: int = 6
     """Connections in a row that bring nothing before a download is given up; 0 = no retry."""
     retry_wait_s: float = 1.0
     """Wait after a dropped connection; doubled each time, up to 60 s."""
