@@ -74,6 +74,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """The first-contact checks of `jobs.inspect`."""
+
+    archive: str = ""
+    """Folder name of the only archive to inspect; empty = every archive under data.root."""
+    scenes: int = 0
+    """Scenes whose files are read in each archive, spread over it; 0 = all."""
+    frames_per_scene: int = 8
+    """Frames whose arrays are read in each scene, spread over it; names and sizes of all are."""
+
+    def __post_init__(self) -> None:
+        _at_least("inspect", self, "scenes", 0)
+        _at_least("inspect", self, "frames_per_scene", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """How frames become rows: image size, label thresholds, splits, shards."""
 
@@ -335,6 +351,7 @@ class Config:
     """Folder of run folders: checkpoints, figures, tables."""
     data: DataConfig = field(default_factory=DataConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -1,5 +1,4 @@
-"""Checks of the ANOMALY records: the object lies where the labels are, the vehicle brakes when
-the labels say so.
+"""Checks of the ANOMALY records: where the object lies, and when the vehicle ahead brakes.
 
 The record alone labels nothing: it exists in every frame, seen or not (`anomaly_is_alive` too).
 """
@@ -69,7 +68,7 @@ def check_anomaly(samples: Sequence[Sample], scene: Scene) -> Check:
 
 
 def check_kinematics(scene: Scene, labelled: Sequence[int]) -> Check:
-    """The vehicle ahead begins to brake when its labels begin; `labelled` are frames with id 100."""
+    """The vehicle ahead brakes when its labels begin; `labelled` are the frames with id 100."""
     name = "braking onset"
     expected = f"{BRAKING_MPS2:g} m/s2 for {BRAKING_FRAMES} frames, near the first id {BRAKED}"
     try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.anovox.inspection.check import Check, Status, worst, worst_check
+from pipeline.anovox.inspection.sample import Sample, read_sample
 from pipeline.anovox.inspection.scene import SceneReport, inspect_scene, spread
 from pipeline.anovox.layout import Archive, Scene, SceneError, find_archives, read_scene
 
@@ -24,6 +25,15 @@ class Inventory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """One frame to look at."""
+
+    scene_id: str
+    frame_id: int
+    sample: Sample
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArchiveReport:
     """The checks of one archive."""
 
@@ -32,6 +42,10 @@ class ArchiveReport:
     sentence: str
     checks: tuple[Check, ...]
     scenes: tuple[SceneReport, ...]
+    refused: tuple[tuple[str, str], ...]
+    """Scene folder and reason."""
+    example: Example | None
+    """Of the worst scene, for the figure; None where no scene can be read."""
 
     @property
     def status(self) -> Status:
@@ -86,6 +100,8 @@ def inspect_archive(
         sentence=archive_sentence(inventory),
         checks=(_check_scenes(inventory), *_worst_of_each(reports)),
         scenes=tuple(reports),
+        refused=inventory.refused,
+        example=_example(scenes, reports),
     )
 
 
@@ -116,6 +132,20 @@ def _check_scenes(inventory: Inventory) -> Check:
         num_items=num_folders,
         unit="folders",
         meaning=meaning,
+    )
+
+
+def _example(scenes: Sequence[Scene], reports: Sequence[SceneReport]) -> Example | None:
+    """The frame that shows most, of the scene with most failed checks."""
+    if not reports:
+        return None
+    num_failed = [sum(check.status == "FAIL" for check in r.checks) for r in reports]
+    worst_place = num_failed.index(max(num_failed))
+    frame_id = reports[worst_place].figure_frame
+    return Example(
+        scene_id=reports[worst_place].scene_id,
+        frame_id=frame_id,
+        sample=read_sample(scenes[worst_place], frame_id),
     )
 
 

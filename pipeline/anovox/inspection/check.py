@@ -46,9 +46,14 @@ def not_measured(name: str, expected: str, why: str) -> Check:
 
 def worst(statuses: Sequence[Status]) -> Status:
     """FAIL before warn before pass; pass of nothing."""
-    return max(statuses, key=_RANK.__getitem__, default="pass")
+    none: Status = "pass"
+    return max([none, *statuses], key=_rank)
 
 
 def worst_check(checks: Sequence[Check]) -> Check:
     """The first of those with the worst status."""
-    return max(checks, key=lambda check: _RANK[check.status])
+    return max(checks, key=lambda check: _rank(check.status))
+
+
+def _rank(status: Status) -> int:
+    return _RANK[status]

@@ -80,7 +80,7 @@ def graded(share: float, limits: tuple[float, float]) -> Status:
 
 
 def check_projection(samples: Sequence[Sample]) -> Check:
-    """Left is left: the projection beats its mirror image in depth or in classes, and loses in none.
+    """Left is left: the projection beats its mirror image in depth or classes, and loses in none.
 
     Two witnesses, because one of them may be damaged for a reason of its own.
     """

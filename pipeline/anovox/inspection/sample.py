@@ -42,8 +42,8 @@ class View:
 class Sample:
     """Arrays of one frame by name, and one sentence per file that could not be read.
 
-    Names: depth_m, semantic (H, W); points (P, 4) noisy; exact_xyz (P, 3), point_class (P,);
-    voxels (M, 4). An absent array was damaged, or the scene does not have it.
+    Names: image (H, W, 3); depth_m, semantic (H, W); points (P, 4) noisy; exact_xyz (P, 3),
+    point_class (P,); voxels (M, 4). An absent array was damaged, or the scene does not have it.
     """
 
     frame: Frame | None
@@ -102,8 +102,8 @@ def read_sample(scene: Scene, frame_id: int) -> Sample:
     errors: list[str] = []
     arrays: dict[str, NDArray] = {}
     frame = _tried(errors, lambda: read_frame(scene, frame_id, modalities=()))
-    for path in (files.image, files.instance):
-        _tried(errors, lambda path=path: load_image(path, mode="RGB", **size))
+    _tried(errors, lambda: load_image(files.instance, mode="RGB", **size))
+    _keep(arrays, "image", _tried(errors, lambda: load_image(files.image, mode="RGB", **size)))
     _keep(arrays, "depth_m", _tried(errors, lambda: _depth(files.depth, size)))
     _keep(arrays, "semantic", _tried(errors, lambda: load_image(files.semantic, mode="L", **size)))
     _keep(arrays, "points", _tried(errors, lambda: load_table(files.lidar, ("<f4", "<f8"))))

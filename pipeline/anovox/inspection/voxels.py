@@ -184,7 +184,7 @@ def _compared(sample: Sample) -> tuple[int, int, int, int, int]:
     own_keys, keys = geometry.voxel_keys(own), geometry.voxel_keys(voxels)
     common, in_own, in_file = np.intersect1d(own_keys, keys, return_indices=True)
     extra = voxels[~np.isin(keys, own_keys)]
-    same = np.count_nonzero(own[in_own, 3] == voxels[in_file, 3])
+    same = int(np.count_nonzero(own[in_own, 3] == voxels[in_file, 3]))
     return len(common), len(own) - len(common), len(extra), same, _num_explained(sample, extra)
 
 
