@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -40,8 +41,9 @@ NUM_LEGEND = 9
 NUM_DRAWN = 25_000
 """Points drawn at most; more only hide one another."""
 FAR_ERROR_M = 3.0
-REACH_M = 40.0
+REACH_M = 25.0
 CELL_M = 0.5
+CELL_COLOUR = "#F2C879"
 COLUMNS = (0.012, 0.03, 0.075, 0.19, 0.62)
 """Left edges of sign, status, check, found and expected, as shares of the width."""
 FOUND_CHARACTERS, EXPECTED_CHARACTERS = 86, 76
@@ -138,17 +140,17 @@ def _draw_birdseye(axes: Axes, sample: Sample) -> None:
     edges = np.arange(-REACH_M, REACH_M + CELL_M, CELL_M)
     occupied = np.histogram2d(centres[:, 0], centres[:, 1], bins=[edges, edges])[0] > 0
     extent = (-REACH_M, REACH_M, -REACH_M, REACH_M)
-    axes.imshow(np.where(occupied, 0.75, 1.0), cmap="gray", vmin=0, vmax=1, origin="lower",
-                extent=extent, interpolation="nearest")  # fmt: skip
+    picture = np.where(occupied[..., None], to_rgb(CELL_COLOUR), 1.0)
+    axes.imshow(picture, origin="lower", extent=extent, interpolation="nearest")
     near = points[(np.abs(points[:, :2]) < REACH_M).all(axis=1)]
     some = near[:: max(1, len(near) // NUM_DRAWN)]
-    axes.scatter(some[:, 1], some[:, 0], s=1.2, color=BLUE, linewidths=0)
+    axes.scatter(some[:, 1], some[:, 0], s=1.0, color=BLUE, linewidths=0)
     axes.set_xlim(REACH_M, -REACH_M)
     axes.set_ylim(-REACH_M, REACH_M)
     dress(axes, x_label="y, to the left [m]", y_label="x, forward [m]")
     axes.grid(visible=False)
     marks = [
-        Patch(color="0.75", label="cells of VOXEL_GRID"),
+        Patch(color=CELL_COLOUR, label="cells of VOXEL_GRID"),
         Line2D([], [], color=BLUE, marker="o", markersize=3, linestyle="", label="LIDAR points"),
     ]
     axes.legend(handles=marks, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=SMALL_PT,
