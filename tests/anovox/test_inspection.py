@@ -11,9 +11,13 @@ import pytest
 import wrong_archives as wrong
 
 from pipeline.anovox.frame import read_frame
+from pipeline.anovox.geometry import voxelise
 from pipeline.anovox.inspection.archive import inspect_archive, take_inventory
 from pipeline.anovox.inspection.check import Check
+from pipeline.anovox.inspection.files import check_folders
+from pipeline.anovox.inspection.sample import read_sample
 from pipeline.anovox.inspection.scene import inspect_scene
+from pipeline.anovox.inspection.voxels import check_pixel_voxels
 from pipeline.anovox.layout import Scene, find_archives, read_scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.weather import read_weather
@@ -222,6 +226,41 @@ def test_depth_points_in_the_grid_are_recognised(scene: Scene) -> None:
     found = checks(scene)["voxel content"]
     assert found.status == "warn"
     assert "Depth points were merged" in found.meaning
+
+
+# ---- scenes that are whole for the reader, but lack something or have several poses
+
+
+def test_a_missing_folder_or_setup_is_told(scene: Scene) -> None:
+    folders = {field: path for field, path in scene.folders.items() if field != "voxels"}
+    (scene.path / "sensor_setup.json").unlink()
+    found = check_folders(replace(scene, folders=folders))
+    assert (found.status, found.found) == ("warn", "no VOXEL_GRID, sensor_setup.json")
+
+
+def test_without_a_grid_pixels_are_compared_with_the_clouds_own_voxels(scene: Scene) -> None:
+    sample = read_sample(scene, scene.frame_ids[0])
+    arrays = {name: array for name, array in sample.arrays.items() if name != "voxels"}
+    without = replace(sample, arrays=arrays)
+    assert check_pixel_voxels([without]).found == "not measured"
+    found = check_pixel_voxels([without.with_own_voxels()])
+    assert found.status == "pass"
+    assert found.num_items > 1000
+
+
+def test_a_grid_with_the_cells_of_several_lidars_passes(scene: Scene) -> None:
+    """The second LiDAR's cloud is displaced and wins some cells, as in AnoVox's MULTI set."""
+    (scene.path / "LIDAR(1.5, 0, 1.8)(0, 0, 0)_123").mkdir()
+    for frame_id in scene.frame_ids:
+        files = scene.files(frame_id)
+        cloud = np.load(files.semantic_lidar)
+        both = np.concatenate([cloud, cloud - np.array([3.0, 0.0, 0.0, 0.0])])
+        shift = np.array([0.0, 0.0, -1.8])
+        np.save(files.voxels, voxelise(both, both[:, 3].astype(np.uint8), shift=shift)[0])
+    found = checks(scene)
+    assert {name for name, check in found.items() if check.status != "pass"} == set()
+    assert "cells of all LiDARs" in found["voxel content"].meaning
+    assert "classes 100.0%" not in found["voxel content"].found
 
 
 # ---- damaged files

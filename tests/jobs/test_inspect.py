@@ -49,7 +49,7 @@ def test_healthy_archives_end_with_0_and_leave_report_and_figures(root: Path) ->
     assert table.startswith(f"{NAMES[0]}: 1 folders, 1 usable, 2 frames\nstatus  check")
     assert f"\n{NAMES[1]}: 1 folders, 1 usable, 2 frames\n" in table
     assert (facts["status"], facts["verdict"], facts["num_archives"]) == ("finished", "pass", 2)
-    assert facts["checks"] == {"pass": 35, "warn": 0, "FAIL": 0}
+    assert facts["checks"] == {"pass": 37, "warn": 0, "FAIL": 0}
     assert "inspect: AnoVox_Static_Mono_Town03: 1/1 scenes" in errors
     report = json.loads(Path(facts["report"]).read_text())
     assert report["is_synthetic"] is True

@@ -17,7 +17,7 @@ from pipeline.anovox.inspection.check import Check, Status, not_measured
 from pipeline.anovox.inspection.sample import Sample
 from pipeline.anovox.inspection.setup import LidarArgs
 from pipeline.anovox.layout import Scene
-from pipeline.anovox.names import FILE_SOURCES, sensor_file_name
+from pipeline.anovox.names import FILE_SOURCES, SETUP_FILE, sensor_file_name
 
 FRAMES_OF_ANOVOX = 200
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -57,6 +57,26 @@ def read_headers(scene: Scene) -> Headers:
         except (OSError, ValueError) as error:
             errors.append(f"{path}: {error}")
     return Headers(images=images, clouds=clouds, errors=tuple(errors), num_files=num_files)
+
+
+def check_folders(scene: Scene) -> Check:
+    """Folders and setup that a whole scene has; the reader does without some of them."""
+    needed = [f for f in FILE_SOURCES if f != "anomaly" or scene.kind != "normality"]
+    missing = [FILE_SOURCES[field][0] for field in needed if field not in scene.folders]
+    missing += [] if (scene.path / SETUP_FILE).is_file() else [SETUP_FILE]
+    return Check(
+        name="folders",
+        status="warn" if missing else "pass",
+        found=f"no {', '.join(missing)}" if missing else "all there",
+        expected=f"{len(needed)} folders and {SETUP_FILE}",
+        num_frames=len(scene.frame_ids),
+        num_items=len(scene.folders),
+        unit="folders",
+        meaning="The reader does without: voxels are computed from SEMANTIC-LIDAR, poses read from "
+        "folder names; extract the archive again if the download has them."
+        if missing
+        else "The scene has every folder of AnoVox.",
+    )
 
 
 def check_frames(scene: Scene) -> Check:

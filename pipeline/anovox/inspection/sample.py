@@ -6,7 +6,7 @@ So the arrays come one by one from the checked loaders, and a class id that is n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.anovox import geometry
 from pipeline.anovox.arrays import FrameError, load_image, load_table
 from pipeline.anovox.frame import Frame, decode_depth, read_frame
+from pipeline.anovox.inspection.setup import lidar_height_m
 from pipeline.anovox.layout import Scene
 
 NO_CLASS = 255
@@ -82,6 +83,12 @@ class Sample:
         shift = self.calibration.voxel_shift_m
         return geometry.voxelise(self["exact_xyz"], self["point_class"], shift=shift)[0]
 
+    def with_own_voxels(self) -> "Sample":
+        """With the grid that SEMANTIC-LIDAR gives in place of the file's."""
+        if not self.has("exact_xyz", "point_class"):
+            return self
+        return replace(self, arrays={**self.arrays, "voxels": self.voxelised()})
+
     def voxel_cells(self, points: NDArray[np.floating]) -> NDArray[np.int64]:
         """Cells (P, 3) of points (P, >=3); some may lie outside the grid."""
         return geometry.voxel_indices(points, shift=self.calibration.voxel_shift_m)[0]
@@ -102,18 +109,25 @@ def read_sample(scene: Scene, frame_id: int) -> Sample:
     errors: list[str] = []
     arrays: dict[str, NDArray] = {}
     frame = _tried(errors, lambda: read_frame(scene, frame_id, modalities=()))
-    _tried(errors, lambda: load_image(files.instance, mode="RGB", **size))
-    _keep(arrays, "image", _tried(errors, lambda: load_image(files.image, mode="RGB", **size)))
-    _keep(arrays, "depth_m", _tried(errors, lambda: _depth(files.depth, size)))
-    _keep(arrays, "semantic", _tried(errors, lambda: load_image(files.semantic, mode="L", **size)))
-    _keep(arrays, "points", _tried(errors, lambda: load_table(files.lidar, ("<f4", "<f8"))))
-    cloud = _tried(errors, lambda: load_table(files.semantic_lidar, ("<f8", "<f4")))
+    loaders: dict[str, tuple[Path | None, Callable[[Path], NDArray]]] = {
+        "image": (files.image, lambda path: load_image(path, mode="RGB", **size)),
+        "instance": (files.instance, lambda path: load_image(path, mode="RGB", **size)),
+        "depth_m": (files.depth, lambda path: decode_depth(load_image(path, mode="RGB", **size))),
+        "semantic": (files.semantic, lambda path: load_image(path, mode="L", **size)),
+        "points": (files.lidar, lambda path: load_table(path, ("<f4", "<f8"))),
+        "cloud": (files.semantic_lidar, lambda path: load_table(path, ("<f8", "<f4"))),
+        "voxels": (files.voxels, lambda path: load_table(path, ("<u2",))),
+    }
+    for name, (path, load) in loaders.items():
+        if path is not None:  # the scene may lack some folders
+            _tried(errors, lambda n=name, p=path, f=load: arrays.update({n: f(p)}))
+    arrays.pop("instance", None)
+    cloud = arrays.pop("cloud", None)
     if cloud is not None:
         arrays |= {"exact_xyz": cloud[:, :3], "point_class": class_ids(cloud[:, 3])}
-    _keep(arrays, "voxels", _tried(errors, lambda: load_table(files.voxels, ("<u2",))))
     return Sample(
         frame=frame,
-        height_m=setup.mount_location[2],
+        height_m=lidar_height_m(setup),
         **size,
         arrays=arrays,
         errors=tuple(errors),
@@ -124,15 +138,6 @@ def class_ids(column: NDArray) -> NDArray[np.uint8]:
     """Class ids (N,) of a file's column, `NO_CLASS` where the value is none."""
     is_class = (column >= 0) & (column <= 255) & (column == np.floor(column))
     return np.where(is_class, column, NO_CLASS).astype(np.uint8)
-
-
-def _depth(path: Path, size: Mapping[str, int]) -> NDArray[np.float32]:
-    return decode_depth(load_image(path, mode="RGB", **size))
-
-
-def _keep(arrays: dict[str, NDArray], name: str, array: NDArray | None) -> None:
-    if array is not None:
-        arrays[name] = array
 
 
 def _tried(errors: list[str], read: Callable[[], T]) -> T | None:

@@ -40,9 +40,13 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
     most = _most_anomalous(in_voxels)
     sampled = tuple(sorted({*chosen, *most}))
     samples = [read_sample(scene, frame_id) for frame_id in sampled]
-    args = read_lidar_args(scene)
+    args, num_lidars = read_lidar_args(scene), _num_lidars(scene)
+    # As the reader does where one grid holds several LiDARs, or none is there.
+    is_own = num_lidars > 1 or "voxels" not in scene.folders
+    grids = [sample.with_own_voxels() for sample in samples] if is_own else samples
     every_id = sorted({i for ids in in_voxels.values() for i in ids})
     checks = [
+        files.check_folders(scene),
         files.check_frames(scene),
         files.check_readable(headers, samples),
         files.check_image_form(headers, scene),
@@ -55,10 +59,10 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
         images.check_projection(samples),
         images.check_depth(samples),
         images.check_pixel_classes(samples),
-        voxels.check_voxel_height(samples),
-        voxels.check_voxel_content(samples, num_lidars=_num_lidars(scene)),
-        voxels.check_point_voxels(samples),
-        voxels.check_pixel_voxels(samples),
+        voxels.check_voxel_content(samples, num_lidars=num_lidars),
+        voxels.check_voxel_height(grids),
+        voxels.check_point_voxels(grids),
+        voxels.check_pixel_voxels(grids),
     ]
     if scene.kind != "normality":
         checks.append(anomalies.check_anomaly(samples, scene))
@@ -87,7 +91,7 @@ def _voxel_ids(scene: Scene) -> dict[int, Counter[int]]:
     A damaged grid is left out here, because the checks of files report it.
     """
     found: dict[int, Counter[int]] = {}
-    for frame_id in scene.frame_ids:
+    for frame_id in scene.frame_ids if "voxels" in scene.folders else ():
         try:
             table = load_table(scene.files(frame_id).voxels, ("<u2",))
         except FrameError:

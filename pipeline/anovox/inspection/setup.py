@@ -31,14 +31,19 @@ class LidarArgs:
         return MEDIAN_OF_NORMAL * self.noise_m
 
     def num_ground_rays(self, setup: SensorSetup) -> int:
-        """Rays that meet flat ground within range: every scene returns about as many points."""
+        """Nine in ten of the rays that meet flat ground within range; hills take the rest."""
         if not math.isfinite(self.num_rays):
             return 1
         elevations = np.radians(
             np.linspace(setup.lidar_upper_fov_deg, setup.lidar_lower_fov_deg, setup.lidar_channels)
         )
-        below = -np.sin(elevations) * setup.lidar_range_m >= setup.mount_location[2]
+        below = -np.sin(elevations) * setup.lidar_range_m >= lidar_height_m(setup)
         return max(1, int(0.9 * self.num_rays * below.mean()))
+
+
+def lidar_height_m(setup: SensorSetup) -> float:
+    """Of the LiDAR above flat ground."""
+    return setup.mount_location[2]
 
 
 def read_lidar_args(scene: Scene) -> LidarArgs:
