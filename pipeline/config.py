@@ -87,7 +87,7 @@ class DataConfig:
     """Number of a Zenodo record whose .tar.gz files are downloaded and unpacked; empty = none."""
     record_url: str = "https://zenodo.org/api/records"
     """Where records are listed: Zenodo, or a mirror with the same interface."""
-    max_retries: int = 8
+    max_retries: int = 6
     """Connections in a row that bring nothing before a download is given up; 0 = no retry."""
     retry_wait_s: float = 1.0
     """Wait after a dropped connection; doubled each time, up to 60 s."""
@@ -147,6 +147,22 @@ class DataConfig:
                 f"data.record_url is {self.record_url!r}; it takes an http(s) address, "
                 "e.g. https://zenodo.org/api/records"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """The first-contact checks of `jobs.inspect`."""
+
+    archive: str = ""
+    """Folder name of the only archive to inspect; empty = every archive under data.root."""
+    scenes: int = 0
+    """Scenes whose files are read in each archive, spread over it; 0 = all."""
+    frames_per_scene: int = 8
+    """Frames whose arrays are read in each scene, spread over it; names and sizes of all are."""
+
+    def __post_init__(self) -> None:
+        _at_least("inspect", self, "scenes", 0)
+        _at_least("inspect", self, "frames_per_scene", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,6 +429,7 @@ class Config:
     """Folder of run folders: checkpoints, figures, tables."""
     data: DataConfig = field(default_factory=DataConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

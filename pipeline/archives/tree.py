@@ -5,6 +5,7 @@ nothing that lies in the target can lead a write out of it. Files are only ever 
 opened for writing: one that is a hard link to something outside is replaced, not written through.
 """
 
+import errno
 import io
 import itertools
 import os
@@ -22,10 +23,7 @@ _OLD_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 @contextmanager
 def open_top(path: Path) -> Iterator[int]:
     """Descriptor of the folder below which everything happens; ValueError if it is a link."""
-    try:
-        top = os.open(path, _FOLDER_FLAGS)
-    except NotADirectoryError:
-        raise ValueError(_in_the_way(path.name)) from None
+    top = _open_at(None, str(path), path.name)
     try:
         yield top
     finally:
@@ -74,14 +72,21 @@ def write_file(top: int, path: tuple[str, ...], *, size: int, content: Iterator[
 
 def _open_or_make(folder: int, part: str, path: tuple[str, ...]) -> int:
     try:
-        try:
-            return os.open(part, _FOLDER_FLAGS, dir_fd=folder)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=folder)
-            return os.open(part, _FOLDER_FLAGS, dir_fd=folder)
-    except NotADirectoryError:
-        raise ValueError(_in_the_way("/".join(path))) from None
+        return _open_at(folder, part, "/".join(path))
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(part, 0o755, dir_fd=folder)
+        return _open_at(folder, part, "/".join(path))
+
+
+def _open_at(folder: int | None, part: str, shown: str) -> int:
+    try:
+        return os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+    except OSError as error:
+        # Kernels differ in what they say of a link that is no folder.
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise ValueError(_in_the_way(shown)) from None
+        raise
 
 
 def _open_old(folder: int, path: tuple[str, ...]) -> io.BufferedIOBase | None:

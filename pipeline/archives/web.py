@@ -113,7 +113,7 @@ class Web:
 
 @contextmanager
 def dropping() -> Iterator[None]:
-    """Network errors inside become Dropped, except a certificate that is not to be trusted."""
+    """Network errors inside become Dropped; ValueError where another attempt is of no use."""
     try:
         yield
     except urllib.error.HTTPError:
@@ -121,8 +121,9 @@ def dropping() -> Iterator[None]:
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         text = str(reason) or type(reason).__name__
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise ValueError(f"{text}; check the address and this machine's clock") from None
+        # urllib gives its own words, and no exception, for an address that it cannot open.
+        if isinstance(reason, ssl.SSLCertVerificationError | str):
+            raise ValueError(f"{text}; check data.record_url and this machine's clock") from None
         raise Dropped(" ".join(text.split())) from None
 
 

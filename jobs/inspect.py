@@ -1,0 +1,18 @@
+"""Check whether AnoVox archives mean what the reader takes them to mean, before anything is built
+on them."""
+
+from typing import Any
+
+from jobs.command import run
+from jobs.progress import Progress
+from pipeline.config import Config
+from pipeline.report.inspection_report import inspect
+
+
+def work(config: Config) -> dict[str, Any]:
+    """Print a table per archive, write JSON and figures; a FAIL in any of them fails the job."""
+    return inspect(config, say=print, watch=lambda name: Progress(f"inspect: {name}", "scenes"))
+
+
+if __name__ == "__main__":
+    run("inspect", work)
