@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.anovox import geometry
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.scene import Scene
 
 AWAY = 20
 """Frames between a frame and the one whose files it gets; scenes need 2 x AWAY + 1 frames."""
@@ -44,14 +45,21 @@ def shuffle_rows(scene: Scene) -> None:
     change(scene, "semantic_lidar", lambda cloud: random.permutation(cloud))
 
 
+def shifted(shift_m: Sequence[float]) -> NDArray[np.float64]:
+    """4x4 to the voxel grid of a sensor whose cloud is moved by this much."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift_m
+    return matrix
+
+
 def shift_voxels(scene: Scene, shift_m: Sequence[float]) -> None:
     """VOXEL_GRID made from the cloud with this shift."""
     for frame_id in scene.frame_ids:
         files = scene.files(frame_id)
         cloud = np.load(files.semantic_lidar)
         classes = cloud[:, 3].astype(np.uint8)
-        voxels, _ = geometry.voxelise(cloud, classes, shift=np.array(shift_m, np.float64))
-        np.save(files.voxels, voxels)
+        voxels, _ = geometry.voxelise(cloud, classes, voxel_from_lidar=shifted(shift_m))
+        np.save(scene.file("voxels", frame_id), voxels)
 
 
 def take_files_of_another_frame(scene: Scene, *fields: str) -> None:
@@ -108,8 +116,8 @@ def merge_depth_into_voxels(scene: Scene) -> None:
         semantic = np.asarray(Image.open(files.semantic))
         points = np.concatenate([cloud[:, :3], lifted])
         classes = np.concatenate([cloud[:, 3].astype(np.uint8), semantic[v, u]])
-        voxels, _ = geometry.voxelise(points, classes, shift=np.array([0.0, 0.0, -1.8]))
-        np.save(files.voxels, voxels)
+        voxels, _ = geometry.voxelise(points, classes, voxel_from_lidar=shifted((0, 0, -1.8)))
+        np.save(scene.file("voxels", frame_id), voxels)
 
 
 def change(scene: Scene, field: str, function: Change) -> None:

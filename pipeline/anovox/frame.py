@@ -175,7 +175,7 @@ def _read_arrays(
         _check_classes(files.semantic, arrays["semantic"])
     if "lidar" in modalities:
         arrays["points"] = _read_points(files.lidar, setup.lidar_range_m)
-    computes_voxels = "voxels" in modalities and files.voxels is None
+    computes_voxels = "voxels" in modalities and not scene.has_own_voxels
     if "semantic_lidar" in modalities or computes_voxels:
         arrays["exact_xyz"], arrays["point_class"] = _read_classed_points(
             files.semantic_lidar, setup.lidar_range_m

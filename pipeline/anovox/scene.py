@@ -55,7 +55,6 @@ class FrameFiles:
     lidar: Path
     semantic_lidar: Path
     voxels: Path | None
-    """None where voxels must be computed from this pose's own cloud."""
     action: Path
     anomaly: Path | None
     """None in normality archives."""
@@ -82,8 +81,15 @@ class Scene:
     """Frame ids that some folders lack, and which: the scene's quarantined frames."""
     folders: Mapping[str, Path]
     """Folder per field of FrameFiles."""
+    num_lidars: int
+    """LiDARs of the recording, whose clouds all lie in its one VOXEL_GRID."""
     notes: tuple[str, ...]
     """What the scene lacks and what stands in for it, a sentence each."""
+
+    @property
+    def has_own_voxels(self) -> bool:
+        """Whether VOXEL_GRID is there and of this pose alone; else its voxels are computed."""
+        return "voxels" in self.folders and self.num_lidars == 1
 
     @property
     def first_frame_id(self) -> int:
@@ -163,6 +169,7 @@ def _read_view(path: Path, archive: Archive, content: _Content, pose: str) -> Sc
         frame_ids=frame_ids,
         partial_frames=partial_frames,
         folders=folders,
+        num_lidars=len(content.poses("LIDAR")),
         notes=(*setup_notes, *notes),
     )
 
@@ -215,7 +222,6 @@ def _view_folders(
         notes.append(f"no {VOXEL_FOLDER}: voxels are computed from SEMANTIC-LIDAR")
     elif len(content.poses("LIDAR")) > 1:
         # The generator pours the clouds of all poses into one grid, each displaced otherwise.
-        del found["voxels"]
         notes.append(
             f"{VOXEL_FOLDER} merges all poses: voxels are computed from the pose's own cloud"
         )

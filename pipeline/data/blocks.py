@@ -93,7 +93,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
             "folder above it"
         )
     index = scan(Path(config.data.root), config.data.poses)
-    for sentence in index.sentences():
+    for sentence in index.sentences:
         logger.info("%s", sentence)
     folder = Path(config.data.blocks) / blocks_hash(config.prepare, index)
     if _is_prepared(folder):

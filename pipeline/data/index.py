@@ -7,15 +7,15 @@ whether the input is still the one that a prepared folder was made from.
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.anovox.arrays import FrameError
-from pipeline.anovox.layout import Archive, find_archives
+from pipeline.anovox.inventory import Inventory, take_inventory
+from pipeline.anovox.layout import find_archives
 from pipeline.anovox.records import read_anomaly
-from pipeline.anovox.scene import Scene, SceneError, read_scenes
+from pipeline.anovox.scene import Scene
 from pipeline.anovox.truth import BRAKING_CATEGORY
 from pipeline.data.quarantine import Quarantined
 from pipeline.data.splits import SceneFacts, scene_key
@@ -29,8 +29,8 @@ class Index:
     facts: tuple[SceneFacts, ...]
     """One per scene, however many poses it has."""
     quarantined: tuple[Quarantined, ...]
-    num_folders: Mapping[str, int]
-    """Scene folders found, by archive."""
+    sentences: tuple[str, ...]
+    """What was found in each archive, and why the rest of it cannot be used."""
     inputs_hash: str
 
     @property
@@ -56,10 +56,6 @@ class Index:
             quarantined=(*frames_of_kept, *left_out),
         )
 
-    def sentences(self) -> list[str]:
-        """What was found in each archive and why the rest of it cannot be used."""
-        return [_sentence(self, archive) for archive in self.num_folders]
-
 
 def view_key(scene: Scene) -> str:
     """Names one pose of one scene: `archive/scene_id/pose`."""
@@ -71,43 +67,31 @@ def scan(root: Path, poses: Collection[str] = ()) -> Index:
 
     Raises ValueError when there is no archive, or none that can be read.
     """
-    archives = find_archives(root)
-    scenes: dict[str, Scene] = {}
-    quarantined: list[Quarantined] = []
-    for archive in archives:
-        _scan_archive(archive, poses, scenes, quarantined)
-    if not scenes:
+    inventories = [take_inventory(archive, poses) for archive in find_archives(root)]
+    quarantined = [bad for inventory in inventories for bad in _left_out_of(inventory)]
+    views = [scene for inventory in inventories for own in inventory.scenes for scene in own]
+    if not views:
         raise ValueError(f"{root} has no readable scene; first reason: {quarantined[0].reason}")
-    scenes = dict(sorted(scenes.items()))
+    scenes = dict(sorted((view_key(scene), scene) for scene in views))
     return Index(
         scenes=scenes,
         facts=tuple({_scene_key(scene): _facts(scene) for scene in scenes.values()}.values()),
         quarantined=tuple(quarantined),
-        num_folders={archive.name: archive.num_scene_folders for archive in archives},
+        sentences=tuple(inventory.sentence() for inventory in inventories),
         inputs_hash=inputs_hash(scenes),
     )
 
 
-def _scan_archive(
-    archive: Archive,
-    poses: Collection[str],
-    scenes: dict[str, Scene],
-    quarantined: list[Quarantined],
-) -> None:
+def _left_out_of(inventory: Inventory) -> Iterator[Quarantined]:
+    archive = inventory.archive
     if archive.refusal:
-        quarantined.append(_left_out(archive.name, "", archive.refusal))
-        return
-    for path in archive.scenes:
-        try:
-            views = read_scenes(path, archive, poses)
-        except SceneError as error:
-            quarantined.append(_left_out(archive.name, path.name, str(error)))
-            continue
-        for scene in views:
-            scenes[view_key(scene)] = scene
-            for frame_id, folders in scene.partial_frames.items():
-                reason = f"{path}: frame {frame_id} is missing in {', '.join(folders)}"
-                quarantined.append(quarantined_frame(scene, frame_id, reason))
+        yield _left_out(archive.name, "", archive.refusal)
+    for bad in inventory.refused:
+        yield _left_out(archive.name, bad.folder, bad.reason)
+    for scene in (scene for poses in inventory.scenes for scene in poses):
+        for frame_id, folders in scene.partial_frames.items():
+            reason = f"{scene.path}: frame {frame_id} is missing in {', '.join(folders)}"
+            yield quarantined_frame(scene, frame_id, reason)
 
 
 def quarantined_frame(scene: Scene, frame_id: int, reason: str) -> Quarantined:
@@ -123,20 +107,6 @@ def quarantined_frame(scene: Scene, frame_id: int, reason: str) -> Quarantined:
 
 def _left_out(archive: str, scene: str, reason: str) -> Quarantined:
     return Quarantined(archive=archive, scene_id=scene, pose="", frame_id=None, reason=reason)
-
-
-def _sentence(index: Index, archive: str) -> str:
-    """`NAME: 22 folders, 21 usable, 4200 frames; Scenario_...: no sensor_setup.json ...`."""
-    views = [scene for scene in index.scenes.values() if scene.archive == archive]
-    num_usable = len({scene.scene_id for scene in views})
-    num_frames = sum(len(scene.frame_ids) for scene in views)
-    num_poses = len({scene.pose for scene in views})
-    told = f"{archive}: {index.num_folders[archive]} folders, {num_usable} usable, "
-    told += f"{num_frames} frames" + (f" (from {num_poses} poses)" if num_poses > 1 else "")
-    reasons = [b.reason for b in index.quarantined if b.archive == archive and b.frame_id is None]
-    notes = Counter(note for scene in views for note in scene.notes)
-    noted = [f"{count} x {note}" for note, count in notes.items()]
-    return "; ".join([told, *reasons, *noted])
 
 
 def _facts(scene: Scene) -> SceneFacts:

@@ -11,12 +11,11 @@ from typing import Any
 from pipeline.anovox.inspection.archive import (
     ArchiveReport,
     Progress,
-    archive_sentence,
     choose_archives,
     inspect_archive,
-    take_inventory,
 )
 from pipeline.anovox.inspection.check import Check, worst
+from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.synthetic.writer import STAMP_FILE
 from pipeline.config import Config
 from pipeline.failures import RunFailed
@@ -44,7 +43,7 @@ def inspect(
     reports: list[ArchiveReport] = []
     for archive in archives:
         inventory = take_inventory(archive)
-        say(archive_sentence(inventory))
+        say(inventory.sentence())
         report = inspect_archive(
             inventory,
             num_scenes=settings.scenes,

@@ -12,13 +12,15 @@ import wrong_archives as wrong
 
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.geometry import voxelise
-from pipeline.anovox.inspection.archive import inspect_archive, take_inventory
+from pipeline.anovox.inspection.archive import inspect_archive
 from pipeline.anovox.inspection.check import Check
 from pipeline.anovox.inspection.files import check_folders
 from pipeline.anovox.inspection.sample import read_sample
 from pipeline.anovox.inspection.scene import inspect_scene
 from pipeline.anovox.inspection.voxels import check_pixel_voxels
-from pipeline.anovox.layout import Scene, find_archives, read_scene
+from pipeline.anovox.inventory import take_inventory
+from pipeline.anovox.layout import find_archives
+from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.weather import read_weather
 from pipeline.config import SyntheticConfig
@@ -66,7 +68,7 @@ def copied(drive: Path, place: Path, kind: str) -> Scene:
 
 
 def scenes(root: Path) -> list[Scene]:
-    return [read_scene(path, a) for a in find_archives(root) for path in a.scenes]
+    return [read_scenes(path, a)[0] for a in find_archives(root) for path in a.scenes]
 
 
 def checks(scene: Scene, *, num_frames: int = NUM_FRAMES) -> dict[str, Check]:
@@ -255,8 +257,9 @@ def test_a_grid_with_the_cells_of_several_lidars_passes(scene: Scene) -> None:
         files = scene.files(frame_id)
         cloud = np.load(files.semantic_lidar)
         both = np.concatenate([cloud, cloud - np.array([3.0, 0.0, 0.0, 0.0])])
-        shift = np.array([0.0, 0.0, -1.8])
-        np.save(files.voxels, voxelise(both, both[:, 3].astype(np.uint8), shift=shift)[0])
+        classes = both[:, 3].astype(np.uint8)
+        grid, _ = voxelise(both, classes, voxel_from_lidar=wrong.shifted((0, 0, -1.8)))
+        np.save(scene.file("voxels", frame_id), grid)
     found = checks(scene)
     assert {name for name, check in found.items() if check.status != "pass"} == set()
     assert "cells of all LiDARs" in found["voxel content"].meaning
@@ -269,7 +272,7 @@ def test_a_grid_with_the_cells_of_several_lidars_passes(scene: Scene) -> None:
 def test_a_damaged_file_is_named_and_the_other_lines_go_on(scene: Scene) -> None:
     first = scene.files(scene.frame_ids[0])
     first.semantic.write_bytes(first.semantic.read_bytes()[:500])
-    first.voxels.write_bytes(b"")
+    scene.file("voxels", scene.frame_ids[0]).write_bytes(b"")
     found = checks(scene)
     assert found["files readable"].status == "FAIL"
     assert str(first.semantic) in found["files readable"].found
@@ -308,7 +311,7 @@ def test_unknown_ids_fail_as_class_ids(scene: Scene) -> None:
 
 
 def test_an_anomaly_in_normality_fails_as_class_ids(scene: Scene) -> None:
-    path = scene.files(scene.frame_ids[1]).voxels  # a frame that is not sampled
+    path = scene.file("voxels", scene.frame_ids[1])  # a frame that is not sampled
     voxels = np.load(path)
     voxels[0, 3] = 30
     np.save(path, voxels)
@@ -319,10 +322,10 @@ def test_an_anomaly_in_normality_fails_as_class_ids(scene: Scene) -> None:
 def test_lost_frames_fail_and_a_broken_end_warns(scene: Scene) -> None:
     scene.files(scene.frame_ids[-1]).semantic.unlink()
     [archive] = find_archives(scene.path.parent.parent)
-    found = checks(read_scene(scene.path, archive))["frames per folder"]
+    found = checks(read_scenes(scene.path, archive)[0])["frames per folder"]
     assert (found.status, "lacks SEMANTIC-CAM" in found.found) == ("warn", True)
     scene.files(scene.frame_ids[5]).semantic.unlink()
-    found = checks(read_scene(scene.path, archive))["frames per folder"]
+    found = checks(read_scenes(scene.path, archive)[0])["frames per folder"]
     assert found.status == "FAIL"
     assert "lost in the middle" in found.meaning
 
@@ -366,7 +369,7 @@ def test_an_archive_is_as_good_as_its_worst_scene(tmp_path: Path) -> None:
     config = replace(DRIVE, num_scenes=3, num_frames=2, kinds=["normality"])
     write_archives(config, tmp_path)
     [archive] = find_archives(tmp_path)
-    wrong.shuffle_rows(read_scene(archive.scenes[1], archive))
+    wrong.shuffle_rows(read_scenes(archive.scenes[1], archive)[0])
     done: list[tuple[int, int]] = []
     report = inspect_archive(
         take_inventory(archive),

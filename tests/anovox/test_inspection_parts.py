@@ -15,8 +15,9 @@ from pipeline.anovox.inspection.images import Agreement, agreement, graded, tota
 from pipeline.anovox.inspection.sample import NO_CLASS, class_ids, read_sample
 from pipeline.anovox.inspection.scene import spread
 from pipeline.anovox.inspection.setup import read_lidar_args
-from pipeline.anovox.layout import Scene, find_archives, read_scene
+from pipeline.anovox.layout import find_archives
 from pipeline.anovox.records import format_key_value, parse_key_value
+from pipeline.anovox.scene import Scene, read_scenes
 
 BRAKING = [8.0] * 4 + [7.5, 7.0, 6.5, 6.0] + [5.5] * 8
 """Metres per second: 5 m/s2 between frames 3 and 7."""
@@ -25,7 +26,7 @@ BRAKING = [8.0] * 4 + [7.5, 7.0, 6.5, 6.0] + [5.5] * 8
 @pytest.fixture
 def scene(archive_path: Path) -> Scene:
     [archive] = find_archives(archive_path.parent)
-    return read_scene(archive.scenes[0], archive)
+    return read_scenes(archive.scenes[0], archive)[0]
 
 
 def line(status: str, name: str = "depth") -> Check:
@@ -136,7 +137,7 @@ def dynamic(write_archive: Callable[..., Path], tmp_path: Path) -> Scene:
     """A scene whose ANOMALY records tell of a vehicle that brakes from frame 3 on."""
     write_archive(tmp_path / "long", frame_ids=range(990, 990 + len(BRAKING)))
     [archive] = find_archives(tmp_path / "long")
-    scene = read_scene(archive.scenes[0], archive)
+    scene = read_scenes(archive.scenes[0], archive)[0]
     for frame_id, speed in zip(scene.frame_ids, BRAKING, strict=True):
         rewrite(scene, frame_id, {"velocity": (0.6 * speed, -0.8 * speed, 0.0)})
     return replace(scene, kind="dynamic")

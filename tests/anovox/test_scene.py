@@ -278,7 +278,7 @@ def test_a_scene_of_several_poses_is_read_once_per_pose(archive_path: Path, scen
         assert scene.setup.camera == scene.setup.lidar
         assert f"{scene.pose}_" in scene.files(999).semantic_lidar.name
         assert scene.setup.action_mounts == ((Mount(*RIGHT), Mount(*RIGHT)),)
-        assert scene.files(999).voxels is None
+        assert not scene.has_own_voxels
         assert "VOXEL_GRID merges all poses" in scene.notes[0]
 
 
@@ -297,7 +297,7 @@ def test_cameras_without_a_lidar_of_their_own_share_the_only_one(
     add_pose(scene_path, LEFT, cameras)
     for scene in views(archive_path):
         assert scene.setup.lidar == Mount(*FRONT)
-        assert scene.files(999).voxels is not None
+        assert scene.has_own_voxels
 
 
 def test_several_poses_without_a_setup_are_refused(archive_path: Path, scene_path: Path):

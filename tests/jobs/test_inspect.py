@@ -10,7 +10,8 @@ import pytest
 import wrong_archives as wrong
 from PIL import Image
 
-from pipeline.anovox.layout import find_archives, read_scene
+from pipeline.anovox.layout import find_archives
+from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import SyntheticConfig
 
@@ -64,7 +65,7 @@ def test_healthy_archives_end_with_0_and_leave_report_and_figures(root: Path) ->
 
 def test_a_wrong_archive_ends_with_1_and_its_line(root: Path) -> None:
     archive = find_archives(root)[1]
-    wrong.shuffle_rows(read_scene(archive.scenes[0], archive))
+    wrong.shuffle_rows(read_scenes(archive.scenes[0], archive)[0])
     code, table, facts, errors = run(root, f"inspect.archive={NAMES[1]}")
     assert code == 1
     assert (facts["status"], facts["reason"]) == ("failed", "inspection_failed")

@@ -23,7 +23,8 @@ def check(tmp_path: Path) -> Check:
     def run(figure: Figure) -> np.ndarray:
         image = Image.open(save(figure, tmp_path / "figures" / "figure.png"))
         assert image.format == "PNG"
-        assert image.size == tuple(int(inches * DPI) for inches in figure.get_size_inches())
+        width, height = figure.get_size_inches() * DPI
+        assert np.abs(np.subtract(image.size, (width, height))).max() < 1
         pixels = np.asarray(image.convert("RGB"))
         assert 0.01 < (pixels < 250).any(axis=2).mean() < 0.98, "blank or full"
         check_texts(figure)

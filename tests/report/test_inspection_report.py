@@ -11,9 +11,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.anovox.inspection.archive import ArchiveReport, inspect_archive, take_inventory
+from pipeline.anovox.inspection.archive import ArchiveReport, inspect_archive
 from pipeline.anovox.inspection.check import Check
-from pipeline.anovox.layout import find_archives, read_scene
+from pipeline.anovox.inventory import take_inventory
+from pipeline.anovox.layout import find_archives
+from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import SyntheticConfig
 from pipeline.report.inspection_figure import SIGNS, draw_inspection
@@ -67,7 +69,7 @@ def test_a_figure_of_a_broken_archive_says_what_could_not_be_read(
 ) -> None:
     write_archives(WORLD, tmp_path)
     [archive] = find_archives(tmp_path)
-    scene = read_scene(archive.scenes[0], archive)
+    scene = read_scenes(archive.scenes[0], archive)[0]
     for path in wrong.paths(scene, "voxels"):
         path.write_bytes(b"")
     report = inspected(tmp_path)

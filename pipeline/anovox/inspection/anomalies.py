@@ -16,8 +16,8 @@ from pipeline.anovox.geometry import FLIP
 from pipeline.anovox.inspection.check import Check, Status, not_measured
 from pipeline.anovox.inspection.sample import Sample
 from pipeline.anovox.labels import ANOMALY
-from pipeline.anovox.layout import Scene
 from pipeline.anovox.records import Anomaly, read_record
+from pipeline.anovox.scene import Scene
 
 BRAKED = 100
 """Class of the vehicle ahead inside its window, where the archive has it."""

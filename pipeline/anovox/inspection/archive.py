@@ -7,21 +7,11 @@ from pathlib import Path
 from pipeline.anovox.inspection.check import Check, Status, worst, worst_check
 from pipeline.anovox.inspection.sample import Sample, read_sample
 from pipeline.anovox.inspection.scene import SceneReport, inspect_scene, spread
-from pipeline.anovox.layout import Archive, Scene, SceneError, find_archives, read_scene
+from pipeline.anovox.inventory import Inventory
+from pipeline.anovox.layout import Archive, find_archives
+from pipeline.anovox.scene import Scene
 
 Progress = Callable[[int, int], None]
-_NUM_NAMED = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inventory:
-    """What an archive holds by its names: scenes that can be read, and why others cannot."""
-
-    archive: Archive
-    scenes: tuple[tuple[Scene, ...], ...]
-    """Per usable scene folder, one scene per camera pose."""
-    refused: tuple[tuple[str, str], ...]
-    """Scene folder and reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,33 +43,6 @@ class ArchiveReport:
         return worst([check.status for check in self.checks])
 
 
-def take_inventory(archive: Archive) -> Inventory:
-    """Read the names in every scene folder of an archive; no arrays."""
-    scenes: list[tuple[Scene, ...]] = []
-    refused: list[tuple[str, str]] = []
-    for path in archive.scenes if not archive.refusal else ():
-        try:
-            scenes.append((read_scene(path, archive),))
-        except SceneError as error:
-            reason = str(error).removeprefix(f"{path}: ").replace(f"{path}/", "")
-            refused.append((path.name, reason))
-    return Inventory(archive=archive, scenes=tuple(scenes), refused=tuple(refused))
-
-
-def archive_sentence(inventory: Inventory) -> str:
-    """`AnoVox_...: 22 folders, 21 usable, 4200 frames; Scenario_...: no sensor_setup.json ...`."""
-    archive, refused = inventory.archive, inventory.refused
-    num_frames = sum(len(poses[0].frame_ids) for poses in inventory.scenes)
-    counts = f"{archive.num_scene_folders} folders, {len(inventory.scenes)} usable"
-    parts = [f"{archive.name}: {counts}, {num_frames} frames"]
-    if archive.refusal:
-        parts.append(archive.refusal)
-    parts += [f"{name}: {reason}" for name, reason in refused[:_NUM_NAMED]]
-    if len(refused) > _NUM_NAMED:
-        parts.append(f"and {len(refused) - _NUM_NAMED} more")
-    return "; ".join(parts)
-
-
 def inspect_archive(
     inventory: Inventory, *, num_scenes: int, num_frames: int, progress: Progress
 ) -> ArchiveReport:
@@ -97,10 +60,10 @@ def inspect_archive(
     return ArchiveReport(
         name=inventory.archive.name,
         path=inventory.archive.path,
-        sentence=archive_sentence(inventory),
+        sentence=inventory.sentence(),
         checks=(_check_scenes(inventory), *_worst_of_each(reports)),
         scenes=tuple(reports),
-        refused=inventory.refused,
+        refused=tuple((bad.folder, bad.finding) for bad in inventory.refused),
         example=_example(scenes, reports),
     )
 

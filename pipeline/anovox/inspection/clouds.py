@@ -15,7 +15,7 @@ from pipeline.anovox.inspection.check import Check, Status, not_measured
 from pipeline.anovox.inspection.sample import Sample
 from pipeline.anovox.inspection.setup import LidarArgs
 from pipeline.anovox.labels import ANOMALY, IGNORE, NAMES, ROAD, ROAD_LINE, unknown_ids
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.scene import Scene
 
 NOISE_DEVIATIONS = 6.0
 """Of the noise that a range may exceed the sensor's: reached once in a billion points."""

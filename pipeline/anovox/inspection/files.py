@@ -16,8 +16,8 @@ from numpy.lib import format as npy
 from pipeline.anovox.inspection.check import Check, Status, not_measured
 from pipeline.anovox.inspection.sample import Sample
 from pipeline.anovox.inspection.setup import LidarArgs
-from pipeline.anovox.layout import Scene
 from pipeline.anovox.names import FILE_SOURCES, SETUP_FILE, sensor_file_name
+from pipeline.anovox.scene import Scene
 
 FRAMES_OF_ANOVOX = 200
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"

@@ -17,7 +17,7 @@ from pipeline.anovox import geometry
 from pipeline.anovox.arrays import FrameError, load_image, load_table
 from pipeline.anovox.frame import Frame, decode_depth, read_frame
 from pipeline.anovox.inspection.setup import lidar_height_m
-from pipeline.anovox.layout import Scene
+from pipeline.anovox.scene import Scene
 
 NO_CLASS = 255
 """Stands for values that are no whole number from 0 to 255; not in AnoVox's table."""
@@ -80,8 +80,8 @@ class Sample:
 
     def voxelised(self) -> NDArray[np.uint16]:
         """The voxel grid (M, 4) that SEMANTIC-LIDAR gives by AnoVox's rule."""
-        shift = self.calibration.voxel_shift_m
-        return geometry.voxelise(self["exact_xyz"], self["point_class"], shift=shift)[0]
+        matrix = self.calibration.voxel_from_lidar
+        return geometry.voxelise(self["exact_xyz"], self["point_class"], voxel_from_lidar=matrix)[0]
 
     def with_own_voxels(self) -> "Sample":
         """With the grid that SEMANTIC-LIDAR gives in place of the file's."""
@@ -91,11 +91,11 @@ class Sample:
 
     def voxel_cells(self, points: NDArray[np.floating]) -> NDArray[np.int64]:
         """Cells (P, 3) of points (P, >=3); some may lie outside the grid."""
-        return geometry.voxel_indices(points, shift=self.calibration.voxel_shift_m)[0]
+        return geometry.voxel_indices(points, voxel_from_lidar=self.calibration.voxel_from_lidar)[0]
 
     def voxel_centres(self, voxels: NDArray[np.integer]) -> NDArray[np.float64]:
         """Centres (M, 3) in the LiDAR frame of voxels (M, >=3)."""
-        return geometry.voxel_centres(voxels, self.calibration.voxel_shift_m)
+        return geometry.voxel_centres(voxels, self.calibration.voxel_from_lidar)
 
     def is_off_ground(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Points (P, >=3) that stand above flat ground; flat ground looks alike everywhere."""

@@ -12,8 +12,7 @@ from pipeline.anovox.inspection.check import Check
 from pipeline.anovox.inspection.sample import class_ids, read_sample
 from pipeline.anovox.inspection.setup import read_lidar_args
 from pipeline.anovox.labels import ANOMALY
-from pipeline.anovox.layout import Scene
-from pipeline.anovox.names import SENSOR_FOLDER
+from pipeline.anovox.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +39,8 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
     most = _most_anomalous(in_voxels)
     sampled = tuple(sorted({*chosen, *most}))
     samples = [read_sample(scene, frame_id) for frame_id in sampled]
-    args, num_lidars = read_lidar_args(scene), _num_lidars(scene)
-    # As the reader does where one grid holds several LiDARs, or none is there.
-    is_own = num_lidars > 1 or "voxels" not in scene.folders
-    grids = [sample.with_own_voxels() for sample in samples] if is_own else samples
+    args = read_lidar_args(scene)
+    own = samples if scene.has_own_voxels else [sample.with_own_voxels() for sample in samples]
     every_id = sorted({i for ids in in_voxels.values() for i in ids})
     checks = [
         files.check_folders(scene),
@@ -59,10 +56,10 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
         images.check_projection(samples),
         images.check_depth(samples),
         images.check_pixel_classes(samples),
-        voxels.check_voxel_content(samples, num_lidars=num_lidars),
-        voxels.check_voxel_height(grids),
-        voxels.check_point_voxels(grids),
-        voxels.check_pixel_voxels(grids),
+        voxels.check_voxel_content(samples, num_lidars=scene.num_lidars),
+        voxels.check_voxel_height(own),
+        voxels.check_point_voxels(own),
+        voxels.check_pixel_voxels(own),
     ]
     if scene.kind != "normality":
         checks.append(anomalies.check_anomaly(samples, scene))
@@ -93,7 +90,7 @@ def _voxel_ids(scene: Scene) -> dict[int, Counter[int]]:
     found: dict[int, Counter[int]] = {}
     for frame_id in scene.frame_ids if "voxels" in scene.folders else ():
         try:
-            table = load_table(scene.files(frame_id).voxels, ("<u2",))
+            table = load_table(scene.file("voxels", frame_id), ("<u2",))
         except FrameError:
             continue
         counts = np.bincount(class_ids(table[:, 3]))
@@ -106,9 +103,3 @@ def _most_anomalous(in_voxels: dict[int, Counter[int]]) -> tuple[int, ...]:
     counts = {f: sum(ids[i] for i in ANOMALY if i in ids) for f, ids in in_voxels.items()}
     best = max(counts, key=counts.__getitem__, default=None)
     return (best,) if best is not None and counts[best] > 0 else ()
-
-
-def _num_lidars(scene: Scene) -> int:
-    """LiDARs that fill the scene's one grid."""
-    matches = (SENSOR_FOLDER.fullmatch(child.name) for child in scene.path.iterdir())
-    return sum(match is not None and match["type"] == "LIDAR" for match in matches)

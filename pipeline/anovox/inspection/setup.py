@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.anovox.frame import TICK_S
-from pipeline.anovox.layout import Scene
 from pipeline.anovox.names import SETUP_FILE
+from pipeline.anovox.scene import Scene
 from pipeline.anovox.sensors import LARGEST_NUMBER, SensorSetup
 
 MEDIAN_OF_NORMAL = 0.6745
@@ -43,7 +43,7 @@ class LidarArgs:
 
 def lidar_height_m(setup: SensorSetup) -> float:
     """Of the LiDAR above flat ground."""
-    return setup.mount_location[2]
+    return setup.lidar.location[2]
 
 
 def read_lidar_args(scene: Scene) -> LidarArgs:
