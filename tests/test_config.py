@@ -118,7 +118,7 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("data.window_shards=0", "data.window_shards is 0"),
         ("data.ego_box_m=[1]", "data.ego_box_m is [1.0]; it takes two lengths"),
         ("data.ego_box_m=[-1,1]", "data.ego_box_m is [-1.0, 1.0]; it takes two lengths"),
-        ("data.archives=[a.zip]", "data.archives holds '"),
+        ("data.archives=[a.zip]", "data.archives holds 'a.zip'; it takes .tar.gz files"),
         ("data.md5=[abc]", "data.md5 holds 'abc'; an md5 is 32 digits"),
         (f"data.md5=[{'a' * 32}]", "data.md5 has 1 entries for 0 of data.archives"),
         ("data.record=10.5281/zenodo.1", "data.record is '10.5281/zenodo.1'; it takes the number"),

@@ -57,7 +57,7 @@ class _Part:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         self.file: io.BufferedIOBase = os.fdopen(os.open(path, flags, 0o644), "r+b")
         self._hash = hashlib.md5(usedforsecurity=False)
-        self._num_bytes = self._longest = 0
+        self._num_bytes = 0
 
     def lock(self) -> None:
         """Keep a second job away until the file is closed."""
@@ -103,7 +103,7 @@ class _Part:
                 self._place(response)
                 self._receive(response, lambda: progress(self._gained(start), total))
 
-        web.patiently(self._wanted.url, attempt, gain=lambda: self._longest)
+        web.patiently(self._wanted.url, attempt, gain=lambda: self._num_bytes)
 
     def _gained(self, start: int) -> int:
         """Megabytes since `start`; none while a server that starts anew catches up."""
@@ -154,7 +154,6 @@ class _Part:
     def _take(self, data: bytes) -> None:
         self._hash.update(data)
         self._num_bytes += len(data)
-        self._longest = max(self._longest, self._num_bytes)
 
     def check_md5(self) -> None:
         """Raises ValueError with both sums; the file stays where it is."""

@@ -91,8 +91,9 @@ class Web:
     def patiently(self, url: str, attempt: Callable[[], T], *, gain: Callable[[], int]) -> T:
         """What `attempt` returns; repeated when it is Dropped, later and later.
 
-        `gain` is the progress so far: an attempt that raised it was not in vain, and the count of
-        vain ones starts anew. Raises ValueError after `data.max_retries` vain ones in a row.
+        `gain` is the progress so far: an attempt that raised it beyond all before was not in vain,
+        and the count of vain ones starts anew. Raises ValueError when more than `data.max_retries`
+        in a row were.
         """
         vain, best = 0, gain()
         while True:

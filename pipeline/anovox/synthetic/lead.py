@@ -41,7 +41,7 @@ class Braking:
     deceleration: float
     """In m/s2."""
     low_share: float
-    """Of the cruising speed, below which it does not brake; 0 = it comes to stand."""
+    """Of its speed at the start, below which it does not brake; 0 = it comes to stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def _follow_route(
     for i in range(reference, len(s) - 1):
         v[i + 1] = v[i] + _PICK_UP_MPS2 * FRAME_TIME_S
         if braking.start <= i - REACTION_FRAMES < braking.end:
-            low = min(v[i], braking.low_share * cruise)
+            low = braking.low_share * v[braking.start + REACTION_FRAMES]
             v[i + 1] = max(low, v[i] - braking.deceleration * FRAME_TIME_S)
         v[i + 1] = min(v[i + 1], speed_at(route, s[i], cruise, behind=spacing))
         s[i + 1] = s[i] + (v[i] + v[i + 1]) / 2 * FRAME_TIME_S

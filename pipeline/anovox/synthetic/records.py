@@ -36,7 +36,7 @@ def action_record(
         "scenario_id": world.plan.scene_id,
         "vehicle_id": _VEHICLE_ID,
         "vehicle_type_id": VEHICLE,
-        **_driving(world.speed, world.poses, frame),
+        **_driving(world, world.speed, world.poses, frame),
         **_matrices(world.poses[frame], mounts),
     }
 
@@ -97,23 +97,32 @@ def lead_action_record(
         "scenario_id": world.plan.scene_id,
         "vehicle_id": _ANOMALY_ID,
         "vehicle_type_id": lead.blueprint,
-        **_driving(lead.speed, lead.poses, frame),
+        **_driving(world, lead.speed, lead.poses, frame),
         **_matrices(world.poses[frame], mounts),
     }
 
 
-def _driving(speed: NDArray[np.float64], poses: NDArray[np.float64], frame: int) -> dict[str, Any]:
-    """Speed, control and build of a vehicle with this speed (N,) and way (N, 3)."""
+def _driving(
+    world: SceneWorld, speed: NDArray[np.float64], poses: NDArray[np.float64], frame: int
+) -> dict[str, Any]:
+    """Speed, control and build of a vehicle with this speed (N,) and way (N, 3).
+
+    A vehicle that stands is held by full braking in dynamic scenes alone: AnoVox threw normal and
+    static ones with a brake of 1.0 away.
+    """
     ahead = min(frame + 1, len(speed) - 1)
     change = float(speed[ahead] - speed[max(ahead - 1, 0)]) / sensors.FRAME_TIME_S
     turn = float(poses[ahead, 2] - poses[max(ahead - 1, 0), 2])
-    stops = change < -_FULL_BRAKE_MPS2 or (speed[frame] == 0 and change <= 0)
+    stands = bool(speed[ahead] == 0 and change <= 0)
+    brake = min(0.5, max(0.0, -change) * 0.1)
+    if change < -_FULL_BRAKE_MPS2 or stands:
+        brake = 1.0 if world.plan.kind == "dynamic" else 0.5
     wheels = ("FR", "FL", "BR", "BL")
     return {
         "speed": float(speed[frame]) * 3.6,
-        "throttle": 0.0 if stops else min(1.0, 0.4 + max(0.0, change) * 0.1),
+        "throttle": 0.0 if brake >= 0.5 else min(1.0, 0.4 + max(0.0, change) * 0.1),
         "steer": max(-1.0, min(1.0, -turn * 3.0)),
-        "brake": 1.0 if stops else min(0.5, max(0.0, -change) * 0.1),
+        "brake": brake,
         "hand_brake": False,
         "reverse": False,
         "gear": 2 if speed[frame] < 10.0 else 3,

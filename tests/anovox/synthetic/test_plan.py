@@ -42,3 +42,14 @@ def test_scene_ids_are_version_4_uuids_that_depend_on_the_seed_alone() -> None:
 def test_one_kind_alone_can_be_asked_for(kinds: list[str]) -> None:
     plans = plan_scenes(replace(CONFIG, kinds=kinds, num_scenes=5))
     assert {plan.kind for plan in plans} == set(kinds)
+
+
+def test_beside_dynamic_scenes_every_second_normal_one_has_a_car_ahead_too() -> None:
+    config = replace(CONFIG, num_frames=20, kinds=["normality", "static", "dynamic"], num_scenes=60)
+    counts = Counter((plan.kind, plan.lead) for plan in plan_scenes(config))
+    assert counts == {
+        ("normality", "none"): 10,
+        ("normality", "gentle"): 10,
+        ("static", "none"): 20,
+        ("dynamic", "sudden"): 20,
+    }

@@ -11,6 +11,8 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.records import (
     action_record,
     anomaly_record,
+    lead_action_record,
+    lead_record,
     route_map,
     scenario_text,
     waypoints,
@@ -144,3 +146,68 @@ def test_the_scenario_list_has_every_scene_with_weather_route_and_anomaly(
             place = locations[config["distance_to_waypoint"]]
             away = math.hypot(place["x"] - world.anomaly.x, place["y"] + world.anomaly.y)
             assert away < 15
+
+
+@pytest.fixture(scope="module")
+def braking() -> SceneWorld:
+    """A dynamic scene of 40 frames; its window is 25 to 36."""
+    config = SyntheticConfig(seed=4, num_scenes=1, num_frames=40, kinds=["dynamic"])
+    return build_scene(config, plan_scenes(config)[0])
+
+
+def test_variant_a_describes_the_car_ahead_as_the_actor_that_was_placed(
+    braking: SceneWorld,
+) -> None:
+    lead = braking.lead
+    assert lead is not None
+    for frame in (5, 27, 39):
+        text = format_key_value(lead_record(braking, frame, 1000 + frame))
+        values = parse_key_value(text)
+        anomaly = parse_anomaly(values)
+        assert anomaly.type_id.startswith("vehicle.")
+        assert anomaly.tags in ((14,), (15,))
+        assert anomaly.category == ""
+        x, y, yaw = lead.poses[frame]
+        assert anomaly.location == pytest.approx((x, -y, 0.0))
+        forward = np.array([math.cos(yaw), -math.sin(yaw), 0.0])
+        np.testing.assert_allclose(values["velocity"], lead.speed[frame] * forward, atol=1e-9)
+        np.testing.assert_allclose(
+            values["acceleration"], lead.acceleration[frame] * forward, atol=1e-9
+        )
+        assert values["anomaly_is_alive"] is True
+        assert (values["role_name"], values["number_of_wheels"]) == ("anomaly", 4)
+
+
+def test_variant_b_has_action_s_lines_for_the_car_ahead_and_the_ego_s_matrices(
+    braking: SceneWorld,
+) -> None:
+    lead = braking.lead
+    assert lead is not None
+    for frame in (5, 27):
+        text = format_key_value(lead_action_record(braking, frame, frame, (MONO,)))
+        ahead = parse_key_value(text)
+        own = parse_key_value(format_key_value(action_record(braking, frame, frame, (MONO,))))
+        assert tuple(ahead) == ACTION_KEYS
+        assert parse_anomaly(ahead).location is None
+        assert ahead["speed"] == pytest.approx(lead.speed[frame] * 3.6)
+        assert ahead["vehicle_id"] != own["vehicle_id"]
+        assert all(ahead[key] == own[key] for key in ACTION_KEYS if "matrix" in key)
+
+
+def test_both_cars_press_the_brake_fully_and_let_go_of_the_throttle(braking: SceneWorld) -> None:
+    ahead = [lead_action_record(braking, k, k, (MONO,)) for k in range(40)]
+    own = [action_record(braking, k, k, (MONO,)) for k in range(40)]
+    assert {k for k in range(40) if ahead[k]["brake"] == 1.0} == set(range(25, 36))
+    assert {k for k in range(39) if own[k]["brake"] == 1.0} == set(range(28, 39))
+    for record in (*ahead, *own):
+        assert (record["throttle"] == 0.0) == (record["brake"] == 1.0)
+
+
+def test_a_normal_ego_behind_a_braking_car_brakes_and_not_fully() -> None:
+    config = SyntheticConfig(seed=4, num_scenes=8, num_frames=60, kinds=["normality", "dynamic"])
+    gentle = [plan for plan in plan_scenes(config) if plan.lead == "gentle"]
+    assert gentle
+    for plan in gentle:
+        world = build_scene(config, plan)
+        brakes = [action_record(world, k, k, (MONO,))["brake"] for k in range(60)]
+        assert 0.1 < max(brakes) <= 0.5

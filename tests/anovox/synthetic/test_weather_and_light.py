@@ -1,11 +1,18 @@
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.anovox.synthetic.light import SHADOW_CELL_M, build_light
+from pipeline.anovox.synthetic.observation import Observer
+from pipeline.anovox.synthetic.plan import plan_scenes
+from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.solids import Solids, Thing, box, moved, pack
 from pipeline.anovox.synthetic.weather import NAMES, preset
+from pipeline.anovox.synthetic.world import build_scene
+from pipeline.config import SyntheticConfig
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -60,3 +67,64 @@ def test_the_sky_closes_up_all_around() -> None:
     seam = np.abs(light.sky[:, :, 0] - light.sky[:, :, -1]).max()
     assert seam < 1.5 * step
     assert SHADOW_CELL_M == 0.2
+
+
+def pictures(rich: bool) -> dict[str, np.ndarray]:
+    """One frame of one scene under each preset; the camera's noise is the same in all."""
+    config = SyntheticConfig(
+        seed=1, num_scenes=8, num_frames=6, image_width=192, image_height=128, num_channels=2
+    )
+    world, sensors = build_scene(config, plan_scenes(config)[5]), build_sensors(config)
+    images: dict[str, np.ndarray] = {}
+    for name in NAMES:
+        observer = Observer(replace(world, weather=preset(name, rich=rich)), sensors)
+        images[name] = observer.observe(3).pictures[0].image.astype(float)
+    return images
+
+
+@pytest.fixture(scope="module")
+def plain_pictures() -> dict[str, np.ndarray]:
+    return pictures(rich=False)
+
+
+@pytest.fixture(scope="module")
+def rich_pictures() -> dict[str, np.ndarray]:
+    return pictures(rich=True)
+
+
+def test_each_pair_of_presets_gives_measurably_different_images(
+    plain_pictures: dict[str, np.ndarray], rich_pictures: dict[str, np.ndarray]
+) -> None:
+    """Mean absolute difference in 8-bit steps, the closest pair of the 91."""
+    for images, least in ((plain_pictures, 1.5), (rich_pictures, 2.5)):
+        apart = [np.abs(images[a] - images[b]).mean() for a, b in itertools.combinations(NAMES, 2)]
+        assert len(apart) == 91
+        assert min(apart) > least
+
+
+def test_sunset_is_darker_and_warmer_than_noon(plain_pictures: dict[str, np.ndarray]) -> None:
+    noon, sunset = plain_pictures["CLEAR_NOON"], plain_pictures["CLEAR_SUNSET"]
+    assert sunset.mean() < noon.mean() - 10
+    warmth = [image[..., 0].mean() - image[..., 2].mean() for image in (noon, sunset)]
+    assert warmth[1] > warmth[0] + 15
+
+
+def test_streaks_grow_with_the_rain_and_dry_presets_have_none(
+    plain_pictures: dict[str, np.ndarray], rich_pictures: dict[str, np.ndarray]
+) -> None:
+    above = {name: (rich_pictures[name] - plain_pictures[name])[:60] for name in NAMES}
+    spread = [
+        above[name].std()
+        for name in ("WET_CLOUDY_NOON", "SOFT_RAIN_NOON", "MID_RAINY_NOON", "HARD_RAIN_NOON")
+    ]
+    assert all(less + 0.5 < more for less, more in itertools.pairwise(spread))
+    for name in ("CLEAR_NOON", "CLOUDY_NOON", "CLEAR_SUNSET", "CLOUDY_SUNSET"):
+        np.testing.assert_array_equal(rich_pictures[name], plain_pictures[name])
+
+
+def test_puddles_brighten_parts_of_a_wet_road_and_leave_the_rest(
+    plain_pictures: dict[str, np.ndarray], rich_pictures: dict[str, np.ndarray]
+) -> None:
+    change = (rich_pictures["WET_NOON"] - plain_pictures["WET_NOON"])[70:].mean(-1)
+    assert 0.03 < (change > 15).mean() < 0.5
+    assert (change == 0).mean() > 0.4

@@ -182,6 +182,33 @@ def test_a_root_of_another_config_is_refused_by_the_keys_that_differ(
     assert write_archives(replace(config, num_processes=2), tmp_path)["num_scenes_written"] == 0
 
 
+def test_a_root_from_before_a_key_existed_goes_on_with_the_key_at_its_default(
+    small_config: SyntheticConfig, tmp_path: Path
+) -> None:
+    config = replace(small_config, num_scenes=1, num_frames=1)
+    write_archives(config, tmp_path)
+    stamp = json.loads((tmp_path / STAMP_FILE).read_text())
+    old = {key: value for key, value in stamp.items() if key not in ("sensor_set", "irregular")}
+    (tmp_path / STAMP_FILE).write_text(json.dumps(old))
+    assert write_archives(config, tmp_path)["num_scenes_written"] == 0
+    with pytest.raises(ValueError, match=r"with other synthetic\.sensor_set;"):
+        write_archives(replace(config, sensor_set="Stereo"), tmp_path)
+
+
+TOWNS = [*(f"Town0{number}" for number in range(1, 8)), "Town10HD"]
+
+
+def test_every_town_of_anovox_has_its_archives_and_10hd_is_named_as_there(
+    small_config: SyntheticConfig, tmp_path: Path
+) -> None:
+    config = replace(small_config, num_scenes=8, num_frames=1, towns=TOWNS, kinds=["static"])
+    write_archives(config, tmp_path)
+    archives = find_archives(tmp_path)
+    assert [archive.town for archive in archives] == [t.removesuffix("HD") for t in TOWNS]
+    images = [next(tmp_path.glob(f"*{a.town}/Scen*-*/RGB-CAM*/*")) for a in archives]
+    assert len({path.read_bytes() for path in images}) == 8
+
+
 def test_a_root_with_archives_of_unknown_origin_is_refused(
     small_config: SyntheticConfig, tmp_path: Path
 ) -> None:
