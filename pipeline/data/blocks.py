@@ -22,7 +22,7 @@ from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.rules import SceneRule
 from pipeline.anovox.scene import Scene
-from pipeline.anovox.synthetic.writer import STAMP_FILE
+from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
 from pipeline.data.index import Index, quarantined_frame, scan
@@ -299,7 +299,9 @@ def _seal(
         num_quarantined=num_bad,
         num_refused_scenes=sum(bool(bad.scene_id) and bad.frame_id is None for bad in quarantined),
         num_refused_archives=sum(not bad.scene_id for bad in quarantined),
-        is_synthetic=(Path(work.config.data.root) / STAMP_FILE).is_file(),
+        is_synthetic=is_synthetic(
+            {Path(work.config.data.root), *(scene.path.parent for scene in index.scenes.values())}
+        ),
         image_height=image_size[0],
         image_width=image_size[1],
         shards=shards,

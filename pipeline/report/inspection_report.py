@@ -16,7 +16,7 @@ from pipeline.anovox.inspection.archive import (
 )
 from pipeline.anovox.inspection.check import Check, worst
 from pipeline.anovox.inventory import take_inventory
-from pipeline.anovox.synthetic.writer import STAMP_FILE
+from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.config import Config
 from pipeline.failures import RunFailed
 from pipeline.report.figures import save
@@ -39,7 +39,7 @@ def inspect(
     root, settings = Path(config.data.root), config.inspect
     archives = choose_archives(root, settings.archive)
     folder = Path(config.storage_path) / "inspect" / _folder_name(root, [a.name for a in archives])
-    note = "synthetic data" if (root / STAMP_FILE).is_file() else ""
+    note = "synthetic data" if is_synthetic([root, *(a.path for a in archives)]) else ""
     reports: list[ArchiveReport] = []
     for archive in archives:
         inventory = take_inventory(archive)

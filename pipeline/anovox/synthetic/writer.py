@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +92,9 @@ def write_archives(
         done += target.num_frames(plan)
         report(done, total)
     _write_scenario_lists(target, plans)
+    for archive in {target.archive(plan) for plan in plans}:
+        # So that an archive that is packed or moved away still says what it is.
+        shutil.copyfile(root / STAMP_FILE, archive / STAMP_FILE)
     return {
         "num_archives": len({target.archive(plan) for plan in plans}),
         "num_scenes": len(plans),
@@ -99,6 +102,11 @@ def write_archives(
         "num_frames": total,
         **_write_irregular(target, plans),
     }
+
+
+def is_synthetic(folders: Iterable[Path]) -> bool:
+    """Whether any of these roots or archives bears this writer's stamp."""
+    return any((folder / STAMP_FILE).is_file() for folder in folders)
 
 
 def _write_irregular(target: Target, plans: Sequence[ScenePlan]) -> dict[str, int]:

@@ -21,7 +21,12 @@ from pipeline.anovox.layout import find_archives
 from pipeline.anovox.rules import BY_IDS
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.plan import plan_scenes
-from pipeline.anovox.synthetic.writer import STAMP_FILE, first_frame_id, write_archives
+from pipeline.anovox.synthetic.writer import (
+    STAMP_FILE,
+    first_frame_id,
+    is_synthetic,
+    write_archives,
+)
 from pipeline.anovox.truth import truth
 from pipeline.config import SyntheticConfig
 
@@ -245,3 +250,10 @@ def test_a_killed_job_leaves_whole_scenes_only_and_the_next_one_goes_on(tmp_path
     assert json.loads(done.stdout.splitlines()[-1])["num_scenes"] == 12
     assert len(scenes_of(root)) == 12
     assert not list(root.rglob(".partial_*"))
+
+
+def test_an_archive_that_is_moved_away_still_says_that_it_is_synthetic(written: Path) -> None:
+    archives = [path for path in written.iterdir() if path.is_dir()]
+    assert archives
+    assert all(is_synthetic([archive]) for archive in archives)
+    assert not is_synthetic([written.parent])
