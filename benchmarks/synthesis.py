@@ -9,6 +9,7 @@ because it does not suffer from other work on the machine.
 """
 
 import json
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -62,7 +63,9 @@ def measure(overrides: list[str]) -> dict[str, Any]:
 
 
 def _cpu_s() -> float:
-    """Of this process and the writers, which have ended."""
+    """Of this process and of the writers, once these have ended."""
+    for writer in multiprocessing.active_children():
+        writer.join()
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

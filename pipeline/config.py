@@ -13,6 +13,7 @@ from typing import Any, Literal
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 KINDS = ("normality", "static", "dynamic")
 MIN_DYNAMIC_FRAMES = 20
+SensorSet = Literal["Mono", "Stereo", "StereoOneLidar", "Multi", "Surround"]
 FUSIONS = ("concat", "camera_only", "lidar_only")
 
 
@@ -34,7 +35,7 @@ class SyntheticConfig:
     """ANOMALY of dynamic scenes: `A` describes the actor, `B` has ACTION's lines for it."""
     towns: list[str] = field(default_factory=lambda: ["Town03", "Town07"])
     """Towns; each town has its own street width, buildings and palette."""
-    sensor_set: Literal["Mono", "Stereo", "StereoOneLidar", "Multi", "Surround"] = "Mono"
+    sensor_set: SensorSet = "Mono"
     """Poses with cameras and LiDARs: 1, 3, 3 (2 cameras, 1 LiDAR), 7 or 10, as AnoVox has them."""
     rich_weather: bool = False
     """Rain streaks in rainy presets and puddles in wet ones; false = light and haze only."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.geometry import intrinsics
 from pipeline.anovox.synthetic.casting import Grid, camera_grid, lidar_grid
-from pipeline.config import SyntheticConfig
+from pipeline.config import SensorSet, SyntheticConfig
 
 CAMERA_FOV_DEG = 90.0
 UPPER_FOV_DEG = 15.0
@@ -68,7 +68,7 @@ _LEFT, _RIGHT = (
     Mount(location=(0, -1, 1.8), yaw_deg=-15),
     Mount(location=(0, 1, 1.8), yaw_deg=15),
 )
-SENSOR_SETS: dict[str, tuple[Mount, ...]] = {
+SENSOR_SETS: dict[SensorSet, tuple[Mount, ...]] = {
     "Mono": (MONO,),
     "Stereo": (MONO, _LEFT, _RIGHT),
     "StereoOneLidar": (

@@ -6,6 +6,7 @@ from and refuses another, because scenes of two worlds must not mix.
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -31,10 +32,12 @@ from pipeline.anovox.synthetic.irregular import (
 from pipeline.anovox.synthetic.observation import Cloud, Observation, Observer
 from pipeline.anovox.synthetic.plan import ScenePlan, plan_scenes
 from pipeline.anovox.synthetic.png import write_png
+from pipeline.anovox.synthetic.sensor_setup import Sensor, recorded_folders, sensor_setup_text
 from pipeline.anovox.synthetic.sensors import Mount, build_sensors
-from pipeline.anovox.synthetic.setup import Sensor, recorded_folders, sensor_setup_text
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
+
+logger = logging.getLogger(__name__)
 
 STAMP_FILE = ".synthetic.json"
 GENERATOR_VERSION = 1
@@ -80,6 +83,7 @@ def write_archives(
 
     Returns counts. Raises ValueError if `root` holds archives of another config.
     """
+    _warn_of_idle_settings(config)
     plans = plan_scenes(config)
     target = Target(config=config, root=root, irregular=draw_irregular(config, plans))
     _claim_root(config, root)
@@ -107,6 +111,15 @@ def write_archives(
 def is_synthetic(folders: Iterable[Path]) -> bool:
     """Whether any of these roots or archives bears this writer's stamp."""
     return any((folder / STAMP_FILE).is_file() for folder in folders)
+
+
+def _warn_of_idle_settings(config: SyntheticConfig) -> None:
+    for key in ("dynamic_labels", "anomaly_variant"):
+        value = getattr(config, key)
+        if "dynamic" not in config.kinds and value != getattr(SyntheticConfig(), key):
+            logger.warning(
+                "synthetic.%s=%s has no effect: synthetic.kinds holds no dynamic", key, value
+            )
 
 
 def _write_irregular(target: Target, plans: Sequence[ScenePlan]) -> dict[str, int]:

@@ -17,8 +17,8 @@ from pipeline.anovox.synthetic.records import (
     scenario_text,
     waypoints,
 )
+from pipeline.anovox.synthetic.sensor_setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.sensors import MONO
-from pipeline.anovox.synthetic.setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config import SyntheticConfig
 

@@ -23,16 +23,16 @@ from pipeline.anovox.records import parse_key_value
 from pipeline.anovox.synthetic.irregular import archive_of
 from pipeline.anovox.synthetic.observation import Cloud, Observation, Observer, Picture
 from pipeline.anovox.synthetic.plan import plan_scenes
+from pipeline.anovox.synthetic.sensor_setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.sensors import SENSOR_SETS, Mount, build_sensors
-from pipeline.anovox.synthetic.setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.world import build_scene
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.config import SensorSet, SyntheticConfig
 
 WIDTH, HEIGHT = 192, 128
 
 
-def config_of(sensor_set: str) -> SyntheticConfig:
+def config_of(sensor_set: SensorSet) -> SyntheticConfig:
     return SyntheticConfig(
         seed=1,
         num_scenes=2,
@@ -47,14 +47,14 @@ def config_of(sensor_set: str) -> SyntheticConfig:
     )
 
 
-def observed(sensor_set: str) -> Observation:
+def observed(sensor_set: SensorSet) -> Observation:
     config = config_of(sensor_set)
     world = build_scene(config, plan_scenes(config)[1])
     return Observer(world, build_sensors(config)).observe(1)
 
 
 @pytest.fixture(scope="module")
-def seen() -> dict[str, Observation]:
+def seen() -> dict[SensorSet, Observation]:
     return {name: observed(name) for name in SENSOR_SETS}
 
 
@@ -97,7 +97,7 @@ def test_a_mount_on_the_right_that_looks_to_the_right_is_there_in_the_world() ->
 
 @pytest.mark.parametrize("name", list(SENSOR_SETS))
 def test_each_cloud_agrees_with_every_picture_of_its_set(
-    seen: dict[str, Observation], name: str
+    seen: dict[SensorSet, Observation], name: SensorSet
 ) -> None:
     mounts = SENSOR_SETS[name]
     num_pairs = 0
@@ -111,14 +111,16 @@ def test_each_cloud_agrees_with_every_picture_of_its_set(
     assert num_pairs == {"StereoOneLidar": 2}.get(name, len(mounts) ** 2)
 
 
-def test_the_wrong_pose_does_not_agree(seen: dict[str, Observation]) -> None:
+def test_the_wrong_pose_does_not_agree(seen: dict[SensorSet, Observation]) -> None:
     stereo, (middle, left, right) = seen["Stereo"], SENSOR_SETS["Stereo"]
     true, _ = agreement(stereo.clouds[0], middle, stereo.pictures[1], left)
     mirrored, _ = agreement(stereo.clouds[0], middle, stereo.pictures[1], right)
     assert mirrored < true - 0.05
 
 
-def test_the_grid_is_that_of_all_clouds_in_the_set_s_order(seen: dict[str, Observation]) -> None:
+def test_the_grid_is_that_of_all_clouds_in_the_set_s_order(
+    seen: dict[SensorSet, Observation],
+) -> None:
     for name, mounts in SENSOR_SETS.items():
         clouds = seen[name].clouds
         moved = [
@@ -131,10 +133,13 @@ def test_the_grid_is_that_of_all_clouds_in_the_set_s_order(seen: dict[str, Obser
         assert (voxels == seen[name].voxels).all(1).mean() > 0.999
 
 
-def test_the_road_of_multi_lies_in_two_layers_of_its_grid(seen: dict[str, Observation]) -> None:
+def test_the_road_of_multi_lies_in_two_layers_of_its_grid(
+    seen: dict[SensorSet, Observation],
+) -> None:
     """As in AnoVox, whose generator subtracts heights of 1.8 and 1.0 where it should add them."""
     heights = {}
-    for name in ("Surround", "Multi"):
+    both: tuple[SensorSet, ...] = ("Surround", "Multi")
+    for name in both:
         road = seen[name].voxels[seen[name].voxels[:, 3] == ROAD]
         heights[name] = set(np.flatnonzero(np.bincount(road[:, 2]) > 100).tolist())
     assert heights["Surround"] == {24}
@@ -142,7 +147,7 @@ def test_the_road_of_multi_lies_in_two_layers_of_its_grid(seen: dict[str, Observ
 
 
 def test_poses_have_noise_of_their_own_and_the_first_is_mono_s(
-    seen: dict[str, Observation],
+    seen: dict[SensorSet, Observation],
 ) -> None:
     mono, stereo = seen["Mono"], seen["Stereo"]
     for name in ("points", "exact_xyz", "point_class"):
@@ -184,7 +189,7 @@ def test_only_recorded_sensors_have_folders_and_the_setup_lists_all(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["Multi", "Surround"])
-def test_folders_are_named_by_pose_as_anovox_names_them(name: str) -> None:
+def test_folders_are_named_by_pose_as_anovox_names_them(name: SensorSet) -> None:
     config = config_of(name)
     folders = sensor_folders(config)
     assert len(set(folders.values())) == 6 * len(SENSOR_SETS[name])

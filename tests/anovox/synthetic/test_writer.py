@@ -200,6 +200,18 @@ def test_a_root_from_before_a_key_existed_goes_on_with_the_key_at_its_default(
         write_archives(replace(config, sensor_set="Stereo"), tmp_path)
 
 
+def test_a_setting_of_dynamic_scenes_without_any_is_said_to_have_no_effect(
+    small_config: SyntheticConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_archives(replace(small_config, num_scenes=1, num_frames=1), tmp_path / "default")
+    assert not caplog.messages
+    config = replace(small_config, num_scenes=1, num_frames=1, anomaly_variant="B")
+    write_archives(config, tmp_path / "idle")
+    assert caplog.messages == [
+        "synthetic.anomaly_variant=B has no effect: synthetic.kinds holds no dynamic"
+    ]
+
+
 TOWNS = [*(f"Town0{number}" for number in range(1, 8)), "Town10HD"]
 
 
