@@ -79,10 +79,17 @@ class PrepareConfig:
 
     frames_per_shard: int = 48
     """Rows per Arrow IPC shard, drawn from many scenes."""
+    image: Literal["raw", "png", "jpeg"] = "raw"
+    """How images are stored: raw pixels (quickest to read), png (lossless) or jpeg (smallest)."""
+    jpeg_quality: int = 90
+    """Quality of jpeg images, 1 to 100; without effect on the others."""
     image_width: int = 384
-    """Width in pixels at which images are stored (raw uint8); must not exceed the original's."""
+    """Width in pixels at which images are stored; must not exceed the original's."""
     image_crop: list[float] = field(default_factory=lambda: [0.0, 1.0])
     """Top and bottom of the stored part of the image as fractions of its height; [0, 1] = all."""
+    points: Literal["float32", "int16_cm"] = "float32"
+    """How points are stored: float32 metres, or int16 centimetres in half the space (off by up to
+    0.5 cm per axis, as far as 327 m)."""
     min_anomaly_points: int = 5
     """Anomalous points (or one voxel) that make a frame anomalous; with fewer it is ignored."""
     min_anomaly_pixels: int = 30
@@ -103,6 +110,8 @@ class PrepareConfig:
             _at_least("prepare", self, key, 1)
         for key in ("seed", "split_seed"):
             _at_least("prepare", self, key, 0)
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"prepare.jpeg_quality is {self.jpeg_quality}; it takes 1 to 100")
         if len(self.image_crop) != 2 or not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
             raise ValueError(
                 f"prepare.image_crop is {self.image_crop}; it takes two fractions, "

@@ -38,6 +38,7 @@ from pipeline.data.manifest import (
 )
 from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
 from pipeline.data.rows import make_row
+from pipeline.data.schema import row_schema
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
 from pipeline.data.splits import (
     check_both_classes,
@@ -199,7 +200,8 @@ def write_planned(
                 raise
             bad = _quarantined(scenes[key], frame_id, str(error))
             quarantined.append(dataclasses.asdict(bad))
-    shard = write_shard(folder, plan.split, plan.name, rows)
+    schema = row_schema(config.prepare)
+    shard = write_shard(folder, plan.split, plan.name, rows, schema)
     note = {"shard": dataclasses.asdict(shard), "quarantined": quarantined}
     write_text(_note_path(folder, plan), json.dumps(note))
 
