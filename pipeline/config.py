@@ -59,6 +59,13 @@ class DataConfig:
     """Folder of the prepared Arrow shards, written by `jobs.prepare`."""
     on_bad_frame: Literal["quarantine", "fail"] = "quarantine"
     """A damaged frame is recorded and left out, or ends the job."""
+    reader: Literal["blocks", "stream"] = "blocks"
+    """How training reads: memory-mapped shards in an order of our own, or Ray Data streaming."""
+    cache: str = ""
+    """Folder on every node to which shards on object storage are copied once; empty = off."""
+    window: int = 1
+    """Clouds per frame: the current one and the `window` - 1 before it, moved into its LiDAR frame,
+    with relative time as a fifth column; 1 = off."""
     window_shards: int = 8
     """Shards whose rows are shuffled together; more is more random, fewer reads more locally."""
     ego_box_m: list[float] = field(default_factory=lambda: [2.6, 1.1])
@@ -66,6 +73,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least("data", self, "window_shards", 1)
+        _at_least("data", self, "window", 1)
+        if self.window > 1 and self.reader == "stream":
+            raise ValueError(
+                f"data.window={self.window} needs earlier frames, which lie in other shards than "
+                "the one that data.reader=stream brings; set data.reader=blocks"
+            )
         if len(self.ego_box_m) != 2 or min(self.ego_box_m) < 0:
             raise ValueError(
                 f"data.ego_box_m is {self.ego_box_m}; it takes two lengths in metres >= 0, "
@@ -219,7 +232,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the convolutions; losses and scores stay fp32."""
     augment: bool = True
-    """Left-right flip and photometric changes, of image, cloud and calibration together."""
+    """Left-right flip and photometric changes, of image, cloud and calibration together, and what
+    the augment section adds."""
     validate_every_n_epochs: int = 1
     """Validation cadence; the last epoch is always validated."""
     checkpoint_every_n_steps: int = 0
@@ -240,6 +254,24 @@ class TrainConfig:
         _at_least("train", self, "num_threads", 1)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes of the cloud under `train.augment`, beside the flip and the photometric ones."""
+
+    rotation_rad: float = 0.0
+    """Largest rotation about z, either way, for models without a camera; 0 = off."""
+    scale: float = 0.0
+    """Largest relative change of the cloud's size, for models without a camera; 0 = off."""
+    point_dropout: float = 0.0
+    """Largest share of points left out, each frame its own share from 0 up; 0 = off."""
+
+    def __post_init__(self) -> None:
+        _at_least("augment", self, "rotation_rad", 0)
+        for key in ("scale", "point_dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}; it takes 0 <= {key} < 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,6 +380,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     guards: GuardConfig = field(default_factory=GuardConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -364,6 +397,52 @@ class Config:
             raise ValueError(
                 f"train.batch_size={self.train.batch_size} is smaller than "
                 f"scaling.num_workers={self.scaling.num_workers}; give every worker a frame"
+            )
+        self._check_augmentation()
+        self._check_window()
+        self._check_reader()
+
+    @property
+    def uses_camera(self) -> bool:
+        """Whether the model looks at the image."""
+        return self.model.name == "simple" or self.model.fusion != "lidar_only"
+
+    def _check_augmentation(self) -> None:
+        augment = self.augment
+        turned = [key for key in ("rotation_rad", "scale") if getattr(augment, key)]
+        if turned and self.uses_camera:
+            raise ValueError(
+                f"augment.{turned[0]}={getattr(augment, turned[0])} changes the cloud but not the "
+                "image; use it with model.fusion=lidar_only or set it to 0"
+            )
+        if augment != AugmentConfig() and not self.train.augment:
+            raise ValueError(
+                "the augment section has no effect with train.augment=false; set one or the other"
+            )
+
+    def _check_window(self) -> None:
+        if self.data.window == 1:
+            return
+        if self.model.name == "simple" or self.model.fusion == "camera_only":
+            name = self.model.fusion if self.model.name == "detector" else self.model.name
+            raise ValueError(
+                f"data.window={self.data.window} gives past clouds, which the model {name} cannot "
+                "tell from the current one; set data.window=1 or use model.name=detector with a "
+                "fusion that has a LiDAR branch"
+            )
+
+    def _check_reader(self) -> None:
+        if "://" in self.data.blocks and not self.data.cache:
+            raise ValueError(
+                f"data.blocks={self.data.blocks} is remote storage, and shards are memory-mapped "
+                "from a local disk (data.reader=stream maps those of val and test); set data.cache "
+                "to a folder on every node"
+            )
+        if self.data.reader == "stream" and self.train.checkpoint_every_n_steps:
+            raise ValueError(
+                "data.reader=stream goes on at the start of an epoch only, so train."
+                f"checkpoint_every_n_steps={self.train.checkpoint_every_n_steps} cannot help; set "
+                "it to 0 or data.reader=blocks"
             )
 
 
