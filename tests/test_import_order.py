@@ -25,7 +25,13 @@ ORDER = (
     ("jobs",),
 )
 """A package imports from packages above it and from itself."""
-MAY_USE_RAY = ("pipeline.data.blocks", "pipeline.ray_session", "pipeline.training", "jobs")
+MAY_USE_RAY = (
+    "pipeline.data.blocks",
+    "pipeline.data.stream",
+    "pipeline.ray_session",
+    "pipeline.training",
+    "jobs",
+)
 MAY_USE_MLFLOW = ("pipeline.tracking",)
 BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (
@@ -33,6 +39,7 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.failures",
     "pipeline.anovox",
     "pipeline.data.batches",
+    "pipeline.data.readers",
     "pipeline.models",
     "pipeline.losses",
     "pipeline.guards",

@@ -22,6 +22,7 @@ from pipeline.anovox.layout import Scene
 from pipeline.anovox.synthetic.writer import STAMP_FILE
 from pipeline.anovox.truth import truth
 from pipeline.config import Config, PrepareConfig
+from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.index import Index, Quarantined, scan
 from pipeline.data.manifest import (
     INDEX,
@@ -79,6 +80,11 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     gives another folder. Raises ValueError for unreadable input, for damaged frames under
     `data.on_bad_frame=fail`, and when a split lacks a class of frames.
     """
+    if is_remote(config.data.blocks):
+        raise ValueError(
+            f"data.blocks={config.data.blocks} is remote storage, and shards are written to a "
+            "local folder; give one and copy what comes out"
+        )
     if (Path(config.data.blocks) / MANIFEST).is_file():
         raise ValueError(
             f"data.blocks={config.data.blocks} is a prepared folder itself; to prepare give the "
@@ -110,9 +116,12 @@ def find_blocks(config: Config) -> Path:
     """The prepared folder that `data.blocks` means: itself, or the one made by this config in it.
 
     It must have been made from what now lies under `data.root`; where that is not there at all (the
-    shards alone were copied to this host) the prepare section decides, with a warning. Raises
-    ValueError when there is none.
+    shards alone were copied to this host) the prepare section decides, with a warning. Of remote
+    storage it is this node's copy, whose shards `open_reader` fetches. Raises ValueError when there
+    is none.
     """
+    if is_remote(config.data.blocks):
+        return fetch_tables(config)
     place = Path(config.data.blocks)
     wanted = dataclasses.asdict(config.prepare)
     if (place / MANIFEST).is_file():

@@ -67,16 +67,21 @@ def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
             f"shard {path} has {found} bytes but its manifest says {shard.num_bytes}; "
             "it is torn: run jobs.prepare again"
         )
+    return block_of(pa.memory_map(str(path)), shard, place=str(path))
+
+
+def block_of(source: pa.NativeFile | pa.Buffer, shard: Shard, *, place: str) -> pa.RecordBatch:
+    """The block in an open shard; ValueError when it is of another make than the manifest says."""
     try:
-        block = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        block = pa.ipc.open_file(source).get_batch(0)
     except pa.ArrowInvalid as error:
         raise ValueError(
-            f"shard {path} is no Arrow file ({error}); delete it and run jobs.prepare again"
+            f"shard {place} is no Arrow file ({error}); delete it and run jobs.prepare again"
         ) from None
     ours = any(block.schema.equals(schema, check_metadata=True) for schema in SCHEMAS)
     if not ours or block.num_rows != shard.num_rows:
         raise ValueError(
-            f"shard {path} has other columns or rows than this program writes; "
+            f"shard {place} has other columns or rows than this program writes; "
             "delete its folder and run jobs.prepare again"
         )
     return block
