@@ -49,7 +49,7 @@ def stream_dataset(config: Config, folder: Path) -> "Dataset":
     if is_remote(config.data.blocks):
         store = find_store(config)
         filesystem, place = store.filesystem, store.path
-    read = functools.partial(_read, shards=shards, filesystem=filesystem, place=place)
+    read: Any = functools.partial(_read, shards=shards, filesystem=filesystem, place=place)
     return (
         ray.data.from_items(items, override_num_blocks=max(len(items), 1))
         .randomize_block_order(seed=RandomSeedConfig(seed=config.train.seed))
@@ -103,7 +103,9 @@ class StreamReader:
 
     def frames(self, epoch: int) -> Iterator[Streamed]:
         """The frames that Ray gives this rank in one epoch; every rank must take all of its own."""
-        blocks: Any = self._iterator.iter_batches(batch_size=None, batch_format="pyarrow")
+        # None means whole blocks; Ray's own annotation forgets it.
+        whole: Any = None
+        blocks: Any = self._iterator.iter_batches(batch_size=whole, batch_format="pyarrow")
         for number, table in enumerate(blocks):
             rng = np.random.default_rng([self._seed, epoch, self._rank, number])
             for block in table.to_batches():

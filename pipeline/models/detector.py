@@ -73,7 +73,8 @@ def build_detector(
 
     `prior` is the share of anomalous points in the train split, `window` is `data.window`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
-    about to fill. Raises ValueError when the weights of `model.image_weights` cannot be had or `prior` is not between 0 and 1.
+    about to fill. Raises ValueError when the weights of `model.image_weights` cannot be had or
+    `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")

@@ -5,6 +5,7 @@ predictor and a boosted tree on plain features reach on the same points stands b
 """
 
 import dataclasses
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from pipeline.report.training_report import data_note
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "test"
 TABLE_METRICS = ("ap", "auroc", "fpr95")

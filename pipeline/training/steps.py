@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,9 @@ from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
 from pipeline.data.readers import open_reader
 from pipeline.data.stream import Streamed, StreamReader, shares, stream_dataset
 from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:
+    from ray.data import DataIterator
 
 
 class BlockSteps:
@@ -56,9 +60,10 @@ class StreamSteps:
     as with blocks, however unevenly the stream was split.
     """
 
-    def __init__(self, config: Config, folder: Path, worker: Worker) -> None:
+    def __init__(
+        self, config: Config, folder: Path, worker: Worker, iterator: "DataIterator"
+    ) -> None:
         self._config, self._worker = config, worker
-        iterator = _iterator(config, folder)
         self._reader = StreamReader(config, folder, iterator, rank=worker.rank)
         self.manifest: Manifest = self._reader.manifest
         self.per_epoch = num_steps(self._reader.num_rows, batch_size=config.train.batch_size)
@@ -90,8 +95,9 @@ class StreamSteps:
 
 def open_steps(config: Config, folder: Path, worker: Worker) -> BlockSteps | StreamSteps:
     """The steps that `data.reader` names, over the prepared `folder`."""
-    kinds = {"blocks": BlockSteps, "stream": StreamSteps}
-    return kinds[config.data.reader](config, folder, worker)
+    if config.data.reader == "blocks":
+        return BlockSteps(config, folder, worker)
+    return StreamSteps(config, folder, worker, _iterator(config, folder))
 
 
 def augment_seed(config: Config, epoch: int) -> tuple[int, int] | None:
@@ -99,12 +105,14 @@ def augment_seed(config: Config, epoch: int) -> tuple[int, int] | None:
     return (config.train.seed, epoch) if config.train.augment else None
 
 
-def _iterator(config: Config, folder: Path):
+def _iterator(config: Config, folder: Path) -> "DataIterator":
     """This rank's part of the stream, or all of it where there are no Ray Train workers."""
     if config.scaling.num_workers:
         import ray.train
 
-        return ray.train.get_dataset_shard("train")
+        part = ray.train.get_dataset_shard("train")
+        assert part is not None
+        return part
     from pipeline.ray_session import ensure_ray
 
     ensure_ray()
