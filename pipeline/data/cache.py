@@ -109,7 +109,7 @@ def fetch_tables(config: Config) -> Path:
     store = find_store(config)
     folder = Path(config.data.cache) / store.facts["blocks_hash"]
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), _enough_space(config, folder):
+    with _alone(folder), enough_space(config, folder):
         manifest = store.read(MANIFEST)
         path = folder / MANIFEST
         if path.is_file() and path.read_bytes() != manifest:
@@ -130,7 +130,7 @@ def fetch_split(config: Config, split: str, *, say: Say) -> Path:
     """
     folder = fetch_tables(config)
     shards = read_manifest(folder).shards_of(split)
-    with _alone(folder), _enough_space(config, folder):
+    with _alone(folder), enough_space(config, folder):
         missing = [shard for shard in shards if not _is_there(folder, shard)]
         if missing:
             _demand_space(config, folder, missing)
@@ -191,7 +191,7 @@ def _demand_space(config: Config, folder: Path, shards: Sequence[Shard]) -> None
 
 
 @contextmanager
-def _enough_space(config: Config, folder: Path) -> Iterator[None]:
+def enough_space(config: Config, folder: Path) -> Iterator[None]:
     """The disk may fill up while we copy: others write to it as well."""
     try:
         yield

@@ -51,6 +51,7 @@ def test_rows_come_back_from_a_shard_of_any_format(
 @pytest.mark.parametrize("config", FORMATS, ids=lambda c: f"{c.image}-{c.points}")
 def test_a_shard_says_its_format_in_its_schema(tmp_path: Path, random_row, config: PrepareConfig):
     row = random_row(0, 4)
+    row["points"][:, 3] = 0.5
     cells = {
         "image": encode_image(row["image"], config),
         "points": encode_points(row["points"], config.points, place="here"),
