@@ -1,14 +1,16 @@
 """Audit prepared shards: shortcut probes, and the boosted tree that a detector must beat."""
 
+import logging
 from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
+from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import audit
 
+logger = logging.getLogger(__name__)
 HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
 
 
@@ -16,7 +18,7 @@ def work(config: Config) -> dict[str, Any]:
     """Print the tables of probes and the baseline's metrics; return what a reader looks for."""
     folder = find_blocks(config)
     train, test = (
-        BlockReader(folder, split, ego_box_m=config.data.ego_box_m) for split in ("train", "test")
+        open_reader(config, folder, split, window=1, say=logger.info) for split in ("train", "test")
     )
     found = audit(
         train,

@@ -106,6 +106,13 @@ class DataConfig:
     """Camera poses to use, as folder names print them, e.g. ["(0, 0, 1.8)(0, 0, 0)"]; [] = all."""
     on_bad_frame: Literal["quarantine", "fail"] = "quarantine"
     """A damaged frame is recorded and left out, or ends the job."""
+    reader: Literal["blocks", "stream"] = "blocks"
+    """How training reads: memory-mapped shards in an order of our own, or Ray Data streaming."""
+    cache: str = ""
+    """Folder on every node to which shards on object storage are copied once; empty = off."""
+    window: int = 1
+    """Clouds per frame: the current one and the `window` - 1 before it, moved into its LiDAR frame,
+    with relative time as a fifth column; 1 = off."""
     window_shards: int = 8
     """Shards whose rows are shuffled together; more is more random, fewer reads more locally."""
     ego_box_m: list[float] = field(default_factory=lambda: [2.6, 1.1])
@@ -120,6 +127,12 @@ class DataConfig:
         for key in ("stall_s", "max_unpacked_gb"):
             _positive("data", self, key)
         self._check_archives()
+        _at_least("data", self, "window", 1)
+        if self.window > 1 and self.reader == "stream":
+            raise ValueError(
+                f"data.window={self.window} needs earlier frames, which lie in other shards than "
+                "the one that data.reader=stream brings; set data.reader=blocks"
+            )
         if len(self.ego_box_m) != 2 or min(self.ego_box_m) < 0:
             raise ValueError(
                 f"data.ego_box_m is {self.ego_box_m}; it takes two lengths in metres >= 0, "
@@ -172,10 +185,17 @@ class PrepareConfig:
 
     frames_per_shard: int = 48
     """Rows per Arrow IPC shard, drawn from many scenes."""
+    image: Literal["raw", "png", "jpeg"] = "raw"
+    """How images are stored: raw pixels (quickest to read), png (lossless) or jpeg (smallest)."""
+    jpeg_quality: int = 90
+    """Quality of jpeg images, 1 to 100; without effect on the others."""
     image_width: int = 384
-    """Width in pixels at which images are stored (raw uint8); must not exceed the original's."""
+    """Width in pixels at which images are stored; must not exceed the original's."""
     image_crop: list[float] = field(default_factory=lambda: [0.0, 1.0])
     """Top and bottom of the stored part of the image as fractions of its height; [0, 1] = all."""
+    points: Literal["float32", "int16_cm"] = "float32"
+    """How points are stored: float32 metres, or int16 centimetres in half the space (off by up to
+    0.5 cm per axis, as far as 327 m)."""
     min_anomaly_points: int = 5
     """Anomalous points (or one voxel) that make a frame anomalous; with fewer it is ignored."""
     min_anomaly_pixels: int = 30
@@ -198,6 +218,8 @@ class PrepareConfig:
             _at_least("prepare", self, key, 1)
         for key in ("seed", "split_seed"):
             _at_least("prepare", self, key, 0)
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"prepare.jpeg_quality is {self.jpeg_quality}; it takes 1 to 100")
         if len(self.image_crop) != 2 or not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
             raise ValueError(
                 f"prepare.image_crop is {self.image_crop}; it takes two fractions, "
@@ -305,7 +327,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the convolutions; losses and scores stay fp32."""
     augment: bool = True
-    """Left-right flip and photometric changes, of image, cloud and calibration together."""
+    """Left-right flip and photometric changes, of image, cloud and calibration together, and what
+    the augment section adds."""
     validate_every_n_epochs: int = 1
     """Validation cadence; the last epoch is always validated."""
     checkpoint_every_n_steps: int = 0
@@ -326,6 +349,24 @@ class TrainConfig:
         _at_least("train", self, "num_threads", 1)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes of the cloud under `train.augment`, beside the flip and the photometric ones."""
+
+    rotation_rad: float = 0.0
+    """Largest rotation about z, either way, for models without a camera; 0 = off."""
+    scale: float = 0.0
+    """Largest relative change of the cloud's size, for models without a camera; 0 = off."""
+    point_dropout: float = 0.0
+    """Largest share of points left out, each frame its own share from 0 up; 0 = off."""
+
+    def __post_init__(self) -> None:
+        _at_least("augment", self, "rotation_rad", 0)
+        for key in ("scale", "point_dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"augment.{key} is {getattr(self, key)}; it takes 0 <= {key} < 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,6 +476,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     guards: GuardConfig = field(default_factory=GuardConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -451,6 +493,52 @@ class Config:
             raise ValueError(
                 f"train.batch_size={self.train.batch_size} is smaller than "
                 f"scaling.num_workers={self.scaling.num_workers}; give every worker a frame"
+            )
+        self._check_augmentation()
+        self._check_window()
+        self._check_reader()
+
+    @property
+    def uses_camera(self) -> bool:
+        """Whether the model looks at the image."""
+        return self.model.name == "simple" or self.model.fusion != "lidar_only"
+
+    def _check_augmentation(self) -> None:
+        augment = self.augment
+        turned = [key for key in ("rotation_rad", "scale") if getattr(augment, key)]
+        if turned and self.uses_camera:
+            raise ValueError(
+                f"augment.{turned[0]}={getattr(augment, turned[0])} changes the cloud but not the "
+                "image; use it with model.fusion=lidar_only or set it to 0"
+            )
+        if augment != AugmentConfig() and not self.train.augment:
+            raise ValueError(
+                "the augment section has no effect with train.augment=false; set one or the other"
+            )
+
+    def _check_window(self) -> None:
+        if self.data.window == 1:
+            return
+        if self.model.name == "simple" or self.model.fusion == "camera_only":
+            name = self.model.fusion if self.model.name == "detector" else self.model.name
+            raise ValueError(
+                f"data.window={self.data.window} gives past clouds, which the model {name} cannot "
+                "tell from the current one; set data.window=1 or use model.name=detector with a "
+                "fusion that has a LiDAR branch"
+            )
+
+    def _check_reader(self) -> None:
+        if "://" in self.data.blocks and not self.data.cache:
+            raise ValueError(
+                f"data.blocks={self.data.blocks} is remote storage, and shards are memory-mapped "
+                "from a local disk (data.reader=stream maps those of val and test); set data.cache "
+                "to a folder on every node"
+            )
+        if self.data.reader == "stream" and self.train.checkpoint_every_n_steps:
+            raise ValueError(
+                "data.reader=stream goes on at the start of an epoch only, so train."
+                f"checkpoint_every_n_steps={self.train.checkpoint_every_n_steps} cannot help; set "
+                "it to 0 or data.reader=blocks"
             )
 
 

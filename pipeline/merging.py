@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import Config
 
+STORE_SCHEMES = ("s3://", "gs://", "file://")
+"""Where prepared shards may lie, through pyarrow.fs."""
 REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
 
 
@@ -75,7 +77,8 @@ def absolute_paths(config: Config) -> Config:
         "storage_path": _absolute("storage_path", config.storage_path),
         "data": {
             "root": _absolute("data.root", config.data.root),
-            "blocks": _absolute("data.blocks", config.data.blocks),
+            "blocks": _place("data.blocks", config.data.blocks),
+            "cache": _absolute("data.cache", config.data.cache) if config.data.cache else "",
             "archives": [_absolute("data.archives", path) for path in config.data.archives],
         },
         "model": {"image_weights": weights},
@@ -101,6 +104,18 @@ def _absolute(key: str, value: str) -> str:
             "working folder; give an absolute path"
         )
     return str(path.resolve())
+
+
+def _place(key: str, value: str) -> str:
+    """A URI as it is, a local path made absolute."""
+    if value.startswith(STORE_SCHEMES):
+        return value
+    if "://" in value:
+        raise ValueError(
+            f"{key}={value} has a scheme that is not read; it takes a local path or one of "
+            f"{', '.join(STORE_SCHEMES)}"
+        )
+    return _absolute(key, value)
 
 
 def _absolute_uri(uri: str) -> str:

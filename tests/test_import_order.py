@@ -29,6 +29,7 @@ ORDER = (
 MAY_USE_RAY = (
     "pipeline.data.blocks",
     "pipeline.data.scene_rules",
+    "pipeline.data.stream",
     "pipeline.ray_session",
     "pipeline.training",
     "jobs",
@@ -41,6 +42,7 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.archives",
     "pipeline.anovox",
     "pipeline.data.batches",
+    "pipeline.data.readers",
     "pipeline.models",
     "pipeline.losses",
     "pipeline.guards",

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
+
+from pipeline.config import AugmentConfig
 
 MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""
@@ -27,9 +29,17 @@ class Augmentation:
     """Added to every grey level."""
     contrast: float
     """Factor on the distance from middle grey; 1 = off."""
+    rotation_rad: float
+    """The cloud turns about z, from x towards y; 0 = off."""
+    scale: float
+    """Factor on all coordinates of points; 1 = off."""
+    point_dropout: float
+    """Share of points left out; 0 = off."""
+    dropout_seed: int
+    """Decides which points those are."""
 
 
-def draw(*, seed: int, epoch: int, key: Sequence[str | int]) -> Augmentation:
+def draw(*, seed: int, epoch: int, key: Sequence[str | int], config: AugmentConfig) -> Augmentation:
     """The augmentation of one frame in one epoch; `key` is (archive, scene_id, frame_id, pose)."""
     text = "\n".join(str(part) for part in (seed, epoch, *key))
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
@@ -38,6 +48,10 @@ def draw(*, seed: int, epoch: int, key: Sequence[str | int]) -> Augmentation:
         flip=bool(rng.integers(2)),
         brightness=float(rng.uniform(-MAX_BRIGHTNESS, MAX_BRIGHTNESS)),
         contrast=float(rng.uniform(1 - MAX_CONTRAST, 1 + MAX_CONTRAST)),
+        rotation_rad=float(rng.uniform(-config.rotation_rad, config.rotation_rad)),
+        scale=float(rng.uniform(1 - config.scale, 1 + config.scale)),
+        point_dropout=float(rng.uniform(0, config.point_dropout)),
+        dropout_seed=int(rng.integers(2**63)),
     )
 
 
@@ -53,10 +67,27 @@ def change_image(
 def change_points(
     points: Float[np.ndarray, "P C"], change: Augmentation
 ) -> Float[np.ndarray, "P C"]:
-    """Mirrored: y (left) becomes -y; the other columns stay."""
-    if not change.flip:
+    """Mirrored (y becomes -y), then turned about z and scaled; columns after z stay."""
+    if change.flip:
+        points = points * np.array([1, -1, *[1] * (points.shape[1] - 2)], dtype=points.dtype)
+    if change.rotation_rad == 0 and change.scale == 1:
         return points
-    return points * np.array([1, -1, *[1] * (points.shape[1] - 2)], dtype=points.dtype)
+    xyz = points[:, :3].astype(np.float64) @ _turned(change)[:3, :3].T
+    return np.concatenate([xyz.astype(points.dtype), points[:, 3:]], axis=1)
+
+
+def kept_points(num_points: int, change: Augmentation) -> Bool[np.ndarray, "P"]:
+    """Which points of a cloud stay; each is left out with the same probability."""
+    rng = np.random.default_rng(change.dropout_seed)
+    return rng.random(num_points) >= change.point_dropout
+
+
+def _turned(change: Augmentation) -> Float[np.ndarray, "4 4"]:
+    """Rotation about z and scale as a 4x4: from old LiDAR coordinates to new ones."""
+    cos, sin = np.cos(change.rotation_rad), np.sin(change.rotation_rad)
+    matrix = np.diag([change.scale] * 3 + [1.0])
+    matrix[:2, :2] = change.scale * np.array([[cos, -sin], [sin, cos]])
+    return matrix
 
 
 def change_calibration(
@@ -66,13 +97,17 @@ def change_calibration(
     *,
     width_px: int,
 ) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "4 4"]]:
-    """Calibration under which a mirrored point falls on the mirrored pixel: u' = W - u exactly.
+    """Calibration under which a changed point falls on its pixel: u' = W - u where mirrored.
 
-    A pixel's column j covers j <= u < j + 1, so its centre j + 0.5 goes to W - 1 - j + 0.5, the
-    centre of the mirrored column: no half-pixel error.
+    Rotation and scale of the cloud are undone on the way to the camera. A pixel's column j covers
+    j <= u < j + 1, so its centre j + 0.5 goes to W - 1 - j + 0.5, the centre of the mirrored
+    column: no half-pixel error.
     """
-    if not change.flip:
-        return intrinsics, camera_from_lidar
-    fx, fy, cx, cy = intrinsics
-    mirrored = np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera_from_lidar @ np.diag([1.0, -1.0, 1.0, 1.0])
-    return np.array([fx, fy, width_px - cx, cy]), mirrored
+    if change.flip:
+        fx, fy, cx, cy = intrinsics
+        intrinsics = np.array([fx, fy, width_px - cx, cy])
+        mirror_x, mirror_y = np.diag([-1.0, 1.0, 1.0, 1.0]), np.diag([1.0, -1.0, 1.0, 1.0])
+        camera_from_lidar = mirror_x @ camera_from_lidar @ mirror_y
+    if change.rotation_rad or change.scale != 1:
+        camera_from_lidar = camera_from_lidar @ np.linalg.inv(_turned(change))
+    return intrinsics, camera_from_lidar

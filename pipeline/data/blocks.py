@@ -25,6 +25,7 @@ from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
+from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.index import Index, quarantined_frame, scan
 from pipeline.data.manifest import (
     INDEX,
@@ -44,6 +45,7 @@ from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
 from pipeline.data.quarantine import Quarantined
 from pipeline.data.rows import make_row
 from pipeline.data.scene_rules import find_rules
+from pipeline.data.schema import row_schema
 from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
 from pipeline.data.splits import (
     check_both_classes,
@@ -87,6 +89,11 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     gives another folder. Raises ValueError for unreadable input, for damaged frames under
     `data.on_bad_frame=fail`, and when a split lacks a class of frames.
     """
+    if is_remote(config.data.blocks):
+        raise ValueError(
+            f"data.blocks={config.data.blocks} is remote storage, and shards are written to a "
+            "local folder; give one and copy what comes out"
+        )
     if (Path(config.data.blocks) / MANIFEST).is_file():
         raise ValueError(
             f"data.blocks={config.data.blocks} is a prepared folder itself; to prepare give the "
@@ -145,9 +152,12 @@ def find_blocks(config: Config) -> Path:
     """The prepared folder that `data.blocks` means: itself, or the one made by this config in it.
 
     It must have been made from what now lies under `data.root`; where that is not there at all (the
-    shards alone were copied to this host) the prepare section decides, with a warning. Raises
-    ValueError when there is none.
+    shards alone were copied to this host) the prepare section decides, with a warning. Of remote
+    storage it is this node's copy, whose shards `open_reader` fetches. Raises ValueError when there
+    is none.
     """
+    if is_remote(config.data.blocks):
+        return fetch_tables(config)
     place = Path(config.data.blocks)
     wanted = dataclasses.asdict(config.prepare)
     if (place / MANIFEST).is_file():
@@ -235,7 +245,8 @@ def write_planned(work: Work, plan: ShardPlan) -> Written:
             if work.config.data.on_bad_frame == "fail":
                 raise
             quarantined.append(quarantined_frame(scene, frame_id, str(error)))
-    shard = write_shard(work.folder, plan.split, plan.name, rows)
+    schema = row_schema(work.config.prepare)
+    shard = write_shard(work.folder, plan.split, plan.name, rows, schema)
     written = Written(shard=shard, quarantined=tuple(quarantined))
     write_text(_note_path(work.folder, plan), json.dumps(dataclasses.asdict(written)))
     return written

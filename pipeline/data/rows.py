@@ -1,8 +1,8 @@
 """One frame becomes one row: image made small, calibration with it, labels beside the points.
 
-Images are stored as raw pixels at the size that training uses, because decoding PNG is what limits
-a loader that does it for every frame of every epoch. Ground truth that training does not read
-stays as the PNG files that were recorded.
+Images are stored at the size that training uses, by default as raw pixels, because decoding PNG is
+what limits a loader that does it for every frame of every epoch. Ground truth that training does
+not read stays as the PNG files that were recorded.
 """
 
 import io
@@ -17,21 +17,25 @@ from pipeline.anovox.geometry import crop_intrinsics, point_voxel, scale_intrins
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.truth import Truth
 from pipeline.config import PrepareConfig
+from pipeline.data.encoding import encode_image, encode_points
 
 
 def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:
-    """The frame of `scene` as a row of `schema.ROW`."""
+    """The frame of `scene` as a row of `schema.row_schema(config)`.
+
+    Raises FrameError when a point lies beyond what `prepare.points` can hold.
+    """
     image, intrinsics = stored_image(frame.image, frame.intrinsics, config)
     files = scene.files(frame.key.frame_id)
     return {
         **_metadata(frame, truth, scene),
         "image_height": image.shape[0],
         "image_width": image.shape[1],
-        "image": image,
+        "image": encode_image(image, config),
         "intrinsics": intrinsics,
         "camera_from_lidar": frame.camera_from_lidar.reshape(16),
         "world_from_lidar": frame.world_from_lidar.reshape(16),
-        "points": frame.points,
+        "points": encode_points(frame.points, config.points, place=str(frame.key)),
         "point_class": frame.point_class,
         "point_label": truth.point_label,
         "point_voxel": point_voxel(

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config import PrepareConfig
+
 SCHEMA_VERSION = 2
 """Raised when the meaning of a column changes; blocks of another version are prepared anew."""
 
@@ -88,13 +90,32 @@ ARRAYS = (
     _field("depth", pa.large_binary(), "PNG as recorded, original size: 24-bit depth code"),
 )
 
-ROW = pa.schema([*METADATA, *ARRAYS], metadata={"schema_version": str(SCHEMA_VERSION)})
+OTHER_FORMATS = {
+    "png": _field("image", pa.large_binary(), "PNG of height x width x 3 RGB"),
+    "jpeg": _field("image", pa.large_binary(), "JPEG of height x width x 3 RGB"),
+    "int16_cm": _field(
+        "points",
+        _ragged(pa.int16(), 4),
+        "x forward, y left, z up in cm (LiDAR frame), intensity x 32767",
+    ),
+}
+"""The columns that `prepare.image` and `prepare.points` store otherwise than above."""
+
+
+def row_schema(config: PrepareConfig) -> pa.Schema:
+    """Columns of the shards that this prepare section writes."""
+    other = {"image": config.image, "points": config.points}
+    fields = [OTHER_FORMATS.get(other.get(f.name, ""), f) for f in (*METADATA, *ARRAYS)]
+    return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
+
+
+ROW = row_schema(PrepareConfig())
 METADATA_NAMES = tuple(field.name for field in METADATA)
 
 
-def to_block(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+def to_block(rows: Sequence[Mapping[str, Any]], schema: pa.Schema = ROW) -> pa.RecordBatch:
     """Rows (NumPy arrays, bytes and plain scalars by column name) as one Arrow block."""
-    return pa.record_batch([_column(field, rows) for field in ROW], schema=ROW)
+    return pa.record_batch([_column(field, rows) for field in schema], schema=schema)
 
 
 def _column(field: pa.Field, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
@@ -130,14 +151,24 @@ def value_type(kind: pa.DataType) -> tuple[np.dtype, int]:
 
 
 def ragged(block: pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A ragged column without copying: flat values, and offsets (rows + 1,) into them.
+    """A column of lists or bytes without copying: flat values, offsets (rows + 1,) into them.
 
     Row i is `values[offsets[i]:offsets[i + 1]]`, flattened. The values are read-only.
     """
     column = block.column(name)
+    if pa.types.is_large_binary(column.type):
+        return _bytes(column)
     _, width = value_type(column.type)
     values = column.values.values if width > 1 else column.values
     return values.to_numpy(zero_copy_only=True), column.offsets.to_numpy() * width
+
+
+def _bytes(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    _, offsets, values = column.buffers()
+    if len(column) == 0:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(values or b"", np.uint8), bounds
 
 
 def fixed(block: pa.RecordBatch, name: str) -> np.ndarray:

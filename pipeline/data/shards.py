@@ -13,17 +13,31 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.config import PrepareConfig
 from pipeline.data.manifest import Shard, file_hash, replace_durably
-from pipeline.data.schema import METADATA_NAMES, ROW, to_block
+from pipeline.data.schema import METADATA_NAMES, ROW, row_schema, to_block
+
+SCHEMAS = tuple(
+    row_schema(PrepareConfig(image=image, points=points))
+    for image in ("raw", "png", "jpeg")
+    for points in ("float32", "int16_cm")
+)
+"""What `prepare` can write; a file of any other schema is not ours."""
 
 
-def write_shard(folder: Path, split: str, name: str, rows: Sequence[Mapping[str, Any]]) -> Shard:
+def write_shard(
+    folder: Path,
+    split: str,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema = ROW,
+) -> Shard:
     """Write rows as `folder/split/name`; the returned record holds its size and hash."""
     path = folder / split / name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{name}.{uuid.uuid4().hex}.tmp")
-    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, ROW) as writer:
-        writer.write_batch(to_block(rows))
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(to_block(rows, schema))
     shard = Shard(
         split=split,
         name=name,
@@ -53,15 +67,21 @@ def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
             f"shard {path} has {found} bytes but its manifest says {shard.num_bytes}; "
             "it is torn: run jobs.prepare again"
         )
+    return block_of(pa.memory_map(str(path)), shard, place=str(path))
+
+
+def block_of(source: pa.NativeFile | pa.Buffer, shard: Shard, *, place: str) -> pa.RecordBatch:
+    """The block in an open shard; ValueError when it is of another make than the manifest says."""
     try:
-        block = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        block = pa.ipc.open_file(source).get_batch(0)
     except pa.ArrowInvalid as error:
         raise ValueError(
-            f"shard {path} is no Arrow file ({error}); delete it and run jobs.prepare again"
+            f"shard {place} is no Arrow file ({error}); delete it and run jobs.prepare again"
         ) from None
-    if not block.schema.equals(ROW, check_metadata=True) or block.num_rows != shard.num_rows:
+    ours = any(block.schema.equals(schema, check_metadata=True) for schema in SCHEMAS)
+    if not ours or block.num_rows != shard.num_rows:
         raise ValueError(
-            f"shard {path} has other columns or rows than this program writes; "
+            f"shard {place} has other columns or rows than this program writes; "
             "delete its folder and run jobs.prepare again"
         )
     return block

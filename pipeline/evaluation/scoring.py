@@ -1,5 +1,6 @@
 """A model's scores on every frame of a split, counted once."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.levels import Tally
+from pipeline.models.scores import Scores
 
 Progress = Callable[[int, int], None]
 """Takes frames done and frames in all."""
@@ -38,5 +40,13 @@ def score_split(
         split=reader.split, split_hash=reader.manifest.split_hash, near_classes=near_classes
     )
     for batch in batches_of(reader, batch_size=batch_size, progress=progress):
-        tally.update(model(batch.to(device)), batch, reader.index)
+        tally.update(*of_current_clouds(model(batch.to(device)), batch), reader.index)
     return tally
+
+
+def of_current_clouds(scores: Scores, batch: Batch) -> tuple[Scores, Batch]:
+    """Scores and batch (on the CPU) without the past clouds of a window, which nobody judges."""
+    points = scores.point_score
+    if points is not None:
+        points, _ = batch.of_current(points.cpu())
+    return dataclasses.replace(scores, point_score=points), batch.without_past()

@@ -34,11 +34,12 @@ class Description:
 
 
 def describe(
-    points: Float32[Tensor, "P 4"], pillars: Pillars, *, grid: Grid, num_frames: int
+    points: Float32[Tensor, "P columns"], pillars: Pillars, *, grid: Grid, num_frames: int
 ) -> Description:
     """Features of points (NUM_POINT_FEATURES) and of pillars (NUM_PILLAR_FEATURES).
 
-    Intensity is not read: CARLA makes it from range alone.
+    Intensity is not read: CARLA makes it from range alone. Relative time, where points have it, is
+    one more feature of points, in tenths of a second.
     """
     xyz = points[:, :3]
     lowest = _extreme(xyz[:, 2], pillars, "amin")
@@ -62,6 +63,7 @@ def describe(
         xyz[:, 2] - per_point[:, 3],
         height,
         *per_point[:, 5:].unbind(1),
+        *(10 * points[:, 4:]).unbind(1),
     ]
     of_pillars = [
         _occupancy(height, pillars),

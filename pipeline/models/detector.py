@@ -36,13 +36,15 @@ class CameraBranch(nn.Module):
 class Detector(nn.Module):
     """Scores every point, and every frame by its highest points."""
 
-    def __init__(self, config: ModelConfig, *, prior: float, fetch_weights: bool) -> None:
+    def __init__(
+        self, config: ModelConfig, *, prior: float, window: int, fetch_weights: bool
+    ) -> None:
         super().__init__()
         self.branches = nn.ModuleDict()
         if config.fusion != "lidar_only":
             self.branches["camera"] = CameraBranch(config, fetch_weights=fetch_weights)
         if config.fusion != "camera_only":
-            self.branches["lidar"] = PointEncoder(config)
+            self.branches["lidar"] = PointEncoder(config, has_time=window > 1)
         self.head = PointHead(config.point_channels, dropout=config.dropout, prior=prior)
         self.frame_top_k = config.frame_top_k
         self.empty_frame_logit = prior_logit(prior)
@@ -55,22 +57,25 @@ class Detector(nn.Module):
             return Scores(point_score=nothing, frame_score=frames)
         features = reduce(torch.add, [branch(batch) for branch in self.branches.values()])
         point_score = self.head(features)
+        # Points of past clouds are scored too, but only what is there now makes the frame's score.
         frame_score = frame_scores(
-            point_score,
-            batch.point_offset,
+            *batch.of_current(point_score),
             top_k=self.frame_top_k,
             of_empty_frame=self.empty_frame_logit,
         )
         return Scores(point_score=point_score, frame_score=frame_score)
 
 
-def build_detector(config: ModelConfig, *, prior: float, fetch_weights: bool = True) -> nn.Module:
+def build_detector(
+    config: ModelConfig, *, prior: float, window: int = 1, fetch_weights: bool = True
+) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
-    `prior` is the share of anomalous points in the train split. `fetch_weights=False` leaves
-    pretrained image weights out, for a model that a checkpoint is about to fill. Raises ValueError
-    when the weights of `model.image_weights` cannot be had or `prior` is not between 0 and 1.
+    `prior` is the share of anomalous points in the train split, `window` is `data.window`.
+    `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
+    about to fill. Raises ValueError when the weights of `model.image_weights` cannot be had or
+    `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
-    return Detector(config, prior=prior, fetch_weights=fetch_weights)
+    return Detector(config, prior=prior, window=window, fetch_weights=fetch_weights)

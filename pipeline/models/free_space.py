@@ -20,7 +20,7 @@ _PILLARS_PER_CELL = 2
 
 
 def free_space(
-    points: Float32[Tensor, "P 4"],
+    points: Float32[Tensor, "P columns"],
     height: Float32[Tensor, "P"],
     pillars: Pillars,
     *,
@@ -30,7 +30,8 @@ def free_space(
     """1 where a ray crossed that height bin in the 2 x 2 pillars around a pillar, else 0.
 
     `height` of points is above the ground; rays start at the LiDAR, the origin, and those that end
-    outside the grid are not followed. Pillars outside the grid get zeros.
+    outside the grid are not followed, nor those of past clouds, which started elsewhere. Pillars
+    outside the grid get zeros.
     """
     cell_m = _PILLARS_PER_CELL * grid.size_m
     num_x, num_y = (-(-n // _PILLARS_PER_CELL) for n in (grid.num_x, grid.num_y))
@@ -42,6 +43,7 @@ def free_space(
     num_steps = math.ceil(REACH_M / cell_m)
     lowest = torch.minimum(place[:, 2], place[:, 2] - num_steps * back[:, 2])
     inside = pillars.inside.index_select(0, pillars.of_point)
+    inside &= (points[:, 4:] == 0).all(dim=1)
     rays = (inside & (lowest < NUM_FREE_BINS)).nonzero().squeeze(1)
     frame = pillars.frame.index_select(0, pillars.of_point.index_select(0, rays))
     x, y, z = place.index_select(0, rays).unbind(1)

@@ -55,7 +55,9 @@ class Pillars:
     inside: Bool[Tensor, "V"]
 
 
-def group(points: Float32[Tensor, "P 4"], frame: Int64[Tensor, "P"], *, grid: Grid) -> Pillars:
+def group(
+    points: Float32[Tensor, "P columns"], frame: Int64[Tensor, "P"], *, grid: Grid
+) -> Pillars:
     """Pillars of points (LiDAR frame, metres) that belong to frames `frame`."""
     half = _KEY // 2
     ij = place_in(points, grid).floor().clamp(-half, half - 1).long() + half

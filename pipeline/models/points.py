@@ -21,13 +21,16 @@ from pipeline.models.pillars import Grid, Pillars, group, make_grid
 
 
 class PointEncoder(nn.Module):
-    """Features of every point from the cloud alone, `model.point_channels` wide."""
+    """Features of every point from the cloud alone, `model.point_channels` wide.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `has_time`: points have a fifth column, relative time, as with `data.window` > 1.
+    """
+
+    def __init__(self, config: ModelConfig, *, has_time: bool) -> None:
         super().__init__()
         width, narrow = config.point_channels, (config.point_channels + 1) // 2
         self.grid = make_grid(config)
-        self.embed = nn.Linear(NUM_POINT_FEATURES, narrow)
+        self.embed = nn.Linear(NUM_POINT_FEATURES + has_time, narrow)
         self.to_pillar = nn.Linear(narrow, narrow)
         self.mix = nn.Linear(narrow + NUM_PILLAR_FEATURES, narrow)
         self.birds_eye = BirdsEye(narrow, width)

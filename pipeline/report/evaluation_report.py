@@ -5,6 +5,7 @@ predictor and a boosted tree on plain features reach on the same points stands b
 """
 
 import dataclasses
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
+from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
@@ -33,6 +35,8 @@ from pipeline.report.training_report import data_note
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "test"
 TABLE_METRICS = ("ap", "auroc", "fpr95")
@@ -64,6 +68,8 @@ class Loaded:
 
     model: nn.Module
     meta: Meta
+    window: int
+    """`data.window` of the training."""
     folder: Path
     """Where results go: the run folder, or a checkpoint folder that lies outside of one."""
 
@@ -82,19 +88,22 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
     loaded = load_run(place)
     tracking.demand_run(config.tracking, loaded.meta.run_id)
+    blocks = find_blocks(config)
     readers = test_readers(config, split_hash=loaded.meta.split_hash)
+    # The boosted tree and its features look at single clouds, the model at what it was trained on.
+    windows = open_reader(config, blocks, "test", window=loaded.window, say=logger.info)
     tally = score_split(
         loaded.model,
-        readers["test"],
+        windows,
         batch_size=config.evaluation.batch_size,
         near_classes=config.evaluation.near_classes,
         device=device_of(config),
         progress=watch("test"),
     )
-    baseline = baseline_of(config, readers, find_blocks(config), watch=watch)
+    baseline = baseline_of(config, readers, blocks, watch=watch)
     rows = result_rows(config, loaded.meta, tally, baseline)
     folder = loaded.folder / FOLDER
-    figures = _draw(config, loaded, readers["test"], tally, baseline, rows, folder)
+    figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
     text = _text(rows, figures)
@@ -126,11 +135,18 @@ def load_run(place: Path) -> Loaded:
     checkpoint = checkpoints.find(place)
     meta = checkpoints.read_meta(checkpoint)
     trained = merge(Config(), meta.config)
-    model = build_detector(trained.model, prior=meta.prior, fetch_weights=False)
+    model = build_detector(
+        trained.model, prior=meta.prior, window=trained.data.window, fetch_weights=False
+    )
     checkpoints.load_model(checkpoint, model)
     folder = checkpoint.parent
     in_run = folder.name == checkpoints.FOLDER
-    return Loaded(model=model.eval(), meta=meta, folder=folder.parent if in_run else checkpoint)
+    return Loaded(
+        model=model.eval(),
+        meta=meta,
+        window=trained.data.window,
+        folder=folder.parent if in_run else checkpoint,
+    )
 
 
 def device_of(config: Config) -> torch.device:
@@ -147,7 +163,7 @@ def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
     """Readers of train (for the baseline) and test; ValueError when they hold another split."""
     blocks = find_blocks(config)
     readers = {
-        split: BlockReader(blocks, split, ego_box_m=config.data.ego_box_m)
+        split: open_reader(config, blocks, split, window=1, say=logger.info)
         for split in ("train", "test")
     }
     found = readers["test"].manifest.split_hash

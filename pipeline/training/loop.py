@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader
-from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
+from pipeline.data.batches import Batch
+from pipeline.data.readers import open_reader
 from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
 from pipeline.losses import constant_predictor_loss, loss_terms
@@ -27,6 +27,7 @@ from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.schedule import learning_rate
+from pipeline.training.steps import open_steps
 from pipeline.training.telling import StepTeller
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
@@ -73,16 +74,18 @@ class Training:
     def __init__(self, worker: Worker, job: Job) -> None:
         config = job.config
         self.worker, self.job, self.config = worker, job, config
-        self.readers = {
-            split: BlockReader(job.blocks, split, ego_box_m=config.data.ego_box_m)
-            for split in ("train", "val")
-        }
-        balance = self.readers["train"].manifest.point_balance("train")
+        self.steps = open_steps(config, job.blocks, worker)
+        self.val = open_reader(
+            config, job.blocks, "val", window=config.data.window, say=worker.progress
+        )
+        balance = self.steps.manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
         torch.manual_seed(config.train.seed)
         # Pretrained weights need not be had again when a checkpoint is about to replace them.
-        self.model = build_detector(config.model, prior=self.prior, fetch_weights=not saved)
+        self.model = build_detector(
+            config.model, prior=self.prior, window=config.data.window, fetch_weights=not saved
+        )
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.guard = CollapseGuard(config.guards)
@@ -106,12 +109,8 @@ class Training:
     # ---- plan
 
     @property
-    def steps_per_epoch(self) -> int:
-        return num_steps(self.readers["train"].num_rows, batch_size=self.config.train.batch_size)
-
-    @property
     def total_steps(self) -> int:
-        total = self.steps_per_epoch * self.config.train.num_epochs
+        total = self.steps.per_epoch * self.config.train.num_epochs
         return min(total, self.config.train.max_steps or total)
 
     # ---- run
@@ -121,37 +120,16 @@ class Training:
             self._epoch(self.position.epoch)
 
     def _epoch(self, epoch: int) -> None:
-        train = self.config.train
-        reader = self.readers["train"]
-        order = epoch_order(
-            reader.shard_sizes,
-            seed=train.seed,
-            epoch=epoch,
-            window_shards=self.config.data.window_shards,
-        )
         self.wrapped.train()
-        for step_in_epoch in range(self.position.step_in_epoch, self.steps_per_epoch):
-            rows = step_rows(order, step=step_in_epoch, batch_size=train.batch_size)
-            self._step(self._share(rows, epoch))
-            self.position = Position(
-                epoch=epoch, step_in_epoch=step_in_epoch + 1, step=self.position.step + 1
-            )
+        first = self.position.step_in_epoch
+        for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
+            self._step(batch)
+            self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
             if self.position.step >= self.total_steps:
                 break
             if self._checkpoint_due():
                 self._save(metrics={}, thresholds={})
         self._end_epoch(epoch)
-
-    def _share(self, rows: Any, epoch: int) -> Batch:
-        reader = self.readers["train"]
-        mine = rank_share(
-            rows,
-            reader.num_points[rows],
-            rank=self.worker.rank,
-            num_workers=self.worker.num_workers,
-        )
-        seed = (self.config.train.seed, epoch) if self.config.train.augment else None
-        return reader.batch(mine, augment_seed=seed).to(self.worker.device)
 
     def _step(self, batch: Batch) -> None:
         train, step = self.config.train, self.position.step
@@ -213,7 +191,7 @@ class Training:
         if last or (epoch + 1) % self.config.train.validate_every_n_epochs == 0:
             metrics, thresholds = self._validate()
         # `train.max_steps` may end a run inside an epoch, and a longer one goes on there.
-        if self.position.step_in_epoch >= self.steps_per_epoch:
+        if self.position.step_in_epoch >= self.steps.per_epoch:
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
             if not last:
                 self.epoch_loss = (0.0, 0.0)
@@ -224,7 +202,7 @@ class Training:
         started = time.monotonic()
         metrics, thresholds = validate(
             self.model,
-            self.readers["val"],
+            self.val,
             self.worker,
             config=self.config,
             pos_weight=self.pos_weight,
@@ -257,7 +235,7 @@ class Training:
             position=self.position,
             config=to_dict(self.config),
             run_id=self.job.run_id,
-            split_hash=self.readers["train"].manifest.split_hash,
+            split_hash=self.steps.manifest.split_hash,
             revision=self.job.revision,
             prior=self.prior,
             metrics=metrics,

@@ -103,8 +103,8 @@ def config_hash(config: Config) -> str:
 
 def _deciding(config: Config) -> dict[str, Any]:
     """The dotted keys that a training's result depends on."""
-    sections = ("prepare.", "model.", "loss.", "train.", "guards.")
-    others = ("data.ego_box_m", "data.window_shards")
+    sections = ("prepare.", "model.", "loss.", "train.", "augment.", "guards.")
+    others = ("data.ego_box_m", "data.window_shards", "data.window", "data.reader")
     return {
         key: value
         for key, value in flatten(config).items()
@@ -179,6 +179,11 @@ def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: st
             f"{folder} was trained on split {meta.split_hash}, but data.blocks holds split "
             f"{split_hash}; point data.blocks at the original shards or start a new run"
         )
+    if config.data.reader == "stream" and meta.position.step_in_epoch:
+        raise ValueError(
+            f"{folder} ended inside an epoch (after {meta.position.step_in_epoch} of its steps), "
+            "and data.reader=stream goes on at the start of one only; start a new run"
+        )
     before, now = _deciding(merge(Config(), meta.config)), _deciding(config)
     changed = [key for key in now if now[key] != before[key] and key not in MAY_CHANGE]
     if changed:
@@ -230,6 +235,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
                 max_failures=scaling.max_failures, controller_failure_limit=1
             ),
         ),
+        **_ingest(config, job),
     )
     try:
         result = trainer.fit().return_value
@@ -243,13 +249,26 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         ) from error
 
 
+def _ingest(config: Config, job: Job) -> dict[str, Any]:
+    """The trainer's arguments for `data.reader=stream`."""
+    if config.data.reader != "stream":
+        return {}
+    from pipeline.data.stream import stream_dataset
+    from pipeline.training.ingest import EveryRow
+
+    dataset = stream_dataset(config, job.blocks)
+    return {"datasets": {"train": dataset}, "dataset_config": EveryRow()}
+
+
 def _check_resources(config: Config) -> None:
     """Refuse what the cluster cannot give now; a request that waits for ever helps nobody."""
     import ray
 
     have = ray.cluster_resources()
     scaling = config.scaling
-    need = {"CPU": scaling.num_workers * scaling.cpus_per_worker}
+    # The tasks that read a stream need a CPU beside the workers', or both wait for ever.
+    reading = 1.0 if config.data.reader == "stream" else 0.0
+    need = {"CPU": scaling.num_workers * scaling.cpus_per_worker + reading}
     if scaling.use_gpu:
         need["GPU"] = float(scaling.num_workers)
     for name, amount in need.items():

@@ -10,7 +10,9 @@ import pytest
 
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics
 from pipeline.config import PrepareConfig
+from pipeline.data.encoding import encode_image, encode_points
 from pipeline.data.manifest import INDEX, Manifest, count_labels, write_manifest
+from pipeline.data.schema import row_schema
 from pipeline.data.shards import read_metadata, write_shard
 
 Row = dict[str, Any]
@@ -60,9 +62,25 @@ def _row(number: int, num_points: int) -> Row:
     }
 
 
-def _write_prepared(folder: Path, shards: Mapping[str, Sequence[Sequence[Row]]]) -> Path:
+def _stored(row: Row, prepare: PrepareConfig) -> Row:
+    """The row with image and points as `prepare` stores them."""
+    points = encode_points(row["points"], prepare.points, place="a test")
+    return row | {"image": encode_image(row["image"], prepare), "points": points}
+
+
+def _write_prepared(
+    folder: Path,
+    shards: Mapping[str, Sequence[Sequence[Row]]],
+    prepare: PrepareConfig = PrepareConfig(),  # noqa: B008  frozen
+) -> Path:
     written = [
-        write_shard(folder, split, f"shard-{number:05d}.arrow", rows)
+        write_shard(
+            folder,
+            split,
+            f"shard-{number:05d}.arrow",
+            [_stored(row, prepare) for row in rows],
+            row_schema(prepare),
+        )
         for split, parts in shards.items()
         for number, rows in enumerate(parts)
     ]
@@ -73,7 +91,7 @@ def _write_prepared(folder: Path, shards: Mapping[str, Sequence[Sequence[Row]]])
         split_hash="0" * 16,
         inputs_hash="0" * 16,
         root="nowhere",
-        prepare=dataclasses.asdict(PrepareConfig()),
+        prepare=dataclasses.asdict(prepare),
         num_found=len(frames),
         num_accepted=len(frames),
         num_quarantined=0,
@@ -97,6 +115,6 @@ def random_row() -> Callable[[int, int], Row]:
 
 
 @pytest.fixture(scope="session")
-def write_prepared() -> Callable[[Path, Mapping[str, Sequence[Sequence[Row]]]], Path]:
-    """`write_prepared(folder, {split: [rows of shard 0, ...]})`."""
+def write_prepared() -> Callable[..., Path]:
+    """`write_prepared(folder, {split: [rows of shard 0, ...]}, PrepareConfig(...))`."""
     return _write_prepared

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import AugmentConfig
 from pipeline.data.augment import change_image, change_points, draw
-from pipeline.data.batches import Batch, BlockReader, outside_box
+from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.frames import outside_box
 
 OFF = (0.0, 0.0)
 COUNTS = [5, 0, 9, 9, 1, 12, 3]
@@ -172,7 +174,7 @@ def test_augmented_frames_are_what_the_pure_functions_say(reader, rows):
     row = rows[2]
     key = tuple(row[name] for name in ("archive", "scene_id", "frame_id", "pose"))
     for epoch in range(4):
-        change = draw(seed=3, epoch=epoch, key=key)
+        change = draw(seed=3, epoch=epoch, key=key, config=AugmentConfig())
         batch = reader.batch([2], augment_seed=(3, epoch))
         image = change_image(row["image"], change)
         assert np.array_equal(batch.image[0].permute(1, 2, 0).numpy(), image)

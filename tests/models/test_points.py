@@ -10,7 +10,7 @@ CONFIG = ModelConfig(point_channels=16, pillar_size_m=1.0)
 
 def point_encoder():
     torch.manual_seed(0)
-    return PointEncoder(CONFIG).eval()
+    return PointEncoder(CONFIG, has_time=False).eval()
 
 
 def test_the_maximum_of_a_group_equals_a_loop():

@@ -1,0 +1,152 @@
+"""Ray Data streaming over the same shards, for train splits larger than the nodes' disks.
+
+A task reads one shard, from where `data.blocks` lies, and its rows go to whichever rank is next.
+Which shard comes when is Ray's choice (`randomize_block_order`, another order each epoch); the rows
+of a block are shuffled where they arrive. `local_shuffle_buffer_size` and `equal=True` stay unused:
+the one lets ranks disagree about the number of steps, the other drops rows.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int64
+from pyarrow import fs
+
+from pipeline.config import Config
+from pipeline.data.batches import Batch, Collate, keys_of, read_index
+from pipeline.data.cache import find_store, is_remote
+from pipeline.data.frames import StoredFrame, frames_of
+from pipeline.data.manifest import Shard, read_manifest
+from pipeline.data.schema import fixed
+from pipeline.data.shards import block_of
+
+if TYPE_CHECKING:
+    from ray.data import DataIterator, Dataset
+
+COLUMNS = (*StoredFrame._fields, "intrinsics", "camera_from_lidar")
+SPLIT = "train"
+
+
+def stream_dataset(config: Config, folder: Path) -> "Dataset":
+    """The train split as a Ray Dataset of `COLUMNS` and `row`, one block per shard."""
+    import ray.data
+    from ray.data import RandomSeedConfig
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    shards = read_manifest(folder).shards_of(SPLIT)
+    firsts = itertools.accumulate((shard.num_rows for shard in shards), initial=0)
+    items = [
+        {"number": number, "first_row": first}
+        for number, first in zip(range(len(shards)), firsts, strict=False)
+    ]
+    filesystem, place = fs.LocalFileSystem(), str(folder)
+    if is_remote(config.data.blocks):
+        store = find_store(config)
+        filesystem, place = store.filesystem, store.path
+    read: Any = functools.partial(_read, shards=shards, filesystem=filesystem, place=place)
+    return (
+        ray.data.from_items(items, override_num_blocks=max(len(items), 1))
+        .randomize_block_order(seed=RandomSeedConfig(seed=config.train.seed))
+        .map_batches(read, batch_size=1, batch_format="numpy")
+    )
+
+
+def _read(
+    item: dict[str, np.ndarray],
+    *,
+    shards: Sequence[Shard],
+    filesystem: fs.FileSystem,
+    place: str,
+) -> pa.Table:
+    """Ray Data task: the shard of one item, whole, with its rows' numbers in the split."""
+    shard = shards[int(item["number"][0])]
+    path = f"{place}/{shard.split}/{shard.name}"
+    with filesystem.open_input_file(path) as file:
+        block = block_of(file.read_buffer(), shard, place=path)
+    first = int(item["first_row"][0])
+    rows = pa.array(np.arange(first, first + shard.num_rows, dtype=np.int64))
+    return pa.Table.from_batches([block.select(list(COLUMNS))]).append_column("row", rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """One frame as it came, with its global row number in the split."""
+
+    frame: StoredFrame
+    row: int
+    intrinsics: Float[np.ndarray, "4"]
+    camera_from_lidar: Float[np.ndarray, "4 4"]
+
+
+class StreamReader:
+    """One rank's part of each epoch, frame by frame, and batches made of it."""
+
+    def __init__(
+        self, config: Config, folder: Path, iterator: "DataIterator", *, rank: int
+    ) -> None:
+        self.manifest = read_manifest(folder)
+        index = read_index(folder, SPLIT)
+        self.num_rows = len(index)
+        """Frames of the split, over all ranks."""
+        self._keys = keys_of(index)
+        self._frame_label = index["frame_label"].to_numpy(dtype=np.uint8)
+        self._collate = Collate(
+            self.manifest, ego_box_m=config.data.ego_box_m, augmentation=config.augment
+        )
+        self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
+
+    def frames(self, epoch: int) -> Iterator[Streamed]:
+        """The frames that Ray gives this rank in one epoch; every rank must take all of its own."""
+        # None means whole blocks; Ray's own annotation forgets it.
+        whole: Any = None
+        blocks: Any = self._iterator.iter_batches(batch_size=whole, batch_format="pyarrow")
+        for number, table in enumerate(blocks):
+            rng = np.random.default_rng([self._seed, epoch, self._rank, number])
+            for block in table.to_batches():
+                frames = self._frames_of(block)
+                yield from (frames[place] for place in rng.permutation(len(frames)))
+
+    def _frames_of(self, block: pa.RecordBatch) -> list[Streamed]:
+        frames = frames_of(block, self._collate.image_shape)
+        intrinsics = fixed(block, "intrinsics").astype(np.float32)
+        poses = fixed(block, "camera_from_lidar").astype(np.float32).reshape(-1, 4, 4)
+        rows = block.column("row").to_pylist()
+        return [
+            Streamed(frame=frame, row=row, intrinsics=k, camera_from_lidar=pose)
+            for frame, row, k, pose in zip(frames, rows, intrinsics, poses, strict=True)
+        ]
+
+    def batch(self, frames: Sequence[Streamed], *, augment_seed: tuple[int, int] | None) -> Batch:
+        """The same batch that a BlockReader makes of the same rows."""
+        row = np.array([one.row for one in frames], dtype=np.int64)
+        return self._collate(
+            [self._collate.cloud(one.frame) for one in frames],
+            keys=[self._keys[one.row] for one in frames],
+            row=row,
+            frame_label=self._frame_label[row],
+            intrinsics=_stack([one.intrinsics for one in frames], (4,)),
+            camera_from_lidar=_stack([one.camera_from_lidar for one in frames], (4, 4)),
+            augment_seed=augment_seed,
+        )
+
+
+def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> Float[np.ndarray, "B ..."]:
+    return np.array(arrays, dtype=np.float32).reshape(-1, *shape)
+
+
+def shares(num_waiting: Int64[np.ndarray, "R"], *, batch_size: int) -> list[int]:
+    """How many of a step's frames each rank takes, as even as what waits there allows.
+
+    They add up to `batch_size` unless fewer wait in all; ranks without frames take none.
+    """
+    taken = [0] * len(num_waiting)
+    for _ in range(min(batch_size, int(num_waiting.sum()))):
+        able = [rank for rank, num in enumerate(taken) if num < num_waiting[rank]]
+        taken[min(able, key=lambda rank: taken[rank])] += 1
+    return taken

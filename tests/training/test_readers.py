@@ -1,0 +1,111 @@
+"""Trainings by the stream and on windows: they run, count right and say what they cannot do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import Config
+from pipeline.data.manifest import read_manifest
+from pipeline.merging import flatten, merge
+from pipeline.report.evaluation_report import evaluate
+from pipeline.training import checkpoints
+from pipeline.training.trainer import Trained, fit
+
+SMALL = {
+    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
+    "train": {"num_epochs": 2, "warmup_steps": 2, "log_every_n_steps": 1, "batch_size": 5},
+    "scaling": {"num_workers": 0},
+    "guards": {"enabled": False},
+    "evaluation": {"num_bootstraps": 100},
+}
+
+
+@pytest.fixture
+def config(tiny_config: Config, tmp_path: Path) -> Config:
+    place = {
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
+    }
+    return merge(tiny_config, SMALL, place)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def losses(config: Config, run_id: str) -> list[float]:
+    history = MlflowClient(config.tracking.uri).get_metric_history(run_id, "train/loss")
+    return [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+
+
+def num_steps(tiny_blocks: Path) -> int:
+    num_rows = sum(shard.num_rows for shard in read_manifest(tiny_blocks).shards_of("train"))
+    return 2 * -(-num_rows // 5)
+
+
+def newest_position(trained: Trained) -> checkpoints.Position:
+    newest = checkpoints.whole_checkpoints(trained.folder / checkpoints.FOLDER)[-1]
+    return checkpoints.read_meta(newest).position
+
+
+def test_a_streamed_training_takes_as_many_steps_as_one_by_blocks(
+    config: Config, tiny_blocks: Path
+):
+    trained = fit(merge(config, {"data": {"reader": "stream"}}), say=quiet)
+    assert trained.num_steps == num_steps(tiny_blocks)
+    assert len(losses(config, trained.run_id)) == trained.num_steps
+    assert len(trained.history) == 2
+
+
+def test_a_streamed_run_that_ended_inside_an_epoch_is_not_resumed(config: Config):
+    streaming = merge(config, {"data": {"reader": "stream"}, "train": {"max_steps": 2}})
+    trained = fit(streaming, say=quiet)
+    assert newest_position(trained).step_in_epoch == 2
+    more = {"train": {"resume": str(trained.folder), "max_steps": 0}}
+    with pytest.raises(ValueError, match=r"ended inside an epoch \(after 2 of its steps\), and"):
+        fit(merge(streaming, more), say=quiet)
+
+
+def test_a_run_is_not_resumed_with_another_reader_or_window(config: Config):
+    trained = fit(merge(config, {"train": {"num_epochs": 1}}), say=quiet)
+    for change, told in (({"reader": "stream"}, "blocks -> stream"), ({"window": 2}, "1 -> 2")):
+        other = merge(config, {"train": {"resume": str(trained.folder)}, "data": change})
+        with pytest.raises(ValueError, match=rf"other settings \(data\.\w+ {told}\)"):
+            fit(other, say=quiet)
+
+
+def test_a_training_on_windows_is_evaluated_on_windows_and_counts_current_points(config: Config):
+    """Also when the evaluation's own config says nothing of windows."""
+    single = fit(config, say=quiet)
+    windowed = fit(merge(config, {"data": {"window": 3}}), say=quiet)
+    assert losses(config, single.run_id) != losses(config, windowed.run_id)
+    tallies = []
+    for trained in (single, windowed):
+        place = {"evaluation": {"checkpoint": str(trained.folder)}}
+        found = evaluate(merge(config, place), watch=lambda phase: lambda done, total: None)
+        tallies.append(found.tally)
+    one, other = (tally.counts("point").to_array().sum(axis=1).tolist() for tally in tallies)
+    assert one == other
+    assert (tallies[0].frames()["num_points"] == tallies[1].frames()["num_points"]).all()
+
+
+@pytest.mark.slow
+def test_the_train_job_streams_to_two_workers(config: Config, tiny_blocks: Path):
+    changed = merge(config, {"data": {"reader": "stream"}, "scaling": {"num_workers": 2}})
+    defaults = flatten(Config())
+    overrides = [
+        f"{key}={json.dumps(value) if isinstance(value, bool) else value}"
+        for key, value in flatten(changed).items()
+        if value != defaults[key] and not key.startswith("synthetic.")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.train", *overrides],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert len(losses(changed, facts["run_id"])) == num_steps(tiny_blocks)
