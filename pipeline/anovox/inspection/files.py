@@ -85,7 +85,7 @@ def check_frames(scene: Scene) -> Check:
     num_gaps = ids[-1] - ids[0] + 1 - len(ids)
     inner = [frame_id for frame_id in scene.partial_frames if frame_id < scene.frame_ids[-1]]
     status: Status = "FAIL" if num_gaps or inner else "warn" if scene.partial_frames else "pass"
-    found = f"{len(scene.frame_ids)} whole frames, {ids[0]} to {ids[-1]}"
+    found = f"{len(scene.frame_ids)} whole frames, {scene.frame_ids[0]} to {scene.frame_ids[-1]}"
     meaning = "Every folder has every frame."
     if num_gaps:
         found += f", {num_gaps} ids missing between"
@@ -112,7 +112,7 @@ def check_frames(scene: Scene) -> Check:
 def check_readable(headers: Headers, samples: Sequence[Sample]) -> Check:
     """Every file whole by its ends; every file of the sampled frames decoded."""
     decoded = [error for sample in samples for error in sample.errors]
-    errors = [*headers.errors, *decoded]
+    errors = _by_file([*headers.errors, *decoded])
     return Check(
         name="files readable",
         status="FAIL" if errors else "pass",
@@ -175,6 +175,15 @@ def check_cloud_form(headers: Headers, scene: Scene, args: LidarArgs) -> Check:
         if fails or warns
         else "The clouds have the size and type of this LiDAR.",
     )
+
+
+def _by_file(errors: Sequence[str]) -> list[str]:
+    """The first finding of each file, told without its folder (the name says sensor and frame)."""
+    findings: dict[str, str] = {}
+    for error in errors:
+        path, _, finding = error.partition(": ")
+        findings.setdefault(Path(path).name, finding)
+    return [f"{name}: {finding}" for name, finding in findings.items()]
 
 
 def _bounds(least: int, most: float) -> str:

@@ -8,13 +8,14 @@ to maximum over scenes, against files of a frame at least 5 m away:
   mirrored 0.11 to 0.25. Flat ground has one depth everywhere and cannot tell;
 - classes of visible points: healthy 0.963 to 0.992, SEMANTIC-CAM of another frame 0.56 to 0.80,
   classes of another frame 0.39 to 0.71, mirrored 0.68 to 0.82. Visible objects (neither road nor
-  building): healthy 0.987 to 1.000, broken 0.00 to 0.60;
+  building): healthy 0.987 to 1.000, broken 0.00 to 0.60 (a whole cloud of another frame 0.40 to
+  0.91, because only its points that fit the depth are visible: row alignment finds that);
 - class margin over the mirrored image: healthy 0.19 to 0.50 (both sides of a street are alike);
 - sky, intersection over union of SEMANTIC-CAM and DEPTH_CAM: healthy 1.000, another frame's 0.47
   to 0.84, CARLA 0.9.13 ids 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +146,7 @@ def check_depth(samples: Sequence[Sample]) -> Check:
         meaning="Depth images belong to these clouds."
         if status == "pass"
         else "Depth images and clouds are of different places or times: a folder of another pose "
-        "or frame, or another encoding; do not lift pixels with this depth.",
+        "or frame, mirrored, or another encoding; do not lift pixels with this depth.",
     )
 
 
@@ -223,7 +224,7 @@ def is_visible(sample: Sample, view: View) -> NDArray[np.bool_]:
 _CLASS_ARRAYS = ("semantic", "exact_xyz", "point_class")
 
 
-def _around(sample: Sample, view: View):
+def _around(sample: Sample, view: View) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of the 3x3 pixels around the points', clipped at the border."""
     for dv in (-1, 0, 1):
         for du in (-1, 0, 1):
