@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import wrong_archives as wrong
 
 from pipeline.anovox.geometry import voxelise
@@ -80,6 +81,28 @@ def test_a_damaged_file_in_a_frame_that_is_not_sampled_is_found_by_its_ends(
     assert failed(scene) == {"files readable"}
     expected = f"1 damaged: {path.name}: the PNG is truncated"
     assert checks(scene)["files readable"].found == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "finding"),
+    [
+        ("lidar", b"", "its .npy header cannot be read"),
+        ("lidar", b"\x93NUMPY\x01\x00\x06\x00{'a':(", "its .npy header cannot be read"),
+        ("semantic_lidar", b"\x93NUMPY\x07\x00\x00\x00", "its .npy header cannot be read"),
+        ("voxels", None, "its values are float64 instead of uint16"),
+        ("route_map", b"", "it is empty"),
+    ],
+)
+def test_damage_in_a_frame_that_is_not_sampled_is_named(
+    scene: Scene, checks: Checks, failed: Failed, field: str, content: bytes | None, finding: str
+) -> None:
+    path: Path = getattr(scene.files(scene.frame_ids[1]), field)
+    if content is None:
+        np.save(path, np.ones((4, 4)))
+    else:
+        path.write_bytes(content)
+    assert failed(scene) == {"files readable"}
+    assert checks(scene)["files readable"].found.startswith(f"1 damaged: {path.name}: {finding}")
 
 
 def test_a_scene_without_any_whole_label_file_is_not_passed_in_silence(
