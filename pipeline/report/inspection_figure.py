@@ -36,7 +36,7 @@ SIGNS: dict[Status, tuple[str, str]] = {
     "FAIL": ("X", VERMILION),
 }
 """Marker and colour: shape and brightness differ too, so that neither needs the other."""
-WIDTH_IN, ROW_IN, PANELS_IN = 13.5, 0.21, 8.2
+WIDTH_IN, ROW_IN, PANELS_IN = 13.5, 7 / 32, 8.25
 NUM_LEGEND = 9
 NUM_DRAWN = 25_000
 """Points drawn at most; more only hide one another."""
@@ -55,7 +55,7 @@ def draw_inspection(report: ArchiveReport, *, note: str) -> Figure:
     """
     table_in = ROW_IN * (len(report.checks) + 2)
     example = report.example
-    figure = new_figure(WIDTH_IN, table_in + (PANELS_IN if example else 0.6), note=note)
+    figure = new_figure(WIDTH_IN, table_in + (PANELS_IN if example else 0.625), note=note)
     heights = [PANELS_IN, table_in] if example else [table_in]
     rows = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if example is not None:

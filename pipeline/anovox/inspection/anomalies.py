@@ -28,6 +28,7 @@ BRAKING_MPS2 = 4.0
 BRAKING_FRAMES = 3
 MAX_ONSET_FRAMES = 3
 """Between the first braking frame and the first labelled one; the label comes one frame early."""
+_UNSEEN = "The object is hidden, out of range or out of view, as it may be in a whole scene."
 
 
 def check_anomaly(samples: Sequence[Sample], scene: Scene) -> Check:
@@ -109,9 +110,6 @@ def braking_onset(speed_mps: NDArray[np.float64]) -> int | None:
         return None
     runs = np.lib.stride_tricks.sliding_window_view(is_braking, BRAKING_FRAMES).all(axis=1)
     return int(runs.argmax()) if runs.any() else None
-
-
-_UNSEEN = "The object is hidden, out of range or out of view, as it may be in a whole scene."
 
 
 def _labelled(sample: Sample, anomaly: Anomaly) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """Checks on the two clouds of the sampled frames: range, order of the rows, classes of the ground.
 
 Ranges measured on 38 synthetic scenes (16 channels and 192x128 pixels; 64 channels and 768x512
-pixels), broken ones with files of a frame at least 5 m away: class of the ground below the car
-0.92 to 0.97 healthy, 0 with the class table of CARLA 0.9.13.
+pixels): classes of the ground near the car 0.92 to 0.97 healthy, 0.02 to 0.08 with the class table
+of CARLA 0.9.13; row offset 0.066 to 0.070 m healthy, 4 to 8 m with shuffled rows.
 """
 
 import math

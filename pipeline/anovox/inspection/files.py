@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 from numpy.lib import format as npy
 
@@ -24,6 +26,9 @@ _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_MODES = {(8, 0): "L", (8, 2): "RGB", (8, 3): "P", (8, 4): "LA", (8, 6): "RGBA"}
 _CAMERA_MODES = {"image": "RGB", "depth": "RGB", "semantic": "L", "instance": "RGB"}
+_NPY_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_HEADER_ERRORS = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError)
+"""All that a damaged header makes its parser raise."""
 _CLOUD_DTYPES = {"lidar": "float32", "semantic_lidar": "float64"}
 
 
@@ -52,6 +57,8 @@ def read_headers(scene: Scene) -> Headers:
                 images.setdefault(field, Counter())[_png_form(path)] += 1
             elif field in _CLOUD_DTYPES:
                 clouds.setdefault(field, {})[frame_id] = _npy_form(path)
+            elif field == "voxels":
+                _check_grid_form(path)
             elif path.stat().st_size == 0:
                 raise ValueError("it is empty")
         except (OSError, ValueError) as error:
@@ -85,7 +92,7 @@ def check_frames(scene: Scene) -> Check:
     num_gaps = ids[-1] - ids[0] + 1 - len(ids)
     inner = [frame_id for frame_id in scene.partial_frames if frame_id < scene.frame_ids[-1]]
     status: Status = "FAIL" if num_gaps or inner else "warn" if scene.partial_frames else "pass"
-    found = f"{len(scene.frame_ids)} whole frames, {ids[0]} to {ids[-1]}"
+    found = f"{len(scene.frame_ids)} whole frames, {scene.frame_ids[0]} to {scene.frame_ids[-1]}"
     meaning = "Every folder has every frame."
     if num_gaps:
         found += f", {num_gaps} ids missing between"
@@ -112,7 +119,7 @@ def check_frames(scene: Scene) -> Check:
 def check_readable(headers: Headers, samples: Sequence[Sample]) -> Check:
     """Every file whole by its ends; every file of the sampled frames decoded."""
     decoded = [error for sample in samples for error in sample.errors]
-    errors = [*headers.errors, *decoded]
+    errors = _by_file([*headers.errors, *decoded])
     return Check(
         name="files readable",
         status="FAIL" if errors else "pass",
@@ -177,6 +184,15 @@ def check_cloud_form(headers: Headers, scene: Scene, args: LidarArgs) -> Check:
     )
 
 
+def _by_file(errors: Sequence[str]) -> list[str]:
+    """The first finding of each file, told without its folder (the name says sensor and frame)."""
+    findings: dict[str, str] = {}
+    for error in errors:
+        path, _, finding = error.partition(": ")
+        findings.setdefault(Path(path).name, finding)
+    return [f"{name}: {finding}" for name, finding in findings.items()]
+
+
 def _bounds(least: int, most: float) -> str:
     return f"at least {least}" if most == float("inf") else f"{least} to {most:.0f}"
 
@@ -223,12 +239,16 @@ def _png_form(path: Path) -> tuple[str, int, int]:
     return mode, width, height
 
 
+def _check_grid_form(path: Path) -> None:
+    dtype, _ = _npy_form(path)
+    if dtype != "uint16":
+        raise ValueError(f"its values are {dtype} instead of uint16")
+
+
 def _npy_form(path: Path) -> tuple[str, int]:
     """(dtype, number of rows); ValueError unless header and size agree on a table (N, 4)."""
     with path.open("rb") as file:
-        if npy.read_magic(file) != (1, 0):
-            raise ValueError("its .npy version is not 1.0")
-        shape, _, dtype = npy.read_array_header_1_0(file)
+        shape, _, dtype = _npy_header(file)
         start, size = file.tell(), file.seek(0, os.SEEK_END)
     if len(shape) != 2 or shape[1] != 4 or dtype.hasobject:
         raise ValueError(f"it holds {dtype} {shape} instead of numbers (N, 4)")
@@ -236,3 +256,10 @@ def _npy_form(path: Path) -> tuple[str, int]:
     if size != expected:
         raise ValueError(f"it has {size} bytes, but its header promises {expected}")
     return dtype.name, shape[0]
+
+
+def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, Any]:
+    try:
+        return _NPY_READERS[npy.read_magic(file)](file)
+    except (KeyError, *_HEADER_ERRORS) as error:
+        raise ValueError(f"its .npy header cannot be read ({error})") from None

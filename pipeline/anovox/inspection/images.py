@@ -8,13 +8,16 @@ to maximum over scenes, against files of a frame at least 5 m away:
   mirrored 0.11 to 0.25. Flat ground has one depth everywhere and cannot tell;
 - classes of visible points: healthy 0.963 to 0.992, SEMANTIC-CAM of another frame 0.56 to 0.80,
   classes of another frame 0.39 to 0.71, mirrored 0.68 to 0.82. Visible objects (neither road nor
-  building): healthy 0.987 to 1.000, broken 0.00 to 0.60;
+  building): healthy 0.987 to 1.000, broken 0.00 to 0.60 (a whole cloud of another frame 0.40 to
+  0.91, because only its points that fit the depth are visible: row alignment finds that);
 - class margin over the mirrored image: healthy 0.19 to 0.50 (both sides of a street are alike);
 - sky, intersection over union of SEMANTIC-CAM and DEPTH_CAM: healthy 1.000, another frame's 0.47
   to 0.84, CARLA 0.9.13 ids 0.
+
+144 other synthetic scenes, of eight towns and three seeds, pass every line without a warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,8 +100,9 @@ def check_projection(samples: Sequence[Sample]) -> Check:
     if max(by_depth.num, by_class.num) < MIN_POINTS:
         return not_measured(name, expected, UNREADABLE)
     pairs = ((by_depth, mirrored_depth, DEPTH_MARGIN), (by_class, mirrored_class, CLASS_MARGIN))
-    is_mirrored = any(m.share > max(t.share, CONVINCING_SHARE) for t, m, _ in pairs)
-    is_shown = any(t.share - m.share >= margin for t, m, margin in pairs)
+    heard = [pair for pair in pairs if min(pair[0].num, pair[1].num) >= MIN_POINTS]
+    is_mirrored = any(m.share > max(t.share, CONVINCING_SHARE) for t, m, _ in heard)
+    is_shown = any(t.share - m.share >= margin for t, m, margin in heard)
     meaning = "u = cx - fx y / x holds: images and clouds may be fused."
     if is_mirrored:
         meaning = (
@@ -145,7 +149,7 @@ def check_depth(samples: Sequence[Sample]) -> Check:
         meaning="Depth images belong to these clouds."
         if status == "pass"
         else "Depth images and clouds are of different places or times: a folder of another pose "
-        "or frame, or another encoding; do not lift pixels with this depth.",
+        "or frame, mirrored, or another encoding; do not lift pixels with this depth.",
     )
 
 
@@ -205,11 +209,9 @@ def check_sky(samples: Sequence[Sample]) -> Check:
 
 
 def depth_errors_m(sample: Sample) -> NDArray[np.float64]:
-    """Absolute error in metres of DEPTH_CAM at every LIDAR point in view and nearer than sky."""
-    view, depth_m = sample.view(sample["points"]), sample["depth_m"]
-    at = depth_m[view.v, view.u]
-    is_hit = at < SKY_DEPTH_M
-    return np.abs(at - view.depth_m)[is_hit]
+    """Absolute error in metres of DEPTH_CAM at every LIDAR point in view."""
+    view = sample.view(sample["points"])
+    return np.abs(sample["depth_m"][view.v, view.u] - view.depth_m)
 
 
 def is_visible(sample: Sample, view: View) -> NDArray[np.bool_]:
@@ -223,7 +225,7 @@ def is_visible(sample: Sample, view: View) -> NDArray[np.bool_]:
 _CLASS_ARRAYS = ("semantic", "exact_xyz", "point_class")
 
 
-def _around(sample: Sample, view: View):
+def _around(sample: Sample, view: View) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of the 3x3 pixels around the points', clipped at the border."""
     for dv in (-1, 0, 1):
         for du in (-1, 0, 1):

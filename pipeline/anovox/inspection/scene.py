@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.anovox.arrays import FrameError, load_table
 from pipeline.anovox.inspection import anomalies, clouds, files, images, voxels
 from pipeline.anovox.inspection.check import Check
-from pipeline.anovox.inspection.sample import class_ids, read_sample
+from pipeline.anovox.inspection.sample import Sample, class_ids, read_sample
 from pipeline.anovox.inspection.setup import read_lidar_args
 from pipeline.anovox.labels import ANOMALY
 from pipeline.anovox.scene import Scene
@@ -33,33 +33,15 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
     """Every check; arrays of `num_frames` frames spread over the scene, and of the frame with most
     anomalous cells. Reads only; a damaged file becomes a FAIL, never an exception.
     """
-    headers = files.read_headers(scene)
     in_voxels = _voxel_ids(scene)
-    chosen = spread(scene.frame_ids, num_frames)
-    most = _most_anomalous(in_voxels)
+    chosen, most = spread(scene.frame_ids, num_frames), _most_anomalous(in_voxels)
     sampled = tuple(sorted({*chosen, *most}))
     samples = [read_sample(scene, frame_id) for frame_id in sampled]
-    args = read_lidar_args(scene)
-    own = samples if scene.has_own_voxels else [sample.with_own_voxels() for sample in samples]
     every_id = sorted({i for ids in in_voxels.values() for i in ids})
     checks = [
-        files.check_folders(scene),
-        files.check_frames(scene),
-        files.check_readable(headers, samples),
-        files.check_image_form(headers, scene),
-        files.check_cloud_form(headers, scene, args),
-        clouds.check_range(samples, scene, args),
-        clouds.check_rows(samples, args),
+        *_file_checks(scene, samples),
         clouds.check_class_ids(samples, scene, every_id),
-        clouds.check_ground(samples),
-        images.check_sky(samples),
-        images.check_projection(samples),
-        images.check_depth(samples),
-        images.check_pixel_classes(samples),
-        voxels.check_voxel_content(samples, num_lidars=scene.num_lidars),
-        voxels.check_voxel_height(own),
-        voxels.check_point_voxels(own),
-        voxels.check_pixel_voxels(own),
+        *_content_checks(scene, samples),
     ]
     if scene.kind != "normality":
         checks.append(anomalies.check_anomaly(samples, scene))
@@ -74,6 +56,35 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
         figure_frame=most[0] if most else chosen[len(chosen) // 2],
         checks=tuple(checks),
     )
+
+
+def _file_checks(scene: Scene, samples: Sequence[Sample]) -> list[Check]:
+    headers = files.read_headers(scene)
+    return [
+        files.check_folders(scene),
+        files.check_frames(scene),
+        files.check_readable(headers, samples),
+        files.check_image_form(headers, scene),
+        files.check_cloud_form(headers, scene, read_lidar_args(scene)),
+    ]
+
+
+def _content_checks(scene: Scene, samples: Sequence[Sample]) -> list[Check]:
+    args = read_lidar_args(scene)
+    own = samples if scene.has_own_voxels else [sample.with_own_voxels() for sample in samples]
+    return [
+        clouds.check_range(samples, scene, args),
+        clouds.check_rows(samples, args),
+        clouds.check_ground(samples),
+        images.check_sky(samples),
+        images.check_projection(samples),
+        images.check_depth(samples),
+        images.check_pixel_classes(samples),
+        voxels.check_voxel_content(samples, num_lidars=scene.num_lidars),
+        voxels.check_voxel_height(own),
+        voxels.check_point_voxels(own),
+        voxels.check_pixel_voxels(own),
+    ]
 
 
 def spread(ids: Sequence[int], number: int) -> tuple[int, ...]:
