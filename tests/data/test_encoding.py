@@ -100,9 +100,9 @@ def test_png_is_bit_exact_and_jpeg_smaller():
     assert len(worse) < len(jpeg) < len(png)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_damaged_image_is_one_sentence_that_names_its_frame(kind: str):
-    content = encode_image(smooth_picture(32, 48), PrepareConfig(image=kind))
+@pytest.mark.parametrize("config", FORMATS[2::2], ids=lambda c: c.image)
+def test_a_damaged_image_is_one_sentence_that_names_its_frame(config: PrepareConfig):
+    content = encode_image(smooth_picture(32, 48), config)
     for broken in (content[: len(content) // 2], b"", b"\x00" * 60):
         stored = np.frombuffer(broken, np.uint8)
         with pytest.raises(ValueError, match="the stored image of scene 7 is damaged") as caught:
