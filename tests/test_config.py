@@ -187,6 +187,53 @@ def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["prepare.jpeg_quality=0"], "prepare.jpeg_quality is 0; it takes 1 to 100"),
+        (["data.window=0"], "data.window is 0; it must be a finite number >= 1"),
+        (
+            ["data.window=3", "data.reader=stream"],
+            "data.window=3 needs earlier frames, which lie in other shards",
+        ),
+        (
+            ["data.window=2", "model.fusion=camera_only"],
+            "data.window=2 gives past clouds, which the model camera_only cannot tell",
+        ),
+        (
+            ["data.window=2", "model.name=simple", "loss.name=seed_self_supervised"],
+            "data.window=2 gives past clouds, which the model simple cannot tell",
+        ),
+        (
+            ["data.reader=stream", "train.checkpoint_every_n_steps=5"],
+            "data.reader=stream goes on at the start of an epoch only, so train.checkpoint_every",
+        ),
+        (
+            ["augment.rotation_rad=0.1"],
+            "augment.rotation_rad=0.1 changes the cloud but not the image; use it with model.fus",
+        ),
+        (
+            ["augment.scale=0.1", "model.fusion=camera_only"],
+            "augment.scale=0.1 changes the cloud but not the image",
+        ),
+        (["augment.point_dropout=1"], "augment.point_dropout is 1.0; it takes 0 <= point_dropout"),
+        (
+            ["augment.point_dropout=0.1", "train.augment=false"],
+            "the augment section has no effect with train.augment=false",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_sentence(
+    overrides: list[str], sentence: str
+) -> None:
+    assert refused(*overrides).startswith(sentence)
+
+
+def test_a_cloud_may_be_turned_where_no_camera_looks() -> None:
+    config = merging.load(None, ["augment.rotation_rad=0.1", "model.fusion=lidar_only"])
+    assert config.augment.rotation_rad == 0.1
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml does not exist; give --config"):
         merging.load(tmp_path / "none.yaml")

@@ -109,7 +109,7 @@ def fetch_tables(config: Config) -> Path:
     store = find_store(config)
     folder = Path(config.data.cache) / store.facts["blocks_hash"]
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), enough_space(config, folder):
+    with _alone(folder), enough_space(config):
         manifest = store.read(MANIFEST)
         path = folder / MANIFEST
         if path.is_file() and path.read_bytes() != manifest:
@@ -130,12 +130,12 @@ def fetch_split(config: Config, split: str, *, say: Say) -> Path:
     """
     folder = fetch_tables(config)
     shards = read_manifest(folder).shards_of(split)
-    with _alone(folder), enough_space(config, folder):
+    with _alone(folder), enough_space(config):
         missing = [shard for shard in shards if not _is_there(folder, shard)]
         if missing:
             _demand_space(config, folder, missing)
             (folder / split).mkdir(exist_ok=True)
-            remove_leftovers(folder)
+            remove_leftovers(folder / split)
             _copy_all(find_store(config), folder, missing, say)
     return folder
 
@@ -161,10 +161,14 @@ def _copy(store: Store, folder: Path, shard: Shard) -> None:
     temporary = path.with_name(f".{shard.name}.{uuid.uuid4().hex}.tmp")
     digest = hashlib.sha256()
     source = f"{store.path}/{shard.split}/{shard.name}"
-    with store.filesystem.open_input_stream(source) as remote, temporary.open("wb") as file:
-        while chunk := remote.read(CHUNK_BYTES):
-            digest.update(chunk)
-            file.write(chunk)
+    try:
+        with store.filesystem.open_input_stream(source) as remote, temporary.open("wb") as file:
+            while chunk := remote.read(CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     if temporary.stat().st_size != shard.num_bytes or digest.hexdigest() != shard.sha256:
         temporary.unlink()
         raise ValueError(
@@ -191,14 +195,13 @@ def _demand_space(config: Config, folder: Path, shards: Sequence[Shard]) -> None
 
 
 @contextmanager
-def enough_space(config: Config, folder: Path) -> Iterator[None]:
+def enough_space(config: Config) -> Iterator[None]:
     """The disk may fill up while we copy: others write to it as well."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        remove_leftovers(folder)
         raise ValueError(
             f"the disk of data.cache={config.data.cache} is full; make room or give another folder"
         ) from None

@@ -35,7 +35,7 @@ def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) ->
         "intrinsics": intrinsics,
         "camera_from_lidar": frame.camera_from_lidar.reshape(16),
         "world_from_lidar": frame.world_from_lidar.reshape(16),
-        "points": encode_points(frame.points, config.points, place=str(frame.key)),
+        "points": encode_points(frame.points, config.points, place=" ".join(map(str, frame.key))),
         "point_class": frame.point_class,
         "point_label": truth.point_label,
         "point_voxel": point_voxel(

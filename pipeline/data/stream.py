@@ -8,6 +8,7 @@ the one lets ranks disagree about the number of steps, the other drops rows.
 
 import functools
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ def stream_dataset(config: Config, folder: Path) -> "Dataset":
     import ray.data
     from ray.data import RandomSeedConfig
 
+    # The training tells its own progress; a failed task raises whatever Ray logs.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     shards = read_manifest(folder).shards_of(SPLIT)
     firsts = itertools.accumulate((shard.num_rows for shard in shards), initial=0)

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch
+from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.manifest import Manifest
 from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
 from pipeline.data.readers import open_reader
@@ -97,6 +98,8 @@ def open_steps(config: Config, folder: Path, worker: Worker) -> BlockSteps | Str
     """The steps that `data.reader` names, over the prepared `folder`."""
     if config.data.reader == "blocks":
         return BlockSteps(config, folder, worker)
+    if is_remote(config.data.blocks):
+        folder = fetch_tables(config)
     return StreamSteps(config, folder, worker, _iterator(config, folder))
 
 

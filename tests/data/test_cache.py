@@ -129,7 +129,7 @@ def test_a_disk_too_small_is_one_sentence_before_anything_is_copied(config: Conf
 def test_a_disk_that_fills_up_while_copying_is_one_sentence(config: Config, store: Path):
     with (
         pytest.raises(ValueError, match=r"^the disk of data\.cache=.* is full; make room or give"),
-        enough_space(config, Path(config.data.cache)),
+        enough_space(config),
         Path("/dev/full").open("wb", buffering=0) as file,
     ):
         file.write(b"x")

@@ -1,19 +1,21 @@
 """Every format of images and points survives row, shard and batch as far as it promises."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.anovox.arrays import FrameError
-from pipeline.config import PrepareConfig
+from pipeline.config import Config, PrepareConfig
 from pipeline.data.batches import BlockReader
+from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.encoding import decode_points, decode_stored, encode_image, encode_points
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
+from pipeline.merging import merge
 
 OFF = (0.0, 0.0)
 FORMATS = [
@@ -101,9 +103,9 @@ def test_png_is_bit_exact_and_jpeg_smaller():
     assert len(worse) < len(jpeg) < len(png)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_damaged_image_is_one_sentence_that_names_its_frame(kind: Literal["png", "jpeg"]):
-    content = encode_image(smooth_picture(32, 48), PrepareConfig(image=kind))
+@pytest.mark.parametrize("config", FORMATS[2::2], ids=lambda c: c.image)
+def test_a_damaged_image_is_one_sentence_that_names_its_frame(config: PrepareConfig):
+    content = encode_image(smooth_picture(32, 48), config)
     for broken in (content[: len(content) // 2], b"", b"\x00" * 60):
         stored = np.frombuffer(broken, np.uint8)
         with pytest.raises(ValueError, match="the stored image of scene 7 is damaged") as caught:
@@ -117,3 +119,23 @@ def test_an_image_of_another_size_than_the_manifest_says_is_refused():
     )
     with pytest.raises(ValueError, match=r"has shape \(32, 48, 3\) but the manifest says"):
         decode_stored(content, shape=(32, 64, 3), place="here")
+
+
+def test_frames_prepared_in_another_format_hold_the_same_as_raw_ones(
+    tiny_config: Config, tiny_blocks: Path
+):
+    """From the files on disk through `prepare`, for every frame of a split."""
+    other = merge(tiny_config, {"prepare": {"image": "png", "points": "int16_cm"}})
+    prepare(other, lambda done, total: None)
+    assert find_blocks(other) != tiny_blocks
+    raw, compact = (
+        BlockReader(folder, "train", ego_box_m=OFF) for folder in (tiny_blocks, find_blocks(other))
+    )
+    assert raw.index.equals(compact.index)
+    rows = range(raw.num_rows)
+    one, two = (reader.batch(rows, augment_seed=None) for reader in (raw, compact))
+    for name in ("image", "point_offset", "point_class", "point_label", "intrinsics"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+    apart = (one.points - two.points).abs()
+    assert 0.004 < apart[:, :3].max() < 0.00503
+    assert apart[:, 3].max() < 2e-5

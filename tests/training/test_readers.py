@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.data.manifest import read_manifest
+from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge
 from pipeline.report.evaluation_report import evaluate
 from pipeline.training import checkpoints
@@ -91,6 +92,14 @@ def test_a_training_on_windows_is_evaluated_on_windows_and_counts_current_points
     one, other = (tally.counts("point").to_array().sum(axis=1).tolist() for tally in tallies)
     assert one == other
     assert (tallies[0].frames()["num_points"] == tallies[1].frames()["num_points"]).all()
+
+
+def test_a_stream_needs_a_cpu_beside_the_workers(config: Config, ray_session: None):
+    """Without it the workers hold all CPUs and wait for ever for tasks that read."""
+    full = {"data": {"reader": "stream"}, "scaling": {"num_workers": 4}}
+    with pytest.raises(RunFailed, match="scaling asks for 5 CPU but the cluster has 4") as failure:
+        fit(merge(config, full), say=quiet)
+    assert failure.value.reason == "no_resources"
 
 
 @pytest.mark.slow
