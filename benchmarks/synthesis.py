@@ -22,8 +22,6 @@ from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.merging import load
 
 DEFAULTS = ("num_scenes=8", "num_frames=30", "num_processes=2")
-
-
 CASES = (
     *(("kinds=[normality]",), ("kinds=[static]",), ("kinds=[normality,dynamic]",)),
     *((f"sensor_set={name}", "num_scenes=2") for name in SENSOR_SETS if name != "Mono"),
