@@ -53,7 +53,7 @@ class RecordedFrames(Dataset):
     def __init__(self, reader: BlockReader, scenes: dict[str, Scene]) -> None:
         index, manifest = reader.index, reader.manifest
         self.size = (manifest.image_width, manifest.image_height)
-        keys = index["archive"] + "/" + index["scene_id"]
+        keys = index["archive"] + "/" + index["scene_id"] + "/" + index["pose"]
         frames = zip(keys, index["frame_id"].tolist(), strict=True)
         self.files = [scenes[key].files(frame_id) for key, frame_id in frames]
 

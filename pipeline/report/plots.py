@@ -301,13 +301,14 @@ def comparison(
     *,
     low: Float[np.ndarray, "M K"],
     high: Float[np.ndarray, "M K"],
+    whiskers: str,
     constants: Float[np.ndarray, "K"],
     title: str,
     note: str = "",
 ) -> Figure:
-    """Bars of M models side by side for each of K metrics, with intervals; nan = undefined.
+    """Bars of M models side by side for each of K metrics, with spreads; nan = undefined.
 
-    `constants` is what a constant predictor reaches in each metric, drawn across its bars.
+    `whiskers` says what `low` and `high` are; `constants` is what a constant predictor reaches in each metric, drawn across its bars.
     """
     width_in = max(6.4, 1.2 + 0.52 * len(metrics) * (len(models) + 1))
     figure = new_figure(width_in, 4.4, note=note)
@@ -322,7 +323,7 @@ def comparison(
         _write_values(axes, x, values[i], tops=np.nan_to_num(values[i] + np.nan_to_num(spread[1])))
     axes.hlines(constants, places - 0.45, places + 0.45, color=BLACK, linestyle="--", linewidth=1.2)
     axes.plot([], [], color=BLACK, linestyle="--", linewidth=1.2, label="constant predictor")
-    dress(axes, x_label="", y_label="metric (bars: 95 % interval over scenes)")
+    dress(axes, x_label="", y_label=f"metric (whiskers: {whiskers})")
     names = [textwrap.fill(name.replace("_", " "), 6 * len(models)) for name in metrics]
     axes.set_xticks(places, labels=names, fontsize=TEXT_PT)
     axes.set_ylim(0, 1.08)

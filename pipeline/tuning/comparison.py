@@ -198,6 +198,7 @@ def _figure(config: Config, cells: Sequence[Cell]):
         values.mean(axis=1),
         low=values.min(axis=1),
         high=values.max(axis=1),
+        whiskers="lowest to highest world",
         constants=np.array(constants, dtype=float).mean(axis=0),
         title=f"Fusion against single modalities, mean of {values.shape[1]} synthetic worlds",
         note="synthetic data",

@@ -276,6 +276,7 @@ def test_a_comparison_has_a_bar_with_its_value_for_every_number(
         values,
         low=values - 0.05,
         high=values + 0.05,
+        whiskers="95 % interval over scenes",
         constants=np.array([0.003, 0.2, 0.5]),
         title=f"Test metrics of {num_models} models on 54 scenes",
         note="synthetic data",
@@ -294,6 +295,7 @@ def test_an_undefined_metric_is_no_bar_but_a_word(check: Check) -> None:
         values,
         low=values,
         high=values,
+        whiskers="lowest to highest world",
         constants=np.array([0.1, math.nan]),
         title="Test metrics",
     )
