@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -102,19 +103,55 @@ def test_a_stream_needs_a_cpu_beside_the_workers(config: Config, ray_session: No
     assert failure.value.reason == "no_resources"
 
 
-@pytest.mark.slow
-def test_the_train_job_streams_to_two_workers(config: Config, tiny_blocks: Path):
-    changed = merge(config, {"data": {"reader": "stream"}, "scaling": {"num_workers": 2}})
+def command(config: Config) -> list[str]:
+    """The train job with this config as overrides."""
     defaults = flatten(Config())
     overrides = [
         f"{key}={json.dumps(value) if isinstance(value, bool) else value}"
-        for key, value in flatten(changed).items()
+        for key, value in flatten(config).items()
         if value != defaults[key] and not key.startswith("synthetic.")
     ]
+    return [sys.executable, "-m", "jobs.train", *overrides]
+
+
+TWO_STREAMING = {"data": {"reader": "stream"}, "scaling": {"num_workers": 2}}
+
+
+@pytest.mark.slow
+def test_the_train_job_streams_to_two_workers(config: Config, tiny_blocks: Path):
+    changed = merge(config, TWO_STREAMING)
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.train", *overrides],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        command(changed), capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
     assert len(losses(changed, facts["run_id"])) == num_steps(tiny_blocks)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_begins_the_streamed_epoch_again(config: Config, tiny_blocks: Path):
+    """Ray starts both workers anew; they go on from the last epoch's end, and no step is lost."""
+    changed = merge(config, TWO_STREAMING)
+    lines: list[str] = []
+    with subprocess.Popen(
+        command(changed), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stderr is not None
+        assert job.stdout is not None
+        for line in job.stderr:
+            lines.append(line)
+            if "epoch 2/2" in line and sum("epoch 2/2" in told for told in lines) == 1:
+                kill_a_worker(job.pid)
+        facts = json.loads(job.stdout.read().splitlines()[-1])
+    assert job.returncode == 0, "".join(lines)
+    first_of_epoch = f"step {num_steps(tiny_blocks) // 2 + 1}/"
+    assert sum(first_of_epoch in line for line in lines) == 2
+    assert len(losses(changed, facts["run_id"])) == num_steps(tiny_blocks)
+
+
+def kill_a_worker(job: int) -> None:
+    """SIGKILL to one Ray Train worker among the processes that the job started."""
+    children = psutil.Process(job).children(recursive=True)
+    workers = [one for one in children if "RayTrainWorker" in " ".join(one.cmdline())]
+    assert len(workers) == 2, workers
+    workers[-1].kill()
