@@ -308,7 +308,8 @@ def comparison(
 ) -> Figure:
     """Bars of M models side by side for each of K metrics, with spreads; nan = undefined.
 
-    `whiskers` says what `low` and `high` are; `constants` is what a constant predictor reaches in each metric, drawn across its bars.
+    `whiskers` says what `low` and `high` are; `constants` is what a constant predictor reaches in
+    each metric, drawn across its bars.
     """
     width_in = max(6.4, 1.2 + 0.52 * len(metrics) * (len(models) + 1))
     figure = new_figure(width_in, 4.4, note=note)
