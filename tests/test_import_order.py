@@ -130,8 +130,9 @@ def test_tracking_knows_the_config_only() -> None:
     [
         (WITHOUT_RAY_AND_MLFLOW, {"ray", "mlflow"}),
         (WITHOUT_TORCH, {"ray", "mlflow", "torch", "torchvision", "pandas", "matplotlib"}),
+        (("pipeline.data.blocks",), {"ray", "mlflow", "torch", "torchvision", "matplotlib"}),
     ],
-    ids=["without ray and mlflow", "without torch"],
+    ids=["without ray and mlflow", "without torch", "workers of prepare"],
 )
 def test_packages_run_without_what_they_do_not_need(
     packages: tuple[str, ...], blocked: set[str]

@@ -159,12 +159,12 @@ def point_voxel(
 ) -> NDArray[np.int32]:
     """Row of `voxels` (M, 4; ascending by key) per exact point (P, >=3); -1 if none holds it."""
     row_of_point = np.full(len(points), -1, np.int32)
-    cells, _ = _cells(points, voxel_from_lidar)
-    rows = np.flatnonzero(_inside(cells))
+    keys_of_points, inside = _keys(points, voxel_from_lidar)
+    rows = np.flatnonzero(inside)
     if len(rows) == 0 or len(voxels) == 0:
         return row_of_point
     # Sorting first leaves a search per cell instead of one per point.
-    wanted, rows = _stable_sort(voxel_keys(cells[:, rows].astype(np.int64).T), rows)
+    wanted, rows = _stable_sort(keys_of_points[rows], rows)
     is_start = np.r_[True, wanted[1:] != wanted[:-1]]
     own, keys = wanted[is_start], voxel_keys(voxels)
     place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
@@ -229,18 +229,38 @@ def _cells(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cells (3, P), whole numbers, and squared distances (P,) from each cell's lower corner.
 
-    The order of the additions is the generator's; division by 0.5 and remainder are exact. Axes
-    come first because NumPy is three times faster along long rows.
+    Division by 0.5 and remainder are exact. Axes come first because NumPy is three times faster
+    along long rows.
     """
+    from_origin = _from_origin(points, voxel_from_lidar)
+    cells = np.floor(from_origin * (1 / VOXEL_SIZE_M))
+    x, y, z = from_origin - cells * VOXEL_SIZE_M
+    return cells, x * x + y * y + z * z
+
+
+def _keys(
+    points: NDArray[np.floating], voxel_from_lidar: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """`voxel_keys` (P,) of the points' cells, and which lie inside the grid."""
+    cells = _from_origin(points, voxel_from_lidar)
+    cells *= 1 / VOXEL_SIZE_M
+    np.floor(cells, out=cells)
+    inside = _inside(cells)
+    vx, vy, vz = cells  # whole numbers below 2^53, so exact
+    return (vx + GRID_SHAPE[0] * (vy + GRID_SHAPE[1] * vz)).astype(np.int64), inside
+
+
+def _from_origin(
+    points: NDArray[np.floating], voxel_from_lidar: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Metres (3, P) from the grid's lower corner, added up in the generator's order."""
     from_origin = points[:, :3].T.astype(np.float64, order="C")
     rotation, shift = voxel_from_lidar[:3, :3], voxel_from_lidar[:3, 3]
     if not np.array_equal(rotation, np.eye(3)):
         from_origin = np.einsum("ij,jp->ip", rotation, from_origin)
     from_origin += shift[:, None]
     from_origin += np.array(GRID_OFFSET_M)[:, None]
-    cells = np.floor(from_origin * (1 / VOXEL_SIZE_M))
-    x, y, z = from_origin - cells * VOXEL_SIZE_M
-    return cells, x * x + y * y + z * z
+    return from_origin
 
 
 def _inside(cells: NDArray[np.float64]) -> NDArray[np.bool_]:

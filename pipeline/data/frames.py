@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Float32
 
 from pipeline.config import AugmentConfig
 from pipeline.data import augment
-from pipeline.data.encoding import decode_points, decode_stored
+from pipeline.data.decoding import decode_stored
+from pipeline.data.encoding import decode_points
 from pipeline.data.schema import ragged
 
 KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))

@@ -12,7 +12,8 @@ from pipeline.anovox.arrays import FrameError
 from pipeline.config import Config, PrepareConfig
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
-from pipeline.data.encoding import decode_points, decode_stored, encode_image, encode_points
+from pipeline.data.decoding import decode_stored
+from pipeline.data.encoding import decode_points, encode_image, encode_points
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
 from pipeline.merging import merge
