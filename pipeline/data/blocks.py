@@ -10,6 +10,7 @@ import fcntl
 import functools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from pipeline.data.quarantine import Quarantined
 from pipeline.data.rows import make_row
 from pipeline.data.scene_rules import find_rules
 from pipeline.data.schema import row_schema
-from pipeline.data.shards import is_whole, read_metadata, remove_leftovers, write_shard
+from pipeline.data.shards import flush, is_whole, read_metadata, remove_leftovers, write_shard
 from pipeline.data.splits import (
     check_both_classes,
     check_scenes,
@@ -213,10 +214,16 @@ def _write_with_ray(work: Work, numbers: Sequence[int]) -> Iterator[int]:
     items = ray.data.from_items(
         [{"number": number} for number in numbers], override_num_blocks=len(numbers)
     )
-    for row in items.map(task).iter_rows():
+    # Not more at a time than there are cores: each holds the rows of a shard in memory.
+    for row in items.map(task, concurrency=_num_tasks()).iter_rows():
         if row["error"]:
             raise ValueError(_ended_by(row["error"]))
         yield row["number"]
+
+
+def _num_tasks() -> int | None:
+    """None leaves it to the cluster's CPUs; a local Ray counts more of them than there are."""
+    return None if os.environ.get("RAY_ADDRESS") else os.cpu_count()
 
 
 def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
@@ -320,6 +327,7 @@ def _seal(
         scenes=record_scenes(work.scenes.values(), work.rules, splits, frames),
     )
     remove_leftovers(work.folder)
+    flush(work.folder, shards)
     _write_tables(work.folder, frames, splits, quarantined)
     write_manifest(work.folder, manifest)
     return manifest

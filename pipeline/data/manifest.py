@@ -223,9 +223,14 @@ def write_text(path: Path, text: str) -> None:
 
 def replace_durably(temporary: Path, path: Path) -> None:
     """Flush a finished file to disk, then give it its name."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    flush_file(temporary)
     temporary.replace(path)
+
+
+def flush_file(path: Path) -> None:
+    """Wait until a file's content is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def file_hash(path: Path) -> str:

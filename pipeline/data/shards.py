@@ -1,8 +1,8 @@
 """Shards: Arrow IPC files that are whole or not there, memory-mapped for reading.
 
 Uncompressed, one block per file: a row's arrays are views of the page cache, which all workers and
-trials of a machine share. A shard is written under a temporary name, flushed, hashed and renamed,
-so a killed writer leaves no half shard behind a shard's name.
+trials of a machine share. A shard is written under a temporary name, hashed and renamed, so a
+killed writer leaves no half shard behind a shard's name.
 """
 
 import uuid
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.config import PrepareConfig
-from pipeline.data.manifest import Shard, file_hash, replace_durably
+from pipeline.data.manifest import Shard, file_hash, flush_file
 from pipeline.data.schema import METADATA_NAMES, ROW, row_schema, to_block
 
 SCHEMAS = tuple(
@@ -45,8 +45,17 @@ def write_shard(
         num_bytes=temporary.stat().st_size,
         sha256=file_hash(temporary),
     )
-    replace_durably(temporary, path)
+    temporary.replace(path)
     return shard
+
+
+def flush(folder: Path, shards: Sequence[Shard]) -> None:
+    """Wait until the shards are on disk; done once, since a wait per shard would idle the CPUs.
+
+    Until then a power cut may leave a shard that is not what its hash says, which is written anew.
+    """
+    for shard in shards:
+        flush_file(folder / shard.split / shard.name)
 
 
 def remove_leftovers(folder: Path) -> None:
