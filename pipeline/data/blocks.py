@@ -215,15 +215,17 @@ def _write_with_ray(work: Work, numbers: Sequence[int]) -> Iterator[int]:
         [{"number": number} for number in numbers], override_num_blocks=len(numbers)
     )
     # Not more at a time than there are cores: each holds the rows of a shard in memory.
-    for row in items.map(task, concurrency=_num_tasks()).iter_rows():
+    for row in items.map(task, concurrency=_num_tasks(len(numbers))).iter_rows():
         if row["error"]:
             raise ValueError(_ended_by(row["error"]))
         yield row["number"]
 
 
-def _num_tasks() -> int | None:
+def _num_tasks(num_shards: int) -> int | None:
     """None leaves it to the cluster's CPUs; a local Ray counts more of them than there are."""
-    return None if os.environ.get("RAY_ADDRESS") else os.cpu_count()
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    return min(num_shards, os.cpu_count() or 1)
 
 
 def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:

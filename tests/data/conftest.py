@@ -85,6 +85,8 @@ def _write_prepared(
         for number, rows in enumerate(parts)
     ]
     frames = read_metadata(folder, written)
+    images = [row["image"].shape for parts in shards.values() for rows in parts for row in rows]
+    height, width = images[0][:2] if images else (HEIGHT, WIDTH)
     frames.to_parquet(folder / INDEX, index=False)
     manifest = Manifest(
         blocks_hash=folder.name,
@@ -98,8 +100,8 @@ def _write_prepared(
         num_refused_scenes=0,
         num_refused_archives=0,
         is_synthetic=True,
-        image_height=HEIGHT,
-        image_width=WIDTH,
+        image_height=height,
+        image_width=width,
         shards=written,
         labels=count_labels(frames),
         scenes=[],
