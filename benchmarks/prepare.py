@@ -32,9 +32,10 @@ import psutil
 from PIL import Image
 
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config, SyntheticConfig
+from pipeline.config import Config
 from pipeline.data.blocks import prepare
 from pipeline.data.index import scan
+from pipeline.data_config import SyntheticConfig
 from pipeline.merging import merge
 from pipeline.ray_session import ensure_ray
 

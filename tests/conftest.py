@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, SyntheticConfig
+from pipeline.config import Config
+from pipeline.data_config import SyntheticConfig
 from pipeline.merging import merge
 
 TINY_WORLD = SyntheticConfig(

@@ -353,10 +353,13 @@ def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: P
     assert "python -m jobs." in first or "make " in first
 
 
+SECTIONS = ("config.py", "data_config.py")
+
+
 def section_fields() -> Iterator[tuple[str, str, str]]:
     """Class, field, and the docstring under it (empty without one)."""
-    tree = ast.parse((ROOT / "pipeline/config.py").read_text(encoding="utf-8"))
-    for node in tree.body:
+    trees = [ast.parse((ROOT / "pipeline" / name).read_text("utf-8")) for name in SECTIONS]
+    for node in (node for tree in trees for node in tree.body):
         if isinstance(node, ast.ClassDef):
             for line, below in zip(node.body, [*node.body[1:], None], strict=True):
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
@@ -379,7 +382,7 @@ def test_every_field_says_what_it_is(section: str, field: str, text: str) -> Non
 def test_every_field_is_read_somewhere() -> None:
     read: set[str] = set()
     for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
-        if path.name != "config.py":
+        if path.name not in SECTIONS:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     unread = [f"{section}.{field}" for section, field, _ in section_fields() if field not in read]

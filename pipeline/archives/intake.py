@@ -7,7 +7,7 @@ from pipeline.archives.record import list_record
 from pipeline.archives.stamp import find_by_md5
 from pipeline.archives.unpacking import MakeProgress, unpack
 from pipeline.archives.web import Web
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 DOWNLOADS = ".downloads"
 """Folder under `data.root` for the packed files of records; they may be deleted when unpacked."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.archives.members import Member, read_members, refusal
 from pipeline.archives.stream import PackedFile, Progress, TarBytes
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 SUFFIX = ".tar.gz"
 STAMP_FILE = ".unpacked.json"

@@ -21,7 +21,7 @@ from pipeline.archives.stamp import find_by_file, read_stamp, stamp_of, write_st
 from pipeline.archives.stream import Progress
 from pipeline.archives.survey import SUFFIX, Census, Survey, open_archive, survey_archive
 from pipeline.archives.tree import open_folder, open_top, write_file
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 logger = logging.getLogger(__name__)
 MakeProgress = Callable[[str], Progress]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.config import AugmentConfig
+from pipeline.data_config import AugmentConfig
 
 MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""

@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
-from pipeline.config import AugmentConfig
 from pipeline.data.frames import (
     Key,
     Memory,
@@ -33,6 +32,7 @@ from pipeline.data.manifest import INDEX, Manifest, read_manifest
 from pipeline.data.schema import SPLITS, fixed
 from pipeline.data.shards import open_shard
 from pipeline.data.windows import previous_rows, relative_pose, with_past
+from pipeline.data_config import AugmentConfig
 
 
 @dataclass(frozen=True, kw_only=True)

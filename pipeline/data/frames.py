@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Float32
 
-from pipeline.config import AugmentConfig
 from pipeline.data import augment
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points
 from pipeline.data.schema import ragged
+from pipeline.data_config import AugmentConfig
 
 KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))
 """Types of image, points, point_class and point_label in a batch."""

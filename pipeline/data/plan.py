@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.anovox.scene import Scene
-from pipeline.config import PrepareConfig
 from pipeline.data.index import Index
 from pipeline.data.rows import stored_rows
 from pipeline.data.schema import SCHEMA_VERSION, SPLITS
 from pipeline.data.splits import scene_key
+from pipeline.data_config import PrepareConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import pytest
 from tarballs import honest_entries, honest_files, write_archive
 from zenodo import Zenodo, serve
 
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipeline.archives import download as downloading
 from pipeline.archives.download import download
 from pipeline.archives.record import RecordFile, list_record
 from pipeline.archives.web import Web
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 NAME = "AnoVox_Static_Mono_Town03.tar.gz"
 DATA = random.Random(3).randbytes(3_000_000)
@@ -30,7 +30,7 @@ from pathlib import Path
 from pipeline.archives.download import download
 from pipeline.archives.record import list_record
 from pipeline.archives.web import Web
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 config = DataConfig(record="10888190", record_url=sys.argv[1])
 web = Web(config)
 [file] = list_record(config, web)

@@ -9,7 +9,7 @@ from tarballs import entry, quiet, tree, write_archive
 from zenodo import RECORD, Zenodo
 
 from pipeline.archives.intake import take_in
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 
 def packed(folder: Path, name: str) -> Path:

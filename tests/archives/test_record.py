@@ -12,7 +12,7 @@ from zenodo import RECORD, Zenodo
 from pipeline.archives import record
 from pipeline.archives.record import RecordFile, list_record
 from pipeline.archives.web import Web
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 NAME = "AnoVox_Static_Mono_Town03.tar.gz"
 

@@ -14,7 +14,7 @@ import pytest
 from tarballs import SCENE, entry, honest_entries, quiet, tree, write_archive
 
 from pipeline.archives.unpacking import unpack
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "AnoVox_Static_Mono_Town03"
@@ -23,7 +23,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.archives.unpacking import unpack
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 reports = 0
 def report(done, total):
     global reports

@@ -5,7 +5,7 @@ from tarballs import quiet
 
 from pipeline.archives.stamp import find_by_file, find_by_md5, read_stamp
 from pipeline.archives.unpacking import unpack
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 
 @pytest.fixture

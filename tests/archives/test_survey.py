@@ -11,7 +11,7 @@ import pytest
 from tarballs import Entry, entry, honest_entries, honest_files, quiet, tar_bytes, write_archive
 
 from pipeline.archives.survey import Survey, survey_archive
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 FOLDER = tarfile.DIRTYPE
 

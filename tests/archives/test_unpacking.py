@@ -15,7 +15,7 @@ from tarballs import SCENE, entry, honest_entries, honest_files, quiet, tree, wr
 
 from pipeline.archives import unpacking
 from pipeline.archives.unpacking import unpack
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "AnoVox_Static_Mono_Town03"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import PrepareConfig
 from pipeline.data.splits import (
     SceneFacts,
     check_both_classes,
@@ -16,6 +15,7 @@ from pipeline.data.splits import (
     split_hash,
     split_sizes,
 )
+from pipeline.data_config import PrepareConfig
 
 
 def scene(

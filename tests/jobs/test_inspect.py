@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("AnoVox_Normality_Mono_Town03", "AnoVox_Static_Mono_Town03")

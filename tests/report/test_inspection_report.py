@@ -17,7 +17,7 @@ from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 from pipeline.report.inspection_figure import SIGNS, draw_inspection
 from pipeline.report.inspection_report import table
 

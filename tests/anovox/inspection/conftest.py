@@ -12,7 +12,7 @@ from pipeline.anovox.inspection.scene import inspect_scene
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 
 NUM_FRAMES = 4
 DRIVE = SyntheticConfig(

@@ -13,7 +13,7 @@ from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 
 Checks = Callable[[Scene], dict[str, Check]]
 Failed = Callable[[Scene], set[str]]

@@ -15,7 +15,7 @@ from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.weather import read_weather
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 
 Checks = Callable[[Scene], dict[str, Check]]
 Failed = Callable[[Scene], set[str]]

@@ -10,7 +10,7 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import SyntheticConfig
+from pipeline.data_config import SyntheticConfig
 from tests.seen import Seen, see
 
 SMALL = SyntheticConfig(
