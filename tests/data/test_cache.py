@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
@@ -180,8 +181,7 @@ def test_remote_places_survive_loading_and_need_a_cache(tmp_path: Path):
 
 
 def test_an_s3_server_gives_the_same_rows(config: Config, store: Path, monkeypatch):
-    moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
         host, port = server.get_host_and_port()
