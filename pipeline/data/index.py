@@ -90,7 +90,8 @@ def _left_out_of(inventory: Inventory) -> Iterator[Quarantined]:
         yield _left_out(archive.name, bad.folder, bad.reason)
     for scene in (scene for poses in inventory.scenes for scene in poses):
         for frame_id, folders in scene.partial_frames.items():
-            reason = f"{scene.path}: frame {frame_id} is missing in {', '.join(folders)}"
+            finding = f"frame {frame_id} is missing in {', '.join(folders)}"
+            reason = f"{scene.path}: {finding}; re-extract the archive or leave the frame out"
             yield quarantined_frame(scene, frame_id, reason)
 
 
