@@ -36,8 +36,18 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
             raise ValueError(f"override {text!r} has no '='; write it as key.path=value")
         _known_key(text.split("=", 1)[0])
         _no_interpolation(text, text)
-        changes.append(_in_sentence(text, lambda text=text: OmegaConf.from_dotlist([text])))
+        changes.append(_in_sentence(text, lambda text=text: _override(text)))
     return absolute_paths(merge(Config(), *changes))
+
+
+def _override(text: str) -> Any:
+    """One override as a tree; a single value for a key that takes a list is a list of one."""
+    key = text.split("=", 1)[0]
+    tree = OmegaConf.from_dotlist([text])
+    value = OmegaConf.select(tree, key)
+    if isinstance(flatten(Config()).get(key), list) and not OmegaConf.is_config(value):
+        OmegaConf.update(tree, key, [value])
+    return tree
 
 
 def merge(base: Config, *changes: Any) -> Config:

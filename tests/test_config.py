@@ -342,6 +342,16 @@ def test_the_variable_that_marks_a_submitted_job_is_rays_own() -> None:
     assert "RAY_JOB_CONFIG_JSON_ENV_VAR: json.dumps(" in source
 
 
+def test_a_single_value_for_a_list_is_a_list_of_one() -> None:
+    pose = "(0, 0, 1.8)(0, 0, 0)"
+    loaded = merging.load(None, ["data.archives=/dl/a.tar.gz", f"data.poses={pose}"])
+    assert loaded.data.archives == ["/dl/a.tar.gz"]
+    assert loaded.data.poses == [pose]
+    assert merging.load(None, ["synthetic.towns=Town03"]).synthetic.towns == ["Town03"]
+    two = merging.load(None, ["synthetic.kinds=[static,dynamic]", "synthetic.num_frames=30"])
+    assert two.synthetic.kinds == ["static", "dynamic"]
+
+
 # ---- the files
 
 
