@@ -12,6 +12,10 @@ UNLABELED = 0  # counts as normal: thin geometry without a tag, never an AnoVox 
 ROAD = 1
 ROAD_LINE = 24
 EGO = 214
+GENERIC_ANOMALY = 100
+"""The braking vehicle of a dynamic scene bears it inside its window, where ids were set."""
+AGENT_OFFSET = 100
+"""Added to a native class when an agent steers the actor."""
 
 NORMAL_LABEL = 0
 ANOMALOUS_LABEL = 1

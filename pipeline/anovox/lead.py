@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.geometry import FLIP, transform
+from pipeline.anovox.labels import AGENT_OFFSET, GENERIC_ANOMALY
 from pipeline.anovox.records import Anomaly, read_anomaly
 from pipeline.anovox.scene import Scene
 
@@ -25,8 +26,6 @@ _RISE_M_S = 0.05  # per frame; a vehicle held by its brakes trembles by thousand
 _MOVING_M_S = 0.5
 
 CAR, TRUCK, BUS = 14, 15, 16
-AGENT = 100
-"""Added to a native class when an agent steers the actor; alone it is the generic anomaly."""
 _VEHICLES = (CAR, TRUCK, BUS)
 _HALF_SIZE_M = {CAR: (3.2, 1.4)}
 _LARGE_HALF_SIZE_M = (5.0, 1.7)
@@ -115,8 +114,8 @@ def braking_window(track: LeadTrack) -> BrakingWindow | None:
 
 def lead_classes(anomaly: Anomaly) -> frozenset[int]:
     """Class ids that the vehicle may bear: native, steered by an agent, or the generic anomaly."""
-    native = [tag for tag in anomaly.tags if tag < AGENT] or list(_VEHICLES)
-    return frozenset({AGENT, *native, *(tag + AGENT for tag in native)})
+    native = [tag for tag in anomaly.tags if tag < AGENT_OFFSET] or list(_VEHICLES)
+    return frozenset({GENERIC_ANOMALY, *native, *(tag + AGENT_OFFSET for tag in native)})
 
 
 def in_body(
@@ -145,7 +144,7 @@ def in_body(
 
 
 def _half_size_m(anomaly: Anomaly) -> tuple[float, float]:
-    native: Collection[int] = [tag for tag in anomaly.tags if tag < AGENT]
+    native: Collection[int] = [tag for tag in anomaly.tags if tag < AGENT_OFFSET]
     sizes = [_HALF_SIZE_M.get(tag, _LARGE_HALF_SIZE_M) for tag in native]
     return max(sizes) if sizes else _LARGE_HALF_SIZE_M
 

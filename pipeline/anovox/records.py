@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.arrays import FrameError, damaged, load_text
 from pipeline.anovox.geometry import carla_transform
-from pipeline.anovox.labels import CATEGORY
+from pipeline.anovox.labels import CATEGORY, GENERIC_ANOMALY
 from pipeline.anovox.sensors import Mount, SensorSetup, Triple
 
 SEPARATOR = " ; "
 KM_H_PER_M_S = 3.6
-GENERIC_ANOMALY = 100
 POSE_TOLERANCE = 0.02
 """Largest entry of the difference of two poses that ought to be one (metres and unit vectors)."""
 _TEXT_KEYS = frozenset({"scenario_id", "vehicle_type_id", "anomaly_type_id", "steering_curve"})

@@ -14,7 +14,8 @@ import numpy as np
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
-from pipeline.anovox.lead import AGENT, BrakingWindow, LeadTrack, braking_window, read_track
+from pipeline.anovox.labels import GENERIC_ANOMALY
+from pipeline.anovox.lead import BrakingWindow, LeadTrack, braking_window, read_track
 from pipeline.anovox.scene import Scene, SceneError
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,8 @@ def _guess(scene: Scene, track: LeadTrack, rule: SceneRule, allow_guess: bool) -
     lacking = "location" if not track.has_location else "speed"
     if not allow_guess:
         raise SceneError(
-            f"{scene.path}: no frame shows class {AGENT} and ANOMALY gives no {lacking}, so "
-            "nothing says when and where the vehicle ahead brakes; leave the scene out, or set "
+            f"{scene.path}: no frame shows class {GENERIC_ANOMALY} and ANOMALY gives no {lacking}, "
+            "so nothing says when and where the vehicle ahead brakes; leave the scene out, or set "
             "prepare.window_guess=true to keep its frames without labels"
         )
     first, last = (scene.first_frame_id + index for index in GUESSED_INDICES)
@@ -101,4 +102,5 @@ def _frame_shows_generic_id(scene: Scene, frame_id: int) -> bool:
         frame = read_frame(scene, frame_id, modalities=("semantic", "semantic_lidar"))
     except FrameError:
         return False  # the frame goes into quarantine when its turn comes
-    return bool((frame.point_class == AGENT).any() or (frame.semantic == AGENT).any())
+    arrays = (frame.point_class, frame.semantic)
+    return any(bool((ids == GENERIC_ANOMALY).any()) for ids in arrays)

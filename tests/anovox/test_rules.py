@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
+from pipeline.anovox.labels import AGENT_OFFSET
 from pipeline.anovox.layout import find_archives
-from pipeline.anovox.lead import AGENT, BRAKING, STANDING
+from pipeline.anovox.lead import BRAKING, STANDING
 from pipeline.anovox.records import parse_key_value
 from pipeline.anovox.rules import BY_IDS, SceneRule, find_rule
 from pipeline.anovox.scene import Scene, SceneError, read_scenes
@@ -99,10 +100,10 @@ def test_the_vehicle_is_normal_outside_its_window_whatever_id_it_bears(recording
     frame = read_frame(scene, scene.frame_ids[0])
     rule = find_rule(scene, allow_guess=False)
     label = truth(frame, rule, min_points=5, min_pixels=10)
-    bears_agent_id = frame.point_class == AGENT + 14
+    bears_agent_id = frame.point_class == AGENT_OFFSET + 14
     assert bears_agent_id.sum() > 20
     assert (label.point_label[bears_agent_id] == 0).all()
-    assert (label.pixel_label[frame.semantic == AGENT + 14] == 0).all()
+    assert (label.pixel_label[frame.semantic == AGENT_OFFSET + 14] == 0).all()
     other = truth(frame, BY_IDS, min_points=5, min_pixels=10)
     assert (other.point_label[bears_agent_id] == 255).all()
 
