@@ -215,7 +215,9 @@ def test_a_damaged_frame_ends_the_job_when_configured_so(tiny_config, root, tmp_
 def test_a_frame_that_lacks_a_file_ends_the_job_before_it_starts(tiny_config, root, tmp_path):
     damage(root)
     config = merge(at(tiny_config, root, tmp_path), {"data": {"on_bad_frame": "fail"}})
-    with pytest.raises(ValueError, match=r"missing in VOXEL_GRID; re-extract .*; data\.on_bad_frame=fail"):
+    with pytest.raises(
+        ValueError, match=r"missing in VOXEL_GRID; re-extract .*; data\.on_bad_frame=fail"
+    ):
         prepare(config, fail_if_called)
 
 
