@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox.arrays import FrameError
+from pipeline.anovox.frame import TICK_S
 from pipeline.anovox.geometry import FLIP, transform
 from pipeline.anovox.labels import AGENT_OFFSET, GENERIC_ANOMALY
 from pipeline.anovox.records import Anomaly, read_anomaly
 from pipeline.anovox.scene import Scene
 
-TICK_S = 0.1
 ONSET_M_S2 = 4.0
 ONSET_FRAMES = 3
 MAX_WINDOW_FRAMES = 31
@@ -92,15 +92,11 @@ def braking_window(track: LeadTrack) -> BrakingWindow | None:
     window ends before the speed rises again, and after `MAX_WINDOW_FRAMES` frames.
     """
     ids, speed = track.frame_ids, track.speed_m_s
-    if len(ids) <= ONSET_FRAMES:
+    before = braking_onset(speed, np.diff(ids) * TICK_S)
+    if before is None:
         return None
-    gain = np.diff(speed)
-    is_hard = np.r_[False, -gain / (np.diff(ids) * TICK_S) > ONSET_M_S2]
-    runs = np.lib.stride_tricks.sliding_window_view(is_hard, ONSET_FRAMES).all(axis=1)
-    if not runs.any():
-        return None
-    onset = int(runs.argmax())
-    rises = np.flatnonzero(gain[onset:] > _RISE_M_S)
+    onset = before + 1
+    rises = np.flatnonzero(np.diff(speed)[onset:] > _RISE_M_S)
     end = onset + int(rises[0]) if len(rises) else len(ids) - 1
     inside = ids[onset : end + 1]
     inside = inside[inside < ids[onset] + MAX_WINDOW_FRAMES]
@@ -110,6 +106,21 @@ def braking_window(track: LeadTrack) -> BrakingWindow | None:
         standing=int(at_rest[0]) if len(at_rest) else None,
         last=int(inside[-1]),
     )
+
+
+def braking_onset(
+    speed_m_s: NDArray[np.float64], seconds: NDArray[np.float64] | float = TICK_S
+) -> int | None:
+    """Index of the last frame (N,) before the first hard braking; None if there is none.
+
+    `seconds` lie between the frames (N - 1,). Hard: slower by more than `ONSET_M_S2` over each of
+    `ONSET_FRAMES` frames in a row (anovox-format.md 6.5).
+    """
+    is_hard = -np.diff(speed_m_s) / seconds > ONSET_M_S2
+    if len(is_hard) < ONSET_FRAMES:
+        return None
+    runs = np.lib.stride_tricks.sliding_window_view(is_hard, ONSET_FRAMES).all(axis=1)
+    return int(runs.argmax()) if runs.any() else None
 
 
 def lead_classes(anomaly: Anomaly) -> frozenset[int]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox.arrays import FrameError
-from pipeline.anovox.frame import TICK_S
 from pipeline.anovox.geometry import FLIP
 from pipeline.anovox.inspection.check import Check, Status, not_measured
 from pipeline.anovox.inspection.sample import Sample
 from pipeline.anovox.labels import ANOMALY
+from pipeline.anovox.lead import ONSET_FRAMES, ONSET_M_S2, braking_onset
 from pipeline.anovox.records import Anomaly, read_record
 from pipeline.anovox.scene import Scene
 
@@ -24,8 +24,6 @@ BRAKED = 100
 MIN_POINTS = 5
 MAX_DISTANCE_M = {"static": 2.0, "dynamic": 3.5}
 """From the record's location, which is a vehicle's middle, to the nearest labelled point."""
-BRAKING_MPS2 = 4.0
-BRAKING_FRAMES = 3
 MAX_ONSET_FRAMES = 3
 """Between the first braking frame and the first labelled one; the label comes one frame early."""
 _UNSEEN = "The object is hidden, out of range or out of view, as it may be in a whole scene."
@@ -71,7 +69,7 @@ def check_anomaly(samples: Sequence[Sample], scene: Scene) -> Check:
 def check_kinematics(scene: Scene, labelled: Sequence[int]) -> Check:
     """The vehicle ahead brakes when its labels begin; `labelled` are the frames with id 100."""
     name = "braking onset"
-    expected = f"{BRAKING_MPS2:g} m/s2 for {BRAKING_FRAMES} frames, near the first id {BRAKED}"
+    expected = f"{ONSET_M_S2:g} m/s2 for {ONSET_FRAMES} frames, near the first id {BRAKED}"
     try:
         speeds = np.array([_speed_mps(scene, frame_id) for frame_id in scene.frame_ids])
     except ValueError as error:
@@ -98,18 +96,6 @@ def check_kinematics(scene: Scene, labelled: Sequence[int]) -> Check:
         unit="records",
         meaning=meaning,
     )
-
-
-def braking_onset(speed_mps: NDArray[np.float64]) -> int | None:
-    """Index of the first frame of the first hard braking, None if there is none.
-
-    Hard: slower by 4 m/s2 and more in each of three ticks (anovox-format.md 6.5).
-    """
-    is_braking = -np.diff(speed_mps) / TICK_S > BRAKING_MPS2
-    if len(is_braking) < BRAKING_FRAMES:
-        return None
-    runs = np.lib.stride_tricks.sliding_window_view(is_braking, BRAKING_FRAMES).all(axis=1)
-    return int(runs.argmax()) if runs.any() else None
 
 
 def _labelled(sample: Sample, anomaly: Anomaly) -> NDArray[np.bool_]:

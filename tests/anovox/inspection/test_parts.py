@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.inspection.anomalies import braking_onset, check_kinematics
+from pipeline.anovox.inspection.anomalies import check_kinematics
 from pipeline.anovox.inspection.check import Check, not_measured, worst, worst_check
 from pipeline.anovox.inspection.images import Agreement, agreement, graded, total
 from pipeline.anovox.inspection.sample import NO_CLASS, class_ids, read_sample
 from pipeline.anovox.inspection.scene import spread
 from pipeline.anovox.inspection.setup import read_lidar_args
 from pipeline.anovox.layout import find_archives
+from pipeline.anovox.lead import braking_onset
 from pipeline.anovox.records import format_key_value, parse_key_value
 from pipeline.anovox.scene import Scene, read_scenes
 
