@@ -13,8 +13,8 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.config import LossConfig
 from pipeline.data.batches import Batch
+from pipeline.model_config import LossConfig
 from pipeline.models.scores import Scores
 
 IGNORE = 255

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import config as configs
 from pipeline import merging
 from pipeline.config import Config
+from pipeline.model_config import FUSIONS
 
 ROOT = Path(__file__).parent.parent
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -252,7 +252,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
     lr=st.floats(1e-9, 1e3),
     seed=st.integers(0, 2**31),
     augment=st.booleans(),
-    fusion=st.sampled_from(configs.FUSIONS),
+    fusion=st.sampled_from(FUSIONS),
     towns=st.lists(st.text("TownHD0123", min_size=1), min_size=1),
     name=st.text(st.characters(blacklist_characters="$", blacklist_categories=["Cs"])),
 )
@@ -363,7 +363,7 @@ def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: P
     assert "python -m jobs." in first or "make " in first
 
 
-SECTIONS = ("config.py", "data_config.py")
+SECTIONS = ("config.py", "data_config.py", "model_config.py")
 
 
 def section_fields() -> Iterator[tuple[str, str, str]]:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import LossConfig
 from pipeline.losses import (
     bce,
     constant_predictor_loss,
@@ -12,6 +11,7 @@ from pipeline.losses import (
     loss_terms,
     seed_self_supervised,
 )
+from pipeline.model_config import LossConfig
 from pipeline.models.scores import Scores
 from tests.streets import street_batch
 

@@ -10,8 +10,8 @@ from functools import reduce
 import torch
 from torch import nn
 
-from pipeline.config import ModelConfig
 from pipeline.data.batches import Batch
+from pipeline.model_config import ModelConfig
 from pipeline.models.fusion import ImageSampler
 from pipeline.models.heads import PointHead, frame_scores, prior_logit
 from pipeline.models.image import STAGE_CHANNELS, ImageEncoder

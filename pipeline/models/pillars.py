@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from pipeline.config import ModelConfig
+from pipeline.model_config import ModelConfig
 
 HEIGHT_BIN_M = 0.25
 """Height of a bin above the ground, for occupancy and free space."""

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.config import ModelConfig
+from pipeline.model_config import ModelConfig
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid
 from tests.streets import street_batch

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.config import ModelConfig
+from pipeline.model_config import ModelConfig
 from pipeline.models.pillars import Grid
 from pipeline.models.points import BirdsEye, PointEncoder, group_max, spread
 from tests.streets import only_frame, street_batch, with_values

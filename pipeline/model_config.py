@@ -1,0 +1,77 @@
+"""What is trained and what is minimised: the config sections of the detector and of its loss.
+
+`pipeline.config` holds the others and the whole.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.limits import at_least
+
+FUSIONS = ("concat", "camera_only", "lidar_only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The detector."""
+
+    name: Literal["detector", "simple"] = "detector"
+    """`detector` scores every point; `simple` is the prior system's 1,146,497-parameter network."""
+    fusion: Literal["camera_only", "lidar_only", "concat"] = "concat"
+    """Which modalities reach a point's features, and how they meet."""
+    image_input: Literal["normalised", "raw"] = "normalised"
+    """ImageNet mean and deviation, or raw 0-255 (the prior system's; with `simple` only)."""
+    image_weights: str = "none"
+    """`none` (random, GroupNorm), `imagenet` (torchvision's, frozen BatchNorm) or a file."""
+    image_channels: int = 64
+    """Channels of the merged image feature map at stride 8."""
+    image_stages: int = 3
+    """ResNet18 stages used, 2 to 4 (strides 8, 16, 32 are merged as far as they exist)."""
+    point_channels: int = 64
+    """Width of per-point and bird's-eye features."""
+    pillar_size_m: float = 0.25
+    """Edge of a bird's-eye pillar."""
+    pillar_range_m: list[float] = field(default_factory=lambda: [-12.8, 38.4, -12.8, 12.8])
+    """x min, x max, y min, y max of the pillar grid in the LiDAR frame (x forward, y left)."""
+    dropout: float = 0.1
+    """Dropout in the point head; 0 = off."""
+    frame_top_k: int = 10
+    """The frame logit is the mean of this many highest point logits."""
+
+    def __post_init__(self) -> None:
+        for key in ("image_channels", "point_channels", "frame_top_k"):
+            at_least("model", self, key, 1)
+        if not 2 <= self.image_stages <= 4:
+            raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
+        if self.image_input == "raw" and self.name != "simple":
+            raise ValueError("model.image_input=raw works with model.name=simple only")
+        if not self.pillar_size_m > 0:
+            raise ValueError(f"model.pillar_size_m is {self.pillar_size_m}; it must be > 0")
+        limits = self.pillar_range_m
+        if len(limits) != 4 or not (limits[0] < limits[1] and limits[2] < limits[3]):
+            raise ValueError(
+                f"model.pillar_range_m is {limits}; it takes x_min < x_max, y_min < y_max in "
+                "metres, e.g. [-12.8, 38.4, -12.8, 12.8]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised."""
+
+    name: Literal["focal", "bce", "seed_self_supervised"] = "focal"
+    """`bce` weighs positives by neg/pos of the train split; `seed_self_supervised` is a control."""
+    focal_alpha: float = 0.75
+    """Weight of positives against 1 - alpha of negatives; above 0.5 favours positives."""
+    focal_gamma: float = 2.0
+    """How strongly easy points are turned down; 0 = off."""
+    frame_weight: float = 0.1
+    """Weight of the frame-level term (BCE on the frame logit); 0 = off."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"loss.focal_alpha is {self.focal_alpha}; it takes 0 < alpha < 1")
+        for key in ("focal_gamma", "frame_weight"):
+            at_least("loss", self, key, 0)
