@@ -2,8 +2,10 @@
 
 A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
 number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
-anomaly from an ordinary small object (`small_object`), and whether it knows more than which archive
-a frame is from (`_static`: frames of static archives only).
+anomaly from an ordinary small object (`small_object`), whether it knows more than which archive a
+frame is from (`_static`, `_dynamic`: frames of those archives only), and whether it finds what it
+was never trained on (`_held_out`: anomalies of the categories that the split holds out, against
+what is normal in static archives).
 """
 
 import json
@@ -38,20 +40,37 @@ POINT_SLICES = (
     "point_static",
     "small_object",
     "small_object_in_view",
+    "point_held_out",
+    "point_held_out_in_view",
     *DISTANCES_M,
     *CATEGORIES,
 )
-FRAME_SLICES = ("frame", "frame_static", "frame_static_20in_view")
+FRAME_SLICES = (
+    "frame",
+    "frame_static",
+    "frame_static_20in_view",
+    "frame_dynamic",
+    "frame_held_out",
+)
 MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
+ABOUT = ("split", "split_hash", "near_classes", "held_out")
+"""What two tallies must share to be added or compared."""
 
 
 class Tally:
     """Counts and the table of frames of one model on one split; every row must be seen once."""
 
-    def __init__(self, *, split: str, split_hash: str, near_classes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        *,
+        split: str,
+        split_hash: str,
+        near_classes: Sequence[int],
+        held_out: Sequence[str] = (),
+    ) -> None:
         self.split, self.split_hash = split, split_hash
-        self.near_classes = tuple(near_classes)
+        self.near_classes, self.held_out = tuple(near_classes), tuple(held_out)
         self._is_near = np.isin(np.arange(256), self.near_classes)
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
@@ -74,9 +93,7 @@ class Tally:
             if point_score is not None:
                 own = point_score[start : start + len(view.points)]
                 record |= _point_record(own, view)
-                self._count_points(
-                    own, view, scene=scene_of(meta), is_static=meta["kind"] == "static"
-                )
+                self._count_points(own, view, meta)
             self._count_frame(record, scene_of(meta))
             self._frames.append(record)
             start += len(view.points)
@@ -105,13 +122,15 @@ class Tally:
         }
 
     def _count_points(
-        self, scores: Float[np.ndarray, "P"], view: FrameView, *, scene: str, is_static: bool
+        self, scores: Float[np.ndarray, "P"], view: FrameView, meta: dict[Hashable, Any]
     ) -> None:
         bins = bins_of(scores)
-        for name, mask in self._point_masks(view, is_static=is_static).items():
-            self._count(name, scene, bins[mask], view.point_label[mask])
+        for name, mask in self._point_masks(view, meta).items():
+            self._count(name, scene_of(meta), bins[mask], view.point_label[mask])
 
-    def _point_masks(self, view: FrameView, *, is_static: bool) -> dict[str, Bool[np.ndarray, "P"]]:
+    def _point_masks(
+        self, view: FrameView, meta: dict[Hashable, Any]
+    ) -> dict[str, Bool[np.ndarray, "P"]]:
         """Points of each slice; those labelled 255 fall out when counted."""
         anomalous = view.point_label == 1
         small = anomalous | self._is_near[view.point_class]
@@ -124,21 +143,37 @@ class Tally:
         }
         for name, (low, high) in DISTANCES_M.items():
             masks[name] = (range_m >= low) & (range_m < high)
-        if is_static:
+        if meta["kind"] == "static":
             masks["point_static"] = masks["point"]
+            masks |= self._held_out_masks(view, meta)
             for name, class_id in CATEGORIES.items():
                 masks[name] = view.point_class == class_id
         return {name: mask for name, mask in masks.items() if mask.any()}
 
-    def _count_frame(self, record: dict[str, Any], scene: str) -> None:
+    def _held_out_masks(
+        self, view: FrameView, meta: dict[Hashable, Any]
+    ) -> dict[str, Bool[np.ndarray, "P"]]:
+        if not self.held_out:
+            return {}
+        own = (view.point_label == 0) | (meta["anomaly_category"] in self.held_out)
+        return {"point_held_out": own, "point_held_out_in_view": own & view.in_view}
+
+    def _frame_slices(self, record: dict[str, Any]) -> list[str]:
         names = ["frame"]
+        if record["kind"] == "dynamic":
+            names.append("frame_dynamic")
         if record["kind"] == "static":
             names.append("frame_static")
-            in_view = record["num_anomaly_points_in_view"]
-            if record["frame_label"] == 0 or in_view >= MIN_POINTS_IN_VIEW:
+            is_normal = record["frame_label"] == 0
+            if is_normal or record["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW:
                 names.append("frame_static_20in_view")
+            if self.held_out and (is_normal or record["anomaly_category"] in self.held_out):
+                names.append("frame_held_out")
+        return names
+
+    def _count_frame(self, record: dict[str, Any], scene: str) -> None:
         bins, labels = bins_of(np.array([record["frame_score"]])), np.array([record["frame_label"]])
-        for name in names:
+        for name in self._frame_slices(record):
             self._count(name, scene, bins, labels)
 
     def _count(
@@ -150,7 +185,7 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
         self.demand_same_split(other)
-        merged = Tally(split=self.split, split_hash=self.split_hash, near_classes=self.near_classes)
+        merged = Tally(**self._about())
         merged._note_rows([*self._rows, *other._rows])
         for name in self._counts | other._counts:
             parts = [tally for tally in (self, other) if name in tally._counts]
@@ -161,13 +196,16 @@ class Tally:
 
     def demand_same_split(self, other: "Tally") -> None:
         """ValueError unless both tallies are of the same split and compare the same classes."""
-        for what in ("split", "split_hash", "near_classes"):
-            ours, theirs = getattr(self, what), getattr(other, what)
+        for what, ours in self._about().items():
+            theirs = getattr(other, what)
             if ours != theirs:
                 raise ValueError(
                     f"{what} is {ours} in one tally and {theirs} in the other; compare models that "
                     "were evaluated on the same split with the same evaluation.near_classes"
                 )
+
+    def _about(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ABOUT}
 
     @property
     def slices(self) -> tuple[str, ...]:
@@ -221,8 +259,7 @@ class Tally:
 
     def to_file(self, path: Path) -> None:
         """Write everything to an .npz, so that runs can be compared later."""
-        about = {name: getattr(self, name) for name in ("split", "split_hash", "near_classes")}
-        arrays = {"about": np.array(json.dumps(about)), "scenes": np.array(self.scenes)}
+        arrays = {"about": np.array(json.dumps(self._about())), "scenes": np.array(self.scenes)}
         for name in self._counts:
             arrays |= _sparse(f"counts/{name}", self._counts[name].to_array())
             per_scene = self._scene_counts[name].to_array(self.scenes)

@@ -36,12 +36,21 @@ def score_split(
 ) -> Tally:
     """Tally of `model` (fp32, evaluation mode) over the split; a NaN score raises ValueError."""
     model = model.to(device).eval()
-    tally = Tally(
-        split=reader.split, split_hash=reader.manifest.split_hash, near_classes=near_classes
-    )
+    tally = empty_tally(reader, near_classes=near_classes)
     for batch in batches_of(reader, batch_size=batch_size, progress=progress):
         tally.update(*of_current_clouds(model(batch.to(device)), batch), reader.index)
     return tally
+
+
+def empty_tally(reader: BlockReader, *, near_classes: Sequence[int]) -> Tally:
+    """Nothing counted yet of the reader's split."""
+    manifest = reader.manifest
+    return Tally(
+        split=reader.split,
+        split_hash=manifest.split_hash,
+        near_classes=near_classes,
+        held_out=manifest.prepare["hold_out_categories"],
+    )
 
 
 def of_current_clouds(scores: Scores, batch: Batch) -> tuple[Scores, Batch]:

@@ -48,6 +48,9 @@ TABLE_SLICES = (
     "frame",
     "frame_static",
     "frame_static_20in_view",
+    "frame_dynamic",
+    "point_held_out_in_view",
+    "frame_held_out",
 )
 """Slices of the printed table; the CSV holds all of them."""
 

@@ -1,5 +1,6 @@
 """Slices against masks written out by hand, on a hand-made split."""
 
+import dataclasses
 import math
 import time
 
@@ -117,9 +118,8 @@ def test_scene_counts_recombine_to_the_exact_numbers_of_items(tally):
 def test_frame_slices_know_static_archives_and_anomalies_in_view(split, tally):
     labels = split.index["frame_label"].to_numpy()
     static = (split.index["kind"] == "static").to_numpy()
-    found = {
-        name: (tally.counts(name).num_neg, tally.counts(name).num_pos) for name in FRAME_SLICES
-    }
+    names = [name for name in FRAME_SLICES if name in tally.slices]
+    found = {name: (tally.counts(name).num_neg, tally.counts(name).num_pos) for name in names}
     num_pos = int((labels == 1).sum())
     assert found["frame"] == (int((labels == 0).sum()), num_pos)
     assert found["frame_static"] == (int((labels[static] == 0).sum()), num_pos)
@@ -182,7 +182,7 @@ def test_a_model_without_point_scores_yields_frame_metrics_only(split):
     tally, batch = new_tally(), split.batch([0, 1, 2])
     scores = scores_of(batch)
     tally.update(Scores(point_score=None, frame_score=scores.frame_score), batch, split.index)
-    assert set(tally.slices) == set(FRAME_SLICES)
+    assert tally.slices == ("frame", "frame_static", "frame_static_20in_view")
     assert "point_ap" not in tally.frames()
 
 
@@ -243,3 +243,61 @@ def test_counting_a_frame_of_20_000_points_takes_milliseconds(make_split):
         new_tally().update(scores, batch, split.index)
         times.append((time.perf_counter() - start) / 4)
     assert min(times) < 0.03  # 5 ms alone; jaxtyping's checks and a busy machine add to it
+
+
+def with_categories(split, *, known: list[int], unknown: list[int]):
+    """The split with the anomalies of some scenes of category home, of others special."""
+    names = {f"scene-{n:03d}": "home" for n in known} | {
+        f"scene-{n:03d}": "special" for n in unknown
+    }
+    index = split.index.assign(
+        anomaly_category=[names.get(scene, "") for scene in split.index["scene_id"]]
+    )
+    return dataclasses.replace(split, index=index)
+
+
+def test_a_held_out_slice_has_the_unknown_anomalies_and_all_that_is_normal(split):
+    split = with_categories(split, known=[0, 2], unknown=[4])
+    tally = new_tally(held_out=["special"])
+    batch = split.batch(list(range(split.num_rows)))
+    tally.update(scores_of(batch), batch, split.index)
+
+    facts = brute_force(split)
+    unknown = np.concatenate(
+        [
+            np.full(len(v.points), split.index["scene_id"][v.row] == "scene-004")
+            for v in frame_views(batch)
+        ]
+    )
+    mask = facts["static"] & ((facts["label"] == 0) | ((facts["label"] == 1) & unknown))
+    for name, own in (
+        ("point_held_out", mask),
+        ("point_held_out_in_view", mask & facts["in_view"]),
+    ):
+        expected = average_precision_score(facts["label"][own], facts["score"][own])
+        assert tally.readings()[f"{name}_ap"].value == pytest.approx(expected)
+    frames = tally.counts("frame_held_out")
+    assert (frames.num_neg, frames.num_pos) == (3, 3)  # 3 static scenes begin without an anomaly
+
+
+def test_without_held_out_categories_there_is_no_such_slice(tally):
+    assert not [name for name in tally.slices if "held_out" in name]
+
+
+def test_what_is_held_out_survives_the_file_and_must_agree(split, tally, tmp_path):
+    batch = split.batch([0, 1])
+    held_out = new_tally(held_out=["home"])
+    held_out.update(scores_of(batch), batch, split.index)
+    held_out.to_file(tmp_path / "tally.npz")
+    assert Tally.from_file(tmp_path / "tally.npz").held_out == ("home",)
+    with pytest.raises(ValueError, match=r"held_out is \('home',\) in one tally and \(\) in the"):
+        held_out.demand_same_split(tally)
+
+
+def test_frames_of_dynamic_archives_have_a_slice(split):
+    dynamic = split.index.assign(kind=["dynamic"] * 4 + split.index["kind"].tolist()[4:])
+    tally = new_tally()
+    batch = split.batch(list(range(split.num_rows)))
+    tally.update(scores_of(batch), batch, dynamic)
+    frames = tally.counts("frame_dynamic")
+    assert (frames.num_neg, frames.num_pos) == (1, 3)
