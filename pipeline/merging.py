@@ -31,13 +31,24 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     changes: list[Any] = []
     if path is not None:
         changes.append(_read_yaml(Path(path)))
-    for text in overrides:
+    changes += _overrides(overrides)
+    return absolute_paths(merge(Config(), *changes))
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with `key.path=value` overrides, checked as those of `load` are."""
+    return absolute_paths(merge(config, *_overrides(overrides)))
+
+
+def _overrides(texts: Sequence[str]) -> list[Any]:
+    trees = []
+    for text in texts:
         if "=" not in text:
             raise ValueError(f"override {text!r} has no '='; write it as key.path=value")
         _known_key(text.split("=", 1)[0])
         _no_interpolation(text, text)
-        changes.append(_in_sentence(text, lambda text=text: _override(text)))
-    return absolute_paths(merge(Config(), *changes))
+        trees.append(_in_sentence(text, lambda text=text: _override(text)))
+    return trees
 
 
 def _override(text: str) -> Any:
