@@ -60,6 +60,9 @@ class TrainConfig:
     """Run folder to go on from (its last whole checkpoint); empty = start anew."""
     num_threads: int = 1
     """torch threads per worker on CPU."""
+    shuffle_labels: bool = False
+    """Control: labels of training points and frames drawn at random, in the same shares and the
+    same at every epoch; what is learned from them must end at chance on the test split."""
 
     def __post_init__(self) -> None:
         for key in ("num_epochs", "batch_size", "validate_every_n_epochs", "log_every_n_steps"):
@@ -146,6 +149,33 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateConfig:
+    """What `jobs.ablate` runs: rows x seeds, each row a change of this config."""
+
+    name: str = "ablation"
+    """Name of the study: the parent run in MLflow and the folder under `storage_path`."""
+    rows: list[str] = field(default_factory=lambda: ["full"])
+    """`NAME key=value key=value ...` each; the first row is what the others are compared with."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """`train.seed` of each row's trainings."""
+    metrics: list[str] = field(
+        default_factory=lambda: ["point_ap", "small_object_ap", "frame_static_auroc"]
+    )
+    """Metrics of the printed table (`SLICE_METRIC`); the CSV holds all."""
+    num_parallel: int = 0
+    """Trainings side by side; 0 = as many as the cluster's CPUs and GPUs allow."""
+
+    def __post_init__(self) -> None:
+        for key in ("rows", "seeds", "metrics"):
+            not_empty(f"ablate.{key}", getattr(self, key))
+        at_least("ablate", self, "num_parallel", 0)
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(
+                f"ablate.name is {self.name!r}; it names a folder: letters, digits, - and _"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """MLflow."""
 
@@ -184,6 +214,7 @@ class Config:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    ablate: AblateConfig = field(default_factory=AblateConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.config import TrackingConfig
 from pipeline.failures import RunFailed
@@ -45,14 +46,17 @@ def start_run(
     name: str,
     params: Mapping[str, object],
     tags: Mapping[str, object],
+    parent: str = "",
 ) -> str:
     """Create a RUNNING run, and its experiment where there is none yet; return the run's id.
 
-    Values longer than MLflow takes are cut and end in a hash of the whole. Artifacts of a sqlite
+    `parent` is the run of the study that this one belongs to; empty = none. Values longer than MLflow takes are cut and end in a hash of the whole. Artifacts of a sqlite
     store lie in `mlartifacts` beside the database; a server keeps its own.
     """
     client = _client(config.uri)
     experiment_id = _experiment(client, config)
+    if parent:
+        tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
     run_id = client.create_run(
         experiment_id, run_name=name, tags=_texts(tags, limit=MAX_TAG_LENGTH)
     ).info.run_id
@@ -60,6 +64,20 @@ def start_run(
     for start in range(0, len(entities), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=entities[start : start + MAX_PARAMS_PER_CALL])
     return run_id
+
+
+def find_run(config: TrackingConfig, tags: Mapping[str, str], *, parent: str = "") -> str:
+    """The oldest run of the experiment that bears these tags (and this parent); empty if none.
+
+    So a study that was killed finds its own runs again instead of starting others.
+    """
+    client = _client(config.uri)
+    wanted = {**tags, MLFLOW_PARENT_RUN_ID: parent} if parent else tags
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+    found = client.search_runs(
+        [_experiment(client, config)], query, max_results=1, order_by=["attributes.start_time ASC"]
+    )
+    return found[0].info.run_id if found else ""
 
 
 def demand_run(config: TrackingConfig, run_id: str) -> None:

@@ -26,6 +26,7 @@ from pipeline.models.detector import build_detector
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
 from pipeline.training.steps import open_steps
 from pipeline.training.telling import StepTeller
@@ -78,6 +79,9 @@ class Training:
         self.val = open_reader(
             config, job.blocks, "val", window=config.data.window, say=worker.progress
         )
+        self.random_labels = None
+        if config.train.shuffle_labels:
+            self.random_labels = RandomLabels(self.steps.manifest, seed=config.train.seed)
         balance = self.steps.manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
@@ -123,7 +127,7 @@ class Training:
         self.wrapped.train()
         first = self.position.step_in_epoch
         for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
-            self._step(batch)
+            self._step(self.random_labels(batch) if self.random_labels else batch)
             self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
             if self.position.step >= self.total_steps:
                 break

@@ -58,15 +58,28 @@ class Trained:
     num_steps: int
 
 
-def fit(config: Config, *, say: Say) -> Trained:
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """The place of a run in a study: killed and started again, it goes on there."""
+
+    study: str
+    """MLflow run of the study."""
+    name: str
+    """Name of the run, unique in the study."""
+    folder: Path
+    """Run folder; its newest whole checkpoint, where there is one, is gone on from."""
+
+
+def fit(config: Config, *, say: Say, child: Child | None = None) -> Trained:
     """Train as configured; `say` takes progress lines.
 
+    A `child` of a study has its run folder named by the study and its run found again by name.
     Raises RunFailed (`collapsed`, `no_signal`, `no_resources`, `worker_error`) after marking the
     MLflow run FAILED, and ValueError for bad input before anything starts.
     """
     blocks = find_blocks(config)
     manifest = read_manifest(blocks)
-    job = _job(config, blocks, split_hash=manifest.split_hash)
+    job = _job(config, blocks, split_hash=manifest.split_hash, child=child)
     with (
         tracking.failing(config.tracking, job.run_id),
         tracking.system_metrics(config.tracking, job.run_id),
@@ -143,7 +156,7 @@ def git_revision() -> str:
         return "unknown"
 
 
-def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
+def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) -> Job:
     revision = git_revision()
     # Before there is an MLflow run: a path that cannot be written must not leave one behind.
     Path(config.storage_path).mkdir(parents=True, exist_ok=True)
@@ -155,21 +168,38 @@ def _job(config: Config, blocks: Path, *, split_hash: str) -> Job:
         return Job(
             config=config, run_id=meta.run_id, folder=folder, blocks=blocks, revision=revision
         )
-    run_id = tracking.start_run(
-        config.tracking,
-        name=run_name(config),
-        params=flatten(config),
-        tags={
-            "split_hash": split_hash,
-            "config_hash": config_hash(config),
-            "revision": revision,
-            "blocks": str(blocks),
-        },
-    )
-    folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
-    folder.mkdir(parents=True)
+    tags = {
+        "split_hash": split_hash,
+        "config_hash": config_hash(config),
+        "revision": revision,
+        "blocks": str(blocks),
+    }
+    if child:
+        run_id, folder = _child_run(config, child, tags), child.folder
+    else:
+        run_id = tracking.start_run(
+            config.tracking, name=run_name(config), params=flatten(config), tags=tags
+        )
+        folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
+    folder.mkdir(parents=True, exist_ok=child is not None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
     return Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)
+
+
+def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
+    """The child's MLflow run, reopened where an earlier start of the study left one."""
+    mark = {"cell": child.name}
+    run_id = tracking.find_run(config.tracking, mark, parent=child.study)
+    if run_id:
+        tracking.reopen(config.tracking, run_id)
+        return run_id
+    return tracking.start_run(
+        config.tracking,
+        name=child.name,
+        params=flatten(config),
+        tags=tags | mark,
+        parent=child.study,
+    )
 
 
 def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: str) -> None:

@@ -1,0 +1,75 @@
+"""Runs of a study: found again by name, gone on from where they were, never doubled."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.merging import merge
+from pipeline.training.trainer import Child, Trained, fit
+
+SMALL = {
+    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
+    "train": {"num_epochs": 2, "warmup_steps": 2, "log_every_n_steps": 1, "batch_size": 5},
+    "scaling": {"num_workers": 0},
+    "guards": {"enabled": False},
+}
+
+
+@pytest.fixture
+def config(tiny_config: Config, tmp_path: Path) -> Config:
+    place = {
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
+    }
+    return merge(tiny_config, SMALL, place)
+
+
+@pytest.fixture
+def child(config: Config, tiny_blocks: Path, tmp_path: Path) -> Child:
+    study = tracking.start_run(config.tracking, name="study", params={}, tags={"study": "s"})
+    return Child(study=study, name="full-seed0", folder=tmp_path / "runs/study/full-seed0")
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def steps_logged(config: Config, trained: Trained) -> list[int]:
+    history = MlflowClient(config.tracking.uri).get_metric_history(trained.run_id, "train/loss")
+    return [metric.step for metric in history]
+
+
+def test_a_child_is_grouped_under_its_study_and_lies_in_the_folder_it_was_given(config, child):
+    trained = fit(config, say=quiet, child=child)
+    run = MlflowClient(config.tracking.uri).get_run(trained.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == child.study
+    assert run.info.run_name == run.data.tags["cell"] == "full-seed0"
+    assert trained.folder == child.folder
+
+
+def test_a_stopped_child_goes_on_in_its_own_run_without_a_gap_or_a_double(config, child):
+    half = merge(config, {"train": {"num_epochs": 1}})
+    first = fit(half, say=quiet, child=child)
+    second = fit(config, say=quiet, child=child)
+    assert second.run_id == first.run_id
+    assert second.num_steps == 2 * first.num_steps
+    assert steps_logged(config, second) == list(range(1, second.num_steps + 1))
+
+
+def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, child):
+    mark = {"cell": child.name}
+    orphan = tracking.start_run(
+        config.tracking, name=child.name, params={}, tags=mark, parent=child.study
+    )
+    assert fit(config, say=quiet, child=child).run_id == orphan
+
+
+def test_children_of_another_study_are_not_taken(config, child):
+    other = tracking.start_run(config.tracking, name="other", params={}, tags={})
+    stranger = tracking.start_run(
+        config.tracking, name=child.name, params={}, tags={"cell": child.name}, parent=other
+    )
+    assert fit(config, say=quiet, child=child).run_id != stranger
