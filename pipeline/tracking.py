@@ -50,8 +50,9 @@ def start_run(
 ) -> str:
     """Create a RUNNING run, and its experiment where there is none yet; return the run's id.
 
-    `parent` is the run of the study that this one belongs to; empty = none. Values longer than MLflow takes are cut and end in a hash of the whole. Artifacts of a sqlite
-    store lie in `mlartifacts` beside the database; a server keeps its own.
+    `parent` is the run of the study that this one belongs to; empty = none. Values longer than
+    MLflow takes are cut and end in a hash of the whole. Artifacts of a sqlite store lie in
+    `mlartifacts` beside the database; a server keeps its own.
     """
     client = _client(config.uri)
     experiment_id = _experiment(client, config)

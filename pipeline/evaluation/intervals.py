@@ -9,7 +9,7 @@ few scenes, stay too narrow below some hundred scenes.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -40,15 +40,7 @@ class Interval:
 
 def intervals(tally: Tally, *, num_resamples: int, seed: int) -> dict[str, Interval]:
     """Intervals of every metric of every slice, by name (`point_ap`)."""
-    weights = resamples(len(tally.scenes), num_resamples=num_resamples, seed=seed)
-    found = {}
-    for name in tally.slices:
-        counts = tally.scene_counts(name)
-        draws = resampled_metrics(counts, weights)
-        for metric in METRICS:
-            value = tally.counts(name).metric(metric).value
-            found[f"{name}_{metric}"] = _interval(value, draws[metric], [counts])
-    return found
+    return mean_intervals([tally], num_resamples=num_resamples, seed=seed)
 
 
 def differences(
@@ -58,22 +50,48 @@ def differences(
 
     Raises ValueError unless both saw the same scenes of the same split.
     """
+    return mean_intervals([tally], minus=[other], num_resamples=num_resamples, seed=seed)
+
+
+def mean_intervals(
+    tallies: Sequence[Tally],
+    *,
+    minus: Sequence[Tally] = (),
+    num_resamples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """Intervals of the mean over several trainings, less the mean over `minus`, paired by scene.
+
+    They tell what other scenes would change, with these trainings as they are; how far trainings
+    differ is told by their own spread. Raises ValueError unless all saw the same scenes of the same
+    split.
+    """
+    everyone = [*tallies, *minus]
+    for other in everyone[1:]:
+        _demand_same_scenes(everyone[0], other)
+    weights = resamples(len(everyone[0].scenes), num_resamples=num_resamples, seed=seed)
+    shares = [1 / len(tallies)] * len(tallies) + [-1 / max(len(minus), 1)] * len(minus)
+    found = {}
+    for name in everyone[0].slices:
+        if not all(name in other.slices for other in everyone):
+            continue
+        counts = [each.scene_counts(name) for each in everyone]
+        draws = [resampled_metrics(each, weights) for each in counts]
+        for metric in METRICS:
+            values = [each.counts(name).metric(metric).value for each in everyone]
+            drawn = sum(share * draw[metric] for share, draw in zip(shares, draws, strict=True))
+            value = sum(share * each for share, each in zip(shares, values, strict=True))
+            found[f"{name}_{metric}"] = _interval(value, np.asarray(drawn), counts)
+    return found
+
+
+def _demand_same_scenes(tally: Tally, other: Tally) -> None:
     tally.demand_same_split(other)
     if tally.scenes != other.scenes:
         raise ValueError(
             f"the tallies hold {len(tally.scenes)} and {len(other.scenes)} scenes, not all the "
             "same; evaluate both models on the whole split"
         )
-    weights = resamples(len(tally.scenes), num_resamples=num_resamples, seed=seed)
-    found = {}
-    for name in [name for name in tally.slices if name in other.slices]:
-        both = [each.scene_counts(name) for each in (tally, other)]
-        draws = [resampled_metrics(counts, weights) for counts in both]
-        for metric in METRICS:
-            ours, theirs = (each.counts(name).metric(metric).value for each in (tally, other))
-            drawn = draws[0][metric] - draws[1][metric]
-            found[f"{name}_{metric}"] = _interval(ours - theirs, drawn, both)
-    return found
 
 
 def resamples(num_scenes: int, *, num_resamples: int, seed: int) -> Int64[np.ndarray, "R S"]:

@@ -12,6 +12,7 @@ from pipeline.evaluation.intervals import (
     _expanded_tail,
     differences,
     intervals,
+    mean_intervals,
     resampled_metrics,
     resamples,
 )
@@ -165,3 +166,19 @@ def test_a_thousand_resamples_of_60_scenes_take_seconds(make_split):
     start = time.perf_counter()
     intervals(tally, num_resamples=1000, seed=0)
     assert time.perf_counter() - start < 10
+
+
+def test_a_mean_over_trainings_lies_between_them_and_varies_less(split):
+    one, two = tally_of(split, 0, gain=2.0), tally_of(split, 1, gain=2.0)
+    mean = mean_intervals([one, two], num_resamples=200, seed=0)["point_ap"]
+    alone = [intervals(each, num_resamples=200, seed=0)["point_ap"] for each in (one, two)]
+    assert mean.value == pytest.approx(np.mean([each.value for each in alone]))
+    assert mean.high - mean.low < max(each.high - each.low for each in alone)
+
+
+def test_a_mean_less_itself_is_nothing(split):
+    tally = tally_of(split, 0)
+    found = mean_intervals([tally, tally], minus=[tally], num_resamples=100, seed=0)
+    for interval in found.values():
+        if not interval.reason:
+            assert (interval.value, interval.low, interval.high) == pytest.approx((0, 0, 0))
