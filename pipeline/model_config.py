@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.limits import at_least
 
-FUSIONS = ("concat", "camera_only", "lidar_only")
+FUSIONS = ("camera_only", "lidar_only", "late", "concat", "gated", "cross_attention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,29 @@ class ModelConfig:
 
     name: Literal["detector", "simple"] = "detector"
     """`detector` scores every point; `simple` is the prior system's 1,146,497-parameter network."""
-    fusion: Literal["camera_only", "lidar_only", "concat"] = "concat"
-    """Which modalities reach a point's features, and how they meet."""
+    fusion: Literal["camera_only", "lidar_only", "late", "concat", "gated", "cross_attention"] = (
+        "concat"
+    )
+    """Which modalities score a point, and how they meet: logits mixed with learned weights
+    (`late`), one linear layer (`concat`), a learned gate per channel (`gated`), or points that ask
+    the image (`cross_attention`)."""
+    alignment: Literal["projection", "none", "scrambled"] = "projection"
+    """Pixel at which a point reads the image: its own; none, the frame's mean instead; or, as a
+    control, that of a wrong calibration drawn per frame."""
+    positional_encoding: Literal["none", "sincos", "learned", "hybrid"] = "sincos"
+    """How `cross_attention` encodes pixels and 3-D places; `hybrid` adds sines and learned."""
+    attention_heads: int = 4
+    """Heads of `cross_attention`; divides point_channels."""
+    attention_ffn: bool = True
+    """Whether a small network follows the attention of `cross_attention`."""
+    attention_residual: bool = True
+    """Whether attention and the network after it add to their input or, false, replace it."""
     image_input: Literal["normalised", "raw"] = "normalised"
     """ImageNet mean and deviation, or raw 0-255 (the prior system's; with `simple` only)."""
     image_weights: str = "none"
     """`none` (random, GroupNorm), `imagenet` (torchvision's, frozen BatchNorm) or a file."""
+    freeze_image_backbone: bool = False
+    """Whether ResNet18 keeps its first weights; what merges its stages still learns."""
     image_channels: int = 64
     """Channels of the merged image feature map at stride 8."""
     image_stages: int = 3
@@ -41,6 +58,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for key in ("image_channels", "point_channels", "frame_top_k"):
             at_least("model", self, key, 1)
+        self._check_fusion()
+        self._check_attention()
         if not 2 <= self.image_stages <= 4:
             raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
         if not 0 <= self.dropout < 1:
@@ -55,6 +74,45 @@ class ModelConfig:
                 f"model.pillar_range_m is {limits}; it takes x_min < x_max, y_min < y_max in "
                 "metres, e.g. [-12.8, 38.4, -12.8, 12.8]"
             )
+
+    def _check_fusion(self) -> None:
+        """A setting of the camera asks for a form that has one, and one that it can change."""
+        for key, off in (("alignment", "projection"), ("freeze_image_backbone", False)):
+            value = getattr(self, key)
+            if value != off and (self.name == "simple" or self.fusion == "lidar_only"):
+                name = self.name if self.name == "simple" else f"fusion={self.fusion}"
+                raise ValueError(
+                    f"model.{key}={value} has no effect on {name}; leave it out or use a fusion "
+                    "with a camera"
+                )
+        if self.alignment == "none" and self.fusion == "camera_only":
+            raise ValueError(
+                "model.alignment=none gives all points of a frame the same camera features, so "
+                "model.fusion=camera_only could not tell them apart; use another fusion or "
+                "model.alignment=scrambled"
+            )
+
+    def _check_attention(self) -> None:
+        at_least("model", self, "attention_heads", 1)
+        if self.name == "detector" and self.fusion == "cross_attention":
+            if self.point_channels < 8 or self.point_channels % self.attention_heads:
+                raise ValueError(
+                    f"model.attention_heads={self.attention_heads} does not fit model."
+                    f"point_channels={self.point_channels}; cross_attention takes at least 8 "
+                    "channels, a multiple of its heads"
+                )
+            return
+        for key in (
+            "positional_encoding",
+            "attention_heads",
+            "attention_ffn",
+            "attention_residual",
+        ):
+            if getattr(self, key) != type(self).__dataclass_fields__[key].default:
+                raise ValueError(
+                    f"model.{key}={getattr(self, key)} has no effect without attention; leave it "
+                    "out or use model.fusion=cross_attention"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("scaling.num_workers=5", "train.batch_size=4 is smaller than scaling.num_workers=5"),
         ("scaling.cpus_per_worker=0", "scaling.cpus_per_worker and scaling.start_timeout_s must"),
         ("evaluation.num_bootstraps=5", "evaluation.num_bootstraps is 5"),
-        ("compare.fusions=[late]", "compare.fusions holds 'late'; legal values are concat"),
+        ("compare.fusions=[early]", "compare.fusions holds 'early'; legal values are camera_only"),
         ("compare.world_seeds=[]", "compare.world_seeds is empty"),
         ("tracking.uri=mlruns", "tracking.uri is 'mlruns'; it takes a database or a server"),
     ],

@@ -79,7 +79,9 @@ class Batch:
         moved = {f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)}
         return Batch(**moved)
 
-    def of_current(self, values: Shaped[Tensor, "P"]) -> tuple[Shaped[Tensor, "N"], Tensor]:
+    def of_current(
+        self, values: Shaped[Tensor, "P *rest"]
+    ) -> tuple[Shaped[Tensor, "N *rest"], Tensor]:
         """Those of the points' `values` that belong to current clouds, and their offsets (B,)."""
         if self.points.shape[1] == 4:
             return values, self.point_offset

@@ -1,6 +1,5 @@
 """A model's scores on every frame of a split, counted once."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -8,7 +7,6 @@ from torch import nn
 
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.levels import Tally
-from pipeline.models.scores import Scores
 
 Progress = Callable[[int, int], None]
 """Takes frames done and frames in all."""
@@ -38,7 +36,7 @@ def score_split(
     model = model.to(device).eval()
     tally = empty_tally(reader, near_classes=near_classes)
     for batch in batches_of(reader, batch_size=batch_size, progress=progress):
-        tally.update(*of_current_clouds(model(batch.to(device)), batch), reader.index)
+        tally.update(model(batch.to(device)), batch.without_past(), reader.index)
     return tally
 
 
@@ -51,11 +49,3 @@ def empty_tally(reader: BlockReader, *, near_classes: Sequence[int]) -> Tally:
         near_classes=near_classes,
         held_out=manifest.prepare["hold_out_categories"],
     )
-
-
-def of_current_clouds(scores: Scores, batch: Batch) -> tuple[Scores, Batch]:
-    """Scores and batch (on the CPU) without the past clouds of a window, which nobody judges."""
-    points = scores.point_score
-    if points is not None:
-        points, _ = batch.of_current(points.cpu())
-    return dataclasses.replace(scores, point_score=points), batch.without_past()

@@ -1,69 +1,68 @@
-"""The detector: camera and LiDAR features at every point, one head, point and frame logits.
+"""The detector: encoders, fusion at the points, heads; point and frame logits.
 
-Fusion `concat` is a linear layer over both branches' concatenated features, written as the sum of
-one linear layer per branch. A form that leaves a modality out does not own that branch, so it
-cannot read it.
+Past clouds of a window inform the LiDAR encoder and are gone after it: whatever follows, and every
+score, belongs to a point of the current cloud.
 """
 
-from functools import reduce
+from functools import partial
 
 import torch
 from torch import nn
 
 from pipeline.data.batches import Batch
 from pipeline.model_config import ModelConfig
-from pipeline.models.fusion import ImageSampler
+from pipeline.models.fusion.alignment import Alignment, view_of
+from pipeline.models.fusion.forms import make_fusion
+from pipeline.models.fusion.late import LateHead
 from pipeline.models.heads import PointHead, frame_scores, prior_logit
-from pipeline.models.image import STAGE_CHANNELS, ImageEncoder
+from pipeline.models.image import ImageEncoder
 from pipeline.models.points import PointEncoder
 from pipeline.models.scores import Scores, scores_of_nothing
 from pipeline.models.simple import SimpleAnomalyDetector
 
 
-class CameraBranch(nn.Module):
-    """Image features at every point; the cloud enters through its projection only."""
-
-    def __init__(self, config: ModelConfig, *, fetch_weights: bool) -> None:
-        super().__init__()
-        self.encoder = ImageEncoder(config, fetch_weights=fetch_weights)
-        in_channels = (STAGE_CHANNELS[0], config.image_channels)
-        self.sampler = ImageSampler(in_channels, config.point_channels)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        return self.sampler(self.encoder(batch.image), batch)
-
-
 class Detector(nn.Module):
-    """Scores every point, and every frame by its highest points."""
+    """Scores every point of the current clouds, and every frame by its highest points."""
 
     def __init__(
         self, config: ModelConfig, *, prior: float, window: int, fetch_weights: bool
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleDict()
+        self.camera, self.lidar = None, None
         if config.fusion != "lidar_only":
-            self.branches["camera"] = CameraBranch(config, fetch_weights=fetch_weights)
+            self.camera = ImageEncoder(config, fetch_weights=fetch_weights)
+        self.fusion = make_fusion(config)
         if config.fusion != "camera_only":
-            self.branches["lidar"] = PointEncoder(config, has_time=window > 1)
-        self.head = PointHead(config.point_channels, dropout=config.dropout, prior=prior)
+            self.lidar = PointEncoder(config, has_time=window > 1)
+        make_head = partial(PointHead, config.point_channels, dropout=config.dropout, prior=prior)
+        self.head = LateHead(make_head) if config.fusion == "late" else make_head()
+        self.alignment: Alignment = config.alignment
         self.frame_top_k = config.frame_top_k
         self.empty_frame_logit = prior_logit(prior)
 
     def forward(self, batch: Batch) -> Scores:
-        """Logits of all points and frames; a batch of no frames gives empty, connected ones."""
-        if len(batch.points) == 0:
-            nothing = scores_of_nothing(self.parameters())
-            frames = torch.full_like(batch.frame_label, self.empty_frame_logit, dtype=torch.float32)
-            return Scores(point_score=nothing, frame_score=frames)
-        features = reduce(torch.add, [branch(batch) for branch in self.branches.values()])
-        point_score = self.head(features)
-        # Points of past clouds are scored too, but only what is there now makes the frame's score.
+        """Logits of all current points (P) and frames; none of either gives connected ones."""
+        current = batch.without_past()
+        if len(current.points) == 0:
+            return self._of_nothing(batch)
+        points, maps, view = None, None, None
+        if self.lidar is not None:
+            points, _ = batch.of_current(self.lidar(batch))
+        if self.camera is not None:
+            maps = self.camera(current.image)
+            view = view_of(current, self.alignment)
+        point_score = self.head(self.fusion(points, maps, view))
         frame_score = frame_scores(
-            *batch.of_current(point_score),
+            point_score,
+            current.point_offset,
             top_k=self.frame_top_k,
             of_empty_frame=self.empty_frame_logit,
         )
         return Scores(point_score=point_score, frame_score=frame_score)
+
+    def _of_nothing(self, batch: Batch) -> Scores:
+        frames = torch.full_like(batch.frame_label, self.empty_frame_logit, dtype=torch.float32)
+        return Scores(point_score=scores_of_nothing(self.parameters()), frame_score=frames)
 
 
 def build_detector(

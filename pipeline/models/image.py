@@ -53,6 +53,11 @@ class ImageEncoder(nn.Module):
         self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         stages = (network.layer1, network.layer2, network.layer3, network.layer4)
         self.stages = nn.ModuleList(stages[: config.image_stages])
+        self.is_frozen = config.freeze_image_backbone
+        if self.is_frozen:
+            # Before DDP wraps the model: it then waits for no gradient of theirs.
+            self.stem.requires_grad_(False)
+            self.stages.requires_grad_(False)
         deeper = STAGE_CHANNELS[1 : config.image_stages]
         lateral = partial(nn.Conv2d, out_channels=config.image_channels, kernel_size=1)
         self.lateral = nn.ModuleList(lateral(num_channels) for num_channels in deeper)
@@ -65,13 +70,18 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: UInt8[Tensor, "B 3 H W"]) -> tuple[FeatureMap, FeatureMap]:
         """Features at stride 4 (64 channels) and at stride 8 (`model.image_channels`)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            maps = self._backbone(image)
+        fine = FeatureMap(values=maps[0], stride=STAGE_STRIDES[0])
+        return fine, FeatureMap(values=self._merged(maps[1:]), stride=STAGE_STRIDES[1])
+
+    def _backbone(self, image: UInt8[Tensor, "B 3 H W"]) -> list[Tensor]:
         x = self.stem(self.normalised(image))
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        fine = FeatureMap(values=maps[0], stride=STAGE_STRIDES[0])
-        return fine, FeatureMap(values=self._merged(maps[1:]), stride=STAGE_STRIDES[1])
+        return maps
 
     def normalised(self, image: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Pixels with ImageNet's mean and deviation taken out."""
@@ -83,6 +93,11 @@ class ImageEncoder(nn.Module):
         for lateral, finer in zip(self.lateral[-2::-1], maps[-2::-1], strict=True):
             merged = lateral(finer) + doubled(merged, size=(finer.shape[2], finer.shape[3]))
         return self.smooth(merged)
+
+
+def map_channels(config: ModelConfig) -> tuple[int, int]:
+    """Channels of the two maps that `ImageEncoder` gives."""
+    return STAGE_CHANNELS[0], config.image_channels
 
 
 def doubled(x: Float[Tensor, "B C h w"], *, size: tuple[int, int]) -> Float[Tensor, "B C H W"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Logits of a batch of B frames with P points in all."""
+    """Logits of a batch of B frames with P points in all, past clouds of a window left out."""
 
     point_score: Float32[Tensor, "P"] | None
     """None for models that score whole frames only."""

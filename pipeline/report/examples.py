@@ -11,7 +11,6 @@ from torch import nn
 from pipeline.anovox.frame import FrameKey
 from pipeline.anovox.geometry import project
 from pipeline.data.batches import BlockReader
-from pipeline.evaluation.scoring import of_current_clouds
 from pipeline.report.birdseye import birdseye
 from pipeline.report.figures import frame_title, save
 from pipeline.report.overlays import camera_overlay
@@ -64,7 +63,7 @@ def draw_example(
 ) -> list[Path]:
     """Views of one frame from above (`<name>_birdseye.png`) and by camera (`<name>_camera.png`)."""
     batch = reader.batch([example.row], augment_seed=None)
-    scores, batch = of_current_clouds(model(batch.to(device)), batch)
+    scores, batch = model(batch.to(device)), batch.without_past()
     if scores.point_score is None:
         return []
     score = scores.point_score.float().cpu().numpy()

@@ -145,7 +145,12 @@ class Training:
         with self.worker.autocast(train.precision):
             scores = self.wrapped(batch)
         loss, parts = self._global_loss(
-            loss_terms(scores, batch, config=self.config.loss, pos_weight=self.pos_weight)
+            loss_terms(
+                scores,
+                batch.without_past(),
+                config=self.config.loss,
+                pos_weight=self.pos_weight,
+            )
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -29,6 +29,7 @@ def validate(
     for batch in _batches(reader, worker, batch_size=config.evaluation.batch_size):
         with worker.autocast(config.train.precision):
             scores = model(batch)
+        batch = batch.without_past()
         for level, found in _by_level(scores):
             labels = getattr(batch, f"{level}_label").cpu().numpy()
             counts[level].add(found.float().cpu().numpy(), labels)

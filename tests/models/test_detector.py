@@ -34,7 +34,14 @@ def test_a_form_without_a_modality_does_not_own_its_branch():
         )
         for fusion in FUSIONS
     }
-    assert counts == {"concat": 3_333_729, "camera_only": 2_854_977, "lidar_only": 480_865}
+    assert counts == {
+        "concat": 3_333_729,
+        "camera_only": 2_854_977,
+        "lidar_only": 480_865,
+        "late": 3_335_780,
+        "gated": 3_341_985,
+        "cross_attention": 3_404_129,
+    }
 
 
 def test_the_name_simple_gives_the_prior_systems_network():
@@ -113,7 +120,7 @@ def test_camera_only_gives_all_unseen_points_one_score():
     assert torch.equal(scores, scores[:1].expand(300))
 
 
-@pytest.mark.parametrize("fusion", ["concat", "camera_only"])
+@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name != "lidar_only"])
 def test_forms_with_a_camera_read_the_image(fusion):
     model, batch = detector(fusion), street_batch()
     blind = with_values(batch, image=torch.zeros_like(batch.image))

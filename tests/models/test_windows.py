@@ -39,8 +39,8 @@ def detector(fusion: str):
 def test_a_frames_score_is_the_mean_of_its_highest_current_points(fusion: str):
     batch = windowed(street_batch())
     scores = detector(fusion)(batch)
-    assert scores.point_score.shape == (1100,)
-    for frame, start in enumerate((0, 600)):
+    assert scores.point_score.shape == (2 * NUM_CURRENT,)
+    for frame, start in enumerate((0, NUM_CURRENT)):
         current = scores.point_score[start : start + NUM_CURRENT]
         torch.testing.assert_close(scores.frame_score[frame], current.topk(3).values.mean())
 
@@ -51,11 +51,11 @@ def test_past_points_and_their_time_change_what_is_seen_now():
     whole, stripped = model(batch), batch.without_past()
     alone = torch.cat([stripped.points, torch.zeros(len(stripped.points), 1)], dim=1)
     without = model(with_values(stripped, points=alone))
-    now, _ = batch.of_current(whole.point_score)
+    now = whole.point_score
     assert (now - without.point_score).abs().max() > 1e-4
     later = batch.points.clone()
     later[:, 4] *= 3
-    again, _ = batch.of_current(model(with_values(batch, points=later)).point_score)
+    again = model(with_values(batch, points=later)).point_score
     assert (now - again).abs().max() > 1e-5
 
 
@@ -63,7 +63,9 @@ def test_a_windows_score_does_not_depend_on_the_other_frames_of_the_batch():
     batch = windowed(street_batch())
     model = detector("concat")
     together, alone = model(batch), model(only_frame(batch, 1))
-    torch.testing.assert_close(together.point_score[600:], alone.point_score, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        together.point_score[NUM_CURRENT:], alone.point_score, rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(together.frame_score[1:], alone.frame_score, rtol=1e-5, atol=1e-5)
 
 

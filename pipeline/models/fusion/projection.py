@@ -1,48 +1,21 @@
-"""Camera features at LiDAR points, by true projection.
+"""Where points lie in their frame's image, and what a feature map holds there.
 
 Pixel j's value sits at u = j (u' = s * u for a resized image, no half pixel), and cell k of a map
 with stride s sits at pixel s * k, because every strided layer of the backbone is centred on every
-second cell. Points that the camera does not see get one learned vector.
+second cell.
 """
-
-from functools import reduce
 
 import torch
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
 from pipeline.models.image import FeatureMap
+from pipeline.models.layers import full_precision
 
 MIN_DEPTH_M = 0.1
 """As in anovox.geometry.in_view."""
-
-
-class ImageSampler(nn.Module):
-    """Sum of several maps at each point's pixel, each first mapped linearly to `width` channels.
-
-    That is the first linear layer over the concatenated maps, applied where cells are fewer than
-    points.
-    """
-
-    def __init__(self, in_channels: tuple[int, ...], width: int) -> None:
-        super().__init__()
-        self.maps = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
-        self.not_seen = nn.Parameter(torch.randn(width) / width**0.5)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, features: tuple[FeatureMap, ...], batch: Batch) -> Float32[Tensor, "P C"]:
-        """Image features of every point of the batch."""
-        frame = batch.point_frame()
-        uv, seen = project(batch, frame)
-        rows = seen.nonzero().squeeze(1)
-        uv, at = uv.index_select(0, rows), frame.index_select(0, rows)
-        found = [
-            sample(FeatureMap(values=linear(one.values), stride=one.stride), uv, at)
-            for linear, one in zip(self.maps, features, strict=True)
-        ]
-        return self.not_seen.expand(len(frame), -1).index_copy(0, rows, reduce(torch.add, found))
 
 
 def project(
@@ -52,7 +25,7 @@ def project(
 
     Seen: depth > 0.1 m, 0 <= u < W, 0 <= v < H. Pixels of unseen points have no meaning.
     """
-    with torch.autocast(batch.points.device.type, enabled=False):
+    with full_precision(batch.points):
         fx, fy, cx, cy = batch.intrinsics.unbind(1)
         right, down, forward, _ = batch.camera_from_lidar.unbind(1)
         # Rows of K [R | t]: pixel coordinates times depth, and depth itself.
@@ -62,8 +35,12 @@ def project(
         scaled = (matrix[:, :, :3] * batch.points[:, None, :3]).sum(2) + matrix[:, :, 3]
     depth = scaled[:, 2]
     uv = scaled[:, :2] / depth.clamp(min=MIN_DEPTH_M)[:, None]
-    size = uv.new_tensor([batch.image.shape[3], batch.image.shape[2]])
-    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < size)).all(dim=1)
+    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < image_size(batch))).all(dim=1)
+
+
+def image_size(batch: Batch) -> Float32[Tensor, "2"]:
+    """Width and height of the batch's images in pixels."""
+    return batch.points.new_tensor([batch.image.shape[3], batch.image.shape[2]])
 
 
 def sample(

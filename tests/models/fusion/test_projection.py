@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pipeline.anovox import geometry
-from pipeline.models.fusion import ImageSampler, project, sample
+from pipeline.models.fusion.projection import project, sample
 from pipeline.models.image import FeatureMap
 from tests.streets import street_batch, with_values
 
@@ -78,53 +77,3 @@ def test_halving_image_and_intrinsics_halves_the_pixel():
     uv_half, seen_half = project(half, half.point_frame())
     assert torch.equal(seen, seen_half)
     torch.testing.assert_close(uv_half[seen], uv[seen] / 2)
-
-
-def sampler():
-    torch.manual_seed(0)
-    return ImageSampler((2, 3), 8)
-
-
-def maps(batch):
-    generator = torch.Generator().manual_seed(0)
-    return (
-        FeatureMap(values=torch.randn(batch.num_frames, 2, 8, 24, generator=generator), stride=4),
-        FeatureMap(values=torch.randn(batch.num_frames, 3, 4, 12, generator=generator), stride=8),
-    )
-
-
-def test_unseen_points_get_the_learned_vector_and_seen_ones_do_not():
-    model, batch = sampler(), street_batch()
-    features = model(maps(batch), batch)
-    _, seen = project(batch, batch.point_frame())
-    assert torch.equal(features[~seen], model.not_seen.expand(int((~seen).sum()), -1))
-    assert (features[seen] != model.not_seen).any(dim=1).all()
-
-
-def test_the_sum_of_sampled_maps_is_one_linear_layer_over_the_concatenated_ones():
-    model, batch = sampler(), street_batch()
-    fine, coarse = maps(batch)
-    frame = batch.point_frame()
-    uv, seen = project(batch, frame)
-    parts = [sample(one, uv[seen], frame[seen]) for one in (fine, coarse)]
-    layers = [layer for layer in model.maps if isinstance(layer, nn.Conv2d)]
-    weight = torch.cat([layer.weight.flatten(1) for layer in layers], dim=1)
-    bias = torch.stack([layer.bias for layer in layers if layer.bias is not None]).sum(0)
-    expected = torch.cat(parts, dim=1) @ weight.T + bias
-    torch.testing.assert_close(model((fine, coarse), batch)[seen], expected)
-
-
-def test_gradients_reach_maps_and_the_learned_vector():
-    model, batch = sampler(), street_batch()
-    model(maps(batch), batch).square().sum().backward()
-    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
-
-
-def test_a_batch_that_no_point_of_is_seen_still_connects_every_parameter():
-    model, batch = sampler(), street_batch()
-    behind = batch.points.clone()
-    behind[:, 0] = -5
-    features = model(maps(batch), with_values(batch, points=behind))
-    assert torch.equal(features, model.not_seen.expand_as(features))
-    features.sum().backward()
-    assert all(p.grad is not None for p in model.parameters())

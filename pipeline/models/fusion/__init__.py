@@ -1,0 +1,1 @@
+"""How camera and LiDAR features meet at the points: six forms over true projections."""
