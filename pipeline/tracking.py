@@ -160,6 +160,11 @@ def read_history(config: TrackingConfig, run_id: str, key: str) -> list[tuple[in
     return sorted((point.step, point.value) for point in points)
 
 
+def log_artifact(config: TrackingConfig, run_id: str, file: Path) -> None:
+    """Copy one file to the run's artifacts."""
+    _client(config.uri).log_artifact(run_id, str(file))
+
+
 def log_artifacts(config: TrackingConfig, run_id: str, folder: Path, *, subfolder: str) -> None:
     """Copy a folder's files into `subfolder` of the run's artifacts."""
     _client(config.uri).log_artifacts(run_id, str(folder), artifact_path=subfolder)

@@ -34,6 +34,7 @@ MAY_USE_RAY = (
     "pipeline.data.stream",
     "pipeline.ray_session",
     "pipeline.training",
+    "pipeline.tuning",
     "jobs",
 )
 MAY_USE_MLFLOW = ("pipeline.tracking",)

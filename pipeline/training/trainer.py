@@ -238,7 +238,7 @@ def _run_workers(config: Config, job: Job, say: Say) -> dict[str, Any]:
     if config.scaling.num_workers == 0:
         return train(alone(say, use_gpu=config.scaling.use_gpu), job)
     ensure_ray()
-    with _printing(say) as queue:
+    with printing(say) as queue:
         return _fit_on_ray(config, job, queue)
 
 
@@ -330,7 +330,7 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _printing(say: Say) -> Iterator[Any]:
+def printing(say: Say) -> Iterator[Any]:
     """A Ray queue whose lines are handed to `say` on this side until the block ends."""
     from ray.util.queue import Queue
 

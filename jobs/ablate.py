@@ -1,0 +1,19 @@
+"""Rows x seeds over one split, side by side, and one table of what each row changes."""
+
+import sys
+from typing import Any
+
+from jobs.command import run
+from pipeline.config import Config
+from pipeline.tuning.ablation import ablate
+
+
+def work(config: Config) -> dict[str, Any]:
+    """Train and evaluate every row of `ablate.rows` for every seed; print the table."""
+    ablated = ablate(config, say=lambda line: print(f"ablate: {line}", file=sys.stderr))
+    print(ablated.text)
+    return ablated.facts
+
+
+if __name__ == "__main__":
+    run("ablate", work)

@@ -1,0 +1,197 @@
+"""Rows x seeds over one split: what each part of the detector is worth, in one table.
+
+Every row is a change of the same config, every cell sees the same scenes, and differences to the
+first row are paired by scene. The study is a run of its own in MLflow with the cells under it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.evaluation.intervals import mean_intervals
+from pipeline.evaluation.levels import Tally
+from pipeline.merging import flatten, merge
+from pipeline.report.evaluation_report import baseline_of, test_readers
+from pipeline.report.grid_table import Line, latex, markdown, write_csv
+from pipeline.report.training_report import data_note
+from pipeline.training.trainer import config_hash, git_revision
+from pipeline.tuning.cells import Cell, Outcome, Study, run_cells
+from pipeline.tuning.rows import parse_row, row_configs
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """The tables as text, and the facts for the job's JSON."""
+
+    text: str
+    facts: dict[str, Any]
+    lines: list[Line]
+
+
+def ablate(config: Config, *, say: Say) -> Ablated:
+    """Train and evaluate every row x seed that is not done yet; then the table.
+
+    Raises ValueError before anything starts when a row is wrong or is of another split.
+    """
+    rows = row_configs(config, config.ablate.rows)
+    manifest = _one_split(rows)
+    study = open_study(config, manifest.split_hash)
+    with tracking.failing(config.tracking, study.run_id):
+        _fit_baseline(config, manifest, say)
+        cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
+        every = [cell for row in cells.values() for cell in row]
+        outcomes = run_cells(every, study, num_parallel=config.ablate.num_parallel, say=say)
+        by_name = {outcome.name: outcome for outcome in outcomes}
+        done = {name: [by_name[cell.name] for cell in row] for name, row in cells.items()}
+        ablated = _told(config, manifest, study, done)
+    tracking.finish(config.tracking, study.run_id)
+    return ablated
+
+
+def open_study(config: Config, split_hash: str) -> Study:
+    """The study of this name, base config and split: found again, or begun."""
+    tags = {
+        "study": config.ablate.name,
+        "config_hash": config_hash(config),
+        "split_hash": split_hash,
+    }
+    run_id = tracking.find_run(config.tracking, tags)
+    if run_id:
+        tracking.reopen(config.tracking, run_id)
+    else:
+        run_id = tracking.start_run(
+            config.tracking,
+            name=config.ablate.name,
+            params=flatten(config),
+            tags=tags | {"revision": git_revision()},
+        )
+    folder = Path(config.storage_path) / f"{config.ablate.name}-{run_id[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Study(run_id=run_id, folder=folder)
+
+
+def _one_split(rows: Mapping[str, Config]) -> Manifest:
+    """The manifest that all rows share; ValueError when a row's shards hold another split."""
+    manifests = {name: read_manifest(find_blocks(row)) for name, row in rows.items()}
+    first, manifest = next(iter(manifests.items()))
+    for name, other in manifests.items():
+        if other.split_hash != manifest.split_hash:
+            raise ValueError(
+                f"row {name} is of split {other.split_hash} and row {first} of split "
+                f"{manifest.split_hash}, whose numbers cannot be compared; take its prepare "
+                "settings out of ablate.rows"
+            )
+    return manifest
+
+
+def _fit_baseline(config: Config, manifest: Manifest, say: Say) -> None:
+    """Once, before the cells: side by side they would all fit the same tree."""
+    say("boosted tree on plain features")
+    readers = test_readers(config, split_hash=manifest.split_hash)
+    baseline_of(config, readers, find_blocks(config), watch=lambda _: lambda *_: None)
+
+
+def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[Cell]:
+    cells = []
+    for seed in seeds:
+        seeded = merge(config, {"train": {"seed": seed}})
+        name = f"{row}-seed{seed}-{config_hash(seeded)[:6]}"
+        cells.append(Cell(name=name, config=seeded))
+    return cells
+
+
+def _told(
+    config: Config, manifest: Manifest, study: Study, done: Mapping[str, list[Outcome]]
+) -> Ablated:
+    lines = _lines(config, done)
+    metrics, note = config.ablate.metrics, data_note(manifest)
+    text = (
+        f"{config.ablate.name}: {note}; test split {manifest.split_hash}, seeds "
+        f"{config.ablate.seeds}, study run {study.run_id[:8]}, revision {git_revision()[:12]}\n\n"
+        f"{markdown(lines, metrics, reference=lines[0].name)}"
+    )
+    (study.folder / "table.md").write_text(text + "\n")
+    (study.folder / "table.tex").write_text(latex(lines, metrics))
+    write_csv(lines, study.folder / "table.csv", split_hash=manifest.split_hash)
+    for suffix in ("md", "tex", "csv"):
+        tracking.log_artifact(config.tracking, study.run_id, study.folder / f"table.{suffix}")
+    tracking.log_metrics(config.tracking, study.run_id, _study_metrics(lines, metrics))
+    facts = {
+        "run_id": study.run_id,
+        "split_hash": manifest.split_hash,
+        "table": str(study.folder / "table.md"),
+        "failed_rows": [line.name for line in lines if not line.values],
+    }
+    return Ablated(text=text, facts=facts, lines=lines)
+
+
+def _study_metrics(lines: Sequence[Line], metrics: Sequence[str]) -> dict[str, float]:
+    """`ROW/METRIC` for the parent run."""
+    return {
+        f"{line.name}/{metric}": line.values[metric].value
+        for line in lines
+        for metric in metrics
+        if metric in line.values
+    }
+
+
+def _lines(config: Config, done: Mapping[str, list[Outcome]]) -> list[Line]:
+    tallies = {
+        name: [one.read_tally() for one in outcomes]
+        for name, outcomes in done.items()
+        if all(one.status == "finished" for one in outcomes)
+    }
+    reference = tallies.get(next(iter(done)), [])
+    return [
+        _line(config, text, done=done, tallies=tallies, reference=reference)
+        for text in config.ablate.rows
+    ]
+
+
+def _line(
+    config: Config,
+    text: str,
+    *,
+    done: Mapping[str, list[Outcome]],
+    tallies: Mapping[str, list[Tally]],
+    reference: list[Tally],
+) -> Line:
+    name, overrides = parse_row(text)
+    outcomes, own = done[name], tallies.get(name, [])
+    num, seed = config.evaluation.num_bootstraps, config.evaluation.interval_seed
+    differences = {}
+    if own and reference and own is not reference:
+        differences = mean_intervals(own, minus=reference, num_resamples=num, seed=seed)
+    return Line(
+        name=name,
+        changes=" ".join(overrides),
+        status=_status(outcomes),
+        values=mean_intervals(own, num_resamples=num, seed=seed) if own else {},
+        by_seed=_by_seed(own),
+        differences=differences,
+        num_parameters=outcomes[0].num_parameters,
+        frames_per_s=sum(one.frames_per_s for one in outcomes) / len(outcomes),
+        run_ids=[one.run_id for one in outcomes],
+    )
+
+
+def _by_seed(tallies: Sequence[Tally]) -> dict[str, list[float]]:
+    readings = [tally.readings() for tally in tallies]
+    names = readings[0] if readings else {}
+    return {name: [each[name].value for each in readings if name in each] for name in names}
+
+
+def _status(outcomes: Sequence[Outcome]) -> str:
+    """`finished`, or e.g. `collapsed (2 of 3)`."""
+    ended = Counter(one.status for one in outcomes if one.status != "finished")
+    if not ended:
+        return "finished"
+    return ", ".join(f"{reason} ({count} of {len(outcomes)})" for reason, count in ended.items())

@@ -1,0 +1,211 @@
+"""Cells of a study: one training with its evaluation each, side by side, each done once.
+
+A cell is a Ray task. Killed at any moment and started again, a study finds the cells that are done
+by their notes, and the others go on in their own MLflow run from their newest checkpoint.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.evaluation.levels import Tally
+from pipeline.failures import RunFailed
+from pipeline.merging import merge, to_dict
+from pipeline.ray_session import ensure_ray
+from pipeline.report.evaluation_report import evaluate_run, load_run
+from pipeline.training.trainer import Child, fit, printing
+
+logger = logging.getLogger(__name__)
+Say = Callable[[str], None]
+GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
+"""Reasons of a failed run that are a result: the same config fails the same way again."""
+NOTES = "cells"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Where the cells' runs and folders are."""
+
+    run_id: str
+    """Parent run in MLflow."""
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training and its evaluation."""
+
+    name: str
+    """Unique in the study; other settings have another name."""
+    config: Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a cell."""
+
+    name: str
+    run_id: str
+    status: str
+    """`finished`, or the reason why a guard ended the run."""
+    tally: str
+    """File of the test scores' counts; empty when a guard ended the run."""
+    num_parameters: int
+    frames_per_s: float
+    """Median while training, on a machine that may have trained other cells beside it."""
+
+    def read_tally(self) -> Tally:
+        """Counts of the test scores."""
+        return Tally.from_file(Path(self.tally))
+
+
+def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Say) -> list[Outcome]:
+    """Outcomes in the order of the cells; those that are done already are not run again.
+
+    A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
+    names it, and the next start tries it again. `num_parallel` as `ablate.num_parallel`.
+    """
+    missing = [cell for cell in cells if not _note(study, cell.name).is_file()]
+    say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them found done")
+    failed = _run_missing(missing, study, num_parallel, say) if missing else {}
+    if failed:
+        name, message = next(iter(failed.items()))
+        raise RunFailed(
+            f"{len(failed)} of {len(cells)} trainings failed, the first is {name}: {message}; the "
+            "others are kept: repair it and start the same command again",
+            reason="worker_error",
+        )
+    return [_read_note(study, cell.name) for cell in cells]
+
+
+def _run_missing(
+    missing: Sequence[Cell], study: Study, num_parallel: int, say: Say
+) -> dict[str, str]:
+    """Messages of the cells that failed, by name."""
+    ensure_ray()
+    import ray
+    from ray.exceptions import RayError
+
+    need = _needs(missing[0].config)
+    limit = num_parallel or _capacity(need)
+    waiting, running, failed = list(missing), {}, {}
+    started_s, num_done = time.monotonic(), 0
+    task = ray.remote(max_retries=0)(_run_cell)
+    with printing(say) as queue:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                cell = waiting.pop(0)
+                options = task.options(name=cell.name, **_task_resources(cell.config))
+                running[options.remote(cell.name, to_dict(cell.config), study, queue)] = cell.name
+            done, _ = ray.wait(list(running), num_returns=1)
+            name = running.pop(done[0])
+            try:
+                ray.get(done[0])
+            except RayError as error:
+                failed[name] = str(error).strip().splitlines()[-1]
+            num_done += 1
+            eta_s = (time.monotonic() - started_s) / num_done * (len(missing) - num_done)
+            told = f"failed: {failed[name]}" if name in failed else "done"
+            say(f"{name} {told}; {num_done} of {len(missing)}, ETA {eta_s:.0f} s")
+    return failed
+
+
+def _needs(config: Config) -> dict[str, float]:
+    """What one training takes of the cluster."""
+    scaling, num = config.scaling, max(1, config.scaling.num_workers)
+    return {"CPU": scaling.cpus_per_worker * num, "GPU": float(num * scaling.use_gpu)}
+
+
+def _capacity(need: dict[str, float]) -> int:
+    """Trainings that fit beside each other; physical CPUs of a local machine count, not logical.
+
+    RunFailed when not even one fits.
+    """
+    import ray
+
+    have: dict[str, float] = dict(ray.cluster_resources())
+    if len(ray.nodes()) == 1:
+        have["CPU"] = min(have.get("CPU", 0.0), float(os.cpu_count() or 1))
+    fitting = {name: have.get(name, 0.0) / amount for name, amount in need.items() if amount}
+    name = min(fitting, key=lambda key: fitting[key])
+    if fitting[name] < 1:
+        raise RunFailed(
+            f"one training needs {need[name]:g} {name} but the cluster has "
+            f"{have.get(name, 0.0):g}; lower scaling.num_workers or scaling.cpus_per_worker, or "
+            "add nodes",
+            reason="no_resources",
+        )
+    return math.floor(fitting[name])
+
+
+def _task_resources(config: Config) -> dict[str, Any]:
+    """Of the task itself: with workers of its own it only waits for them."""
+    if config.scaling.num_workers:
+        return {"num_cpus": 0.0}
+    return {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": float(config.scaling.use_gpu)}
+
+
+def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> None:
+    """Entry point of the task: train, evaluate, leave a note."""
+    cell = Cell(name=name, config=merge(Config(), config))
+
+    def say(line: str) -> None:
+        if "validation" in line:
+            queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
+
+    outcome = run_cell(cell, study, say=say)
+    note = _note(study, name)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_name(f".{note.name}.tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
+    temporary.replace(note)
+
+
+def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
+    """Train and evaluate one cell here; a guard that ends the run is an outcome."""
+    config = cell.config
+    child = Child(study=study.run_id, name=cell.name, folder=study.folder / cell.name)
+    status, tally = "finished", ""
+    try:
+        run_id = fit(config, say=say, child=child).run_id
+    except RunFailed as failure:
+        if failure.reason not in GUARDS:
+            raise
+        status, run_id = failure.reason, str(failure.facts["run_id"])
+    if status == "finished":
+        evaluated = evaluate_run(config, child.folder, watch=lambda _: lambda *_: None)
+        tally = str(evaluated.tally_path)
+    speeds = tracking.read_history(config.tracking, run_id, "perf/frames_per_s")
+    return Outcome(
+        name=cell.name,
+        run_id=run_id,
+        status=status,
+        tally=tally,
+        num_parameters=_num_parameters(child.folder),
+        frames_per_s=statistics.median([value for _, value in speeds] or [math.nan]),
+    )
+
+
+def _num_parameters(folder: Path) -> int:
+    """Of the run's model; 0 when a guard ended it before its first checkpoint."""
+    if not any((folder / "checkpoints").glob("step-*")):
+        return 0
+    return sum(p.numel() for p in load_run(folder).model.parameters())
+
+
+def _note(study: Study, name: str) -> Path:
+    return study.folder / NOTES / f"{name}.json"
+
+
+def _read_note(study: Study, name: str) -> Outcome:
+    return Outcome(**json.loads(_note(study, name).read_text()))

@@ -1,0 +1,107 @@
+"""A tiny grid: every cell once, found again after a stop, one table with its differences."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import Config
+from pipeline.merging import merge
+from pipeline.tuning.ablation import ablate
+
+TINY = {
+    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
+    "train": {"num_epochs": 1, "warmup_steps": 2, "log_every_n_steps": 1},
+    "scaling": {"num_workers": 0},
+    "guards": {"enabled": False},
+    "evaluation": {"num_bootstraps": 100},
+    "ablate": {
+        "name": "tiny",
+        "rows": ["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"],
+        "seeds": [0, 1],
+    },
+}
+
+
+@pytest.fixture
+def config(tiny_config: Config, tmp_path: Path) -> Config:
+    place = {
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
+    }
+    return merge(tiny_config, TINY, place)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def children(config: Config, study: str):
+    client = MlflowClient(config.tracking.uri)
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    assert experiment is not None
+    query = f"tags.mlflow.parentRunId = '{study}'"
+    return client.search_runs([experiment.experiment_id], query)
+
+
+@pytest.mark.slow
+def test_every_cell_is_trained_once_however_often_the_study_is_started(
+    config: Config, tiny_blocks: Path, ray_session
+):
+    first = ablate(config, say=quiet)
+    said: list[str] = []
+    second = ablate(config, say=said.append)
+    assert "4 trainings, 4 of them found done" in said
+    assert second.text == first.text
+    runs = children(config, first.facts["run_id"])
+    assert len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+    lidar, camera = first.lines
+    assert lidar.num_parameters < camera.num_parameters
+    assert not lidar.differences
+    assert camera.differences["point_ap"].value == pytest.approx(
+        camera.values["point_ap"].value - lidar.values["point_ap"].value
+    )
+    with Path(first.facts["table"]).with_suffix(".csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["row"] for line in lines} == {"lidar", "camera"}
+    tex = Path(first.facts["table"]).with_suffix(".tex").read_text()
+    assert tex.count(r"\\") == 3
+    parent = MlflowClient(config.tracking.uri).get_run(first.facts["run_id"])
+    assert "camera/point_ap" in parent.data.metrics
+    assert parent.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_row_whose_guard_fired_says_so_and_the_others_stand(
+    config: Config, tiny_blocks: Path, ray_session
+):
+    rows = ["full model.fusion=lidar_only", "hopeless model.fusion=lidar_only guards.enabled=true"]
+    strict = {"guards": {"no_signal_margin": 0.999}, "ablate": {"rows": rows, "seeds": [0]}}
+    ablated = ablate(merge(config, strict), say=quiet)
+    assert ablated.facts["failed_rows"] == ["hopeless"]
+    assert ablated.lines[1].status == "no_signal (1 of 1)"
+    assert "no_signal (1 of 1)" in ablated.text
+    assert ablated.lines[0].values
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("a train.lrr=1", "row a: unknown key 'train.lrr'; did you mean 'train.lr'"),
+        ("a model.fusion=sum", "row a: model.fusion"),
+        ("full train.lr=1", "two rows are named full"),
+    ],
+)
+def test_a_wrong_row_is_refused_before_anything_starts(config: Config, row: str, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        ablate(merge(config, {"ablate": {"rows": ["full", row]}}), say=quiet)
+    assert not Path(config.storage_path).exists()
+
+
+def test_a_row_whose_shards_were_not_prepared_is_refused(config: Config, tiny_blocks: Path):
+    rows = ["full", "other prepare.split_seed=5"]
+    with pytest.raises(ValueError, match=r"jobs\.prepare"):
+        ablate(merge(config, {"ablate": {"rows": rows}}), say=quiet)
