@@ -1,0 +1,102 @@
+"""The convolution itself: gather, multiply, add, offset by offset.
+
+Against one product over all gathered neighbours together this saves the two thirds of neighbours
+that a LiDAR's cells do not have, and holds one offset's rows at a time instead of 27.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.models.layers import full_precision
+from pipeline.models.sparse.neighbours import Neighbours
+from pipeline.models.sparse.voxels import Triple
+
+
+class SparseConv(nn.Module):
+    """Convolution over voxels; the table given to `forward` makes it submanifold, strided, inverse.
+
+    `kernel` has sides 1 or 3. Weights are (K, in, out) with offsets in order of i, j, k, drawn as
+    torch draws those of conv3d.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: Triple, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        bound = 1 / math.sqrt(in_channels * math.prod(kernel))
+        self.weight = _drawn(bound, math.prod(kernel), in_channels, out_channels)
+        self.bias = _drawn(bound, out_channels) if bias else None
+
+    def forward(
+        self, features: Float[Tensor, "V C"], neighbours: Neighbours
+    ) -> Float[Tensor, "N D"]:
+        """Features of the table's outputs; `neighbours` is a 3x3x3 table, used as far as needed."""
+        table = neighbours.within(self.kernel)
+        return convolve(features, self.weight, self.bias, neighbours=table)
+
+
+def _drawn(bound: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+def convolve(
+    features: Float[Tensor, "V C"],
+    weight: Float[Tensor, "K C D"],
+    bias: Float[Tensor, "D"] | None,
+    *,
+    neighbours: Neighbours,
+) -> Float[Tensor, "N D"]:
+    """Each output row is the sum over offsets of its neighbour's features times their weight."""
+    out = _Convolution.apply(features, weight, neighbours)
+    return out if bias is None else out + bias
+
+
+class _Convolution(torch.autograd.Function):
+    """Keeps its input only: backward gathers the neighbours again."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, neighbours: Neighbours) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.neighbours = neighbours
+        with full_precision(features):
+            return _gathered(features, weight, neighbours)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, weight = ctx.saved_tensors
+        of_outputs, neighbours = gradients[0].contiguous(), ctx.neighbours
+        of_features = of_weight = None
+        with full_precision(features):
+            if ctx.needs_input_grad[0]:
+                of_features = _gathered(of_outputs, weight.mT, neighbours.reversed())
+            if ctx.needs_input_grad[1]:
+                of_weight = _weight_gradient(features, of_outputs, neighbours)
+        return of_features, of_weight, None
+
+
+def _gathered(features: Tensor, weight: Tensor, neighbours: Neighbours) -> Tensor:
+    if neighbours.identity is None:
+        out = features.new_zeros(neighbours.num_outputs, weight.shape[2])
+    else:
+        out = features @ weight[neighbours.identity]
+    for at, (of, to) in enumerate(neighbours.pairs):
+        if at != neighbours.identity and len(of):
+            out.index_add_(0, to, features.index_select(0, of) @ weight[at])
+    return out
+
+
+def _weight_gradient(features: Tensor, of_outputs: Tensor, neighbours: Neighbours) -> Tensor:
+    num_offsets, shape = len(neighbours.pairs), (features.shape[1], of_outputs.shape[1])
+    gradient = features.new_zeros(num_offsets, *shape)
+    for at, (of, to) in enumerate(neighbours.pairs):
+        if at == neighbours.identity:
+            torch.mm(features.mT, of_outputs, out=gradient[at])
+        elif len(of):
+            seen, asked = features.index_select(0, of), of_outputs.index_select(0, to)
+            torch.mm(seen.mT, asked, out=gradient[at])
+    return gradient

@@ -1,0 +1,103 @@
+"""Which voxel feeds which, for every offset of a 3x3x3 kernel: found once, shared by all layers.
+
+Smaller kernels take a part of the same table, the inverse convolution reads it backwards. Keys are
+sorted with k innermost, so one binary search per (i, j) column of the kernel finds three offsets;
+a submanifold table is symmetric, which halves the columns again.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from pipeline.models.sparse.voxels import Triple, Voxels, key_step, keys_of
+
+Rows = tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]
+OFFSETS: tuple[Triple, ...] = tuple(
+    (i, j, k) for i, j, k in product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1))
+)
+CENTRE = OFFSETS.index((0, 0, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """For each of K kernel offsets the pairs (row of input, row of output) that it connects.
+
+    No row of input or output comes twice within an offset.
+    """
+
+    pairs: tuple[Rows, ...]
+    num_inputs: int
+    num_outputs: int
+    identity: int | None = None
+    """The offset that connects every row with itself, for which nothing need be gathered."""
+
+    def within(self, kernel: Triple) -> "Neighbours":
+        """The part of a 3x3x3 table that a kernel with sides 1 or 3 needs."""
+        chosen = [at for at, offset in enumerate(OFFSETS) if _reaches(kernel, offset)]
+        identity = None if self.identity is None else chosen.index(self.identity)
+        return Neighbours(
+            pairs=tuple(self.pairs[at] for at in chosen),
+            num_inputs=self.num_inputs,
+            num_outputs=self.num_outputs,
+            identity=identity,
+        )
+
+    def reversed(self) -> "Neighbours":
+        """The table of the inverse convolution: outputs feed what they were fed by."""
+        return Neighbours(
+            pairs=tuple((to, of) for of, to in self.pairs),
+            num_inputs=self.num_outputs,
+            num_outputs=self.num_inputs,
+            identity=self.identity,
+        )
+
+
+def submanifold(voxels: Voxels) -> Neighbours:
+    """Table of a 3x3x3 convolution whose outputs are the voxels that its inputs are.
+
+    Offset d connects input cell c + d to output cell c, as in torch's conv3d with padding 1.
+    """
+    num = len(voxels.keys)
+    every = torch.arange(num, device=voxels.keys.device)
+    found: dict[Triple, Rows] = {(0, 0, 0): (every, every)}
+    for i, j in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
+        for k, rows in zip((-1, 0, 1), _column(voxels, voxels.keys, i, j), strict=True):
+            if (i, j, k) > (0, 0, 0):
+                found[i, j, k] = rows
+                found[-i, -j, -k] = rows[1], rows[0]
+    pairs = tuple(found[offset] for offset in OFFSETS)
+    return Neighbours(pairs=pairs, num_inputs=num, num_outputs=num, identity=CENTRE)
+
+
+def strided(fine: Voxels, coarse: Voxels, stride: Triple) -> Neighbours:
+    """Table of a 3x3x3 convolution from `fine` to `coarse` voxels, the latter `stride` apart.
+
+    Output cell c is centred on input cell stride * c, as in torch's conv3d with padding 1.
+    """
+    frame, ijk = coarse.cells().split([1, 3], dim=1)
+    at = ijk * torch.tensor(stride, device=ijk.device)
+    keys = keys_of(frame.squeeze(1), at, shape=fine.shape)
+    columns = product((-1, 0, 1), (-1, 0, 1))
+    pairs = tuple(rows for i, j in columns for rows in _column(fine, keys, i, j))
+    return Neighbours(pairs=pairs, num_inputs=len(fine.keys), num_outputs=len(coarse.keys))
+
+
+def _column(voxels: Voxels, keys: Int64[Tensor, "M"], i: int, j: int) -> list[Rows]:
+    """Pairs (voxel, row of `keys`) for offsets (i, j, -1), (i, j, 0), (i, j, 1)."""
+    wanted = keys + key_step((i, j, -1), shape=voxels.shape)
+    at = torch.searchsorted(voxels.keys, wanted)
+    ended = torch.cat([voxels.keys, voxels.keys.new_full((1,), -1)])
+    found = []
+    for _ in range(3):
+        hit = ended.index_select(0, at) == wanted
+        rows = hit.nonzero().squeeze(1)
+        found.append((at.index_select(0, rows), rows))
+        at, wanted = at + hit, wanted + 1
+    return found
+
+
+def _reaches(kernel: Triple, offset: Triple) -> bool:
+    return all(abs(step) <= side // 2 for side, step in zip(kernel, offset, strict=True))
