@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import merging
+from pipeline import merging, storage
 from pipeline.config import Config
 from pipeline.failures import RunFailed
 
@@ -37,7 +37,7 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     print(f"{name}: {_changes(config)}", file=sys.stderr)
     result, code = _guarded(name, work, config)
     sys.stderr.flush()
-    print(json.dumps(result), flush=True)
+    print(json.dumps(storage.addressed(config, result)), flush=True)
     return code
 
 
@@ -50,7 +50,8 @@ def _changes(config: Config) -> str:
 
 def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int]:
     try:
-        return {"status": "finished"} | work(config), 0
+        with storage.mirrored(config):
+            return {"status": "finished"} | work(config), 0
     except RunFailed as error:
         print(f"{name}: {error}", file=sys.stderr)
         return {"status": "failed", "reason": error.reason, **error.facts}, 1

@@ -201,7 +201,11 @@ class Config:
     """A whole run. One dotted key is YAML path, command-line override and MLflow param."""
 
     storage_path: str = "runs"
-    """Folder of run folders: checkpoints, figures, tables."""
+    """Folder of run folders (checkpoints, figures, tables), or s3://, gs:// or file:// address."""
+    storage_cache: str = ""
+    """Folder on every node where runs of a remote `storage_path` are worked on; empty = local."""
+    storage_mirror: str = ""
+    """Made at load from a remote `storage_path`, which becomes the local copy; not set by hand."""
     data: DataConfig = field(default_factory=DataConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)

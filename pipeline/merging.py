@@ -6,6 +6,7 @@ absolute here, because workers, trials and submitted jobs run in other folders.
 
 import dataclasses
 import difflib
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import Config
 
 STORE_SCHEMES = ("s3://", "gs://", "file://")
-"""Where prepared shards may lie, through pyarrow.fs."""
+"""Where prepared shards and run folders may lie, through pyarrow.fs."""
 REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
 
 
@@ -90,26 +91,64 @@ def _walk(tree: Mapping[str, Any], *, prefix: str):
 
 def absolute_paths(config: Config) -> Config:
     """Every local path made absolute against the working folder; `~` is expanded."""
-    resume, checkpoint = config.train.resume, config.evaluation.checkpoint
+    local, mirror = _storage(config)
     weights = config.model.image_weights
     if weights not in ("none", "imagenet"):
         weights = _absolute("model.image_weights", weights)
     changes = {
-        "storage_path": _absolute("storage_path", config.storage_path),
+        "storage_path": local,
+        "storage_cache": _absolute_if("storage_cache", config.storage_cache),
+        "storage_mirror": mirror,
         "data": {
             "root": _absolute("data.root", config.data.root),
             "blocks": _place("data.blocks", config.data.blocks),
-            "cache": _absolute("data.cache", config.data.cache) if config.data.cache else "",
+            "cache": _absolute_if("data.cache", config.data.cache),
             "archives": [_absolute("data.archives", path) for path in config.data.archives],
         },
         "model": {"image_weights": weights},
-        "train": {"resume": _absolute("train.resume", resume) if resume else ""},
+        "train": {"resume": _run("train.resume", config.train.resume, local=local, mirror=mirror)},
         "evaluation": {
-            "checkpoint": _absolute("evaluation.checkpoint", checkpoint) if checkpoint else ""
+            "checkpoint": _run(
+                "evaluation.checkpoint", config.evaluation.checkpoint, local=local, mirror=mirror
+            )
         },
         "tracking": {"uri": _absolute_uri(config.tracking.uri)},
     }
     return merge(config, changes)
+
+
+def _storage(config: Config) -> tuple[str, str]:
+    """Local folder of the runs, and the address it mirrors or an empty text."""
+    given = config.storage_path
+    if not given.startswith(STORE_SCHEMES):
+        return _absolute("storage_path", given), config.storage_mirror
+    if not config.storage_cache:
+        raise ValueError(
+            f"storage_path={given} is remote storage, and runs are written to a local disk before "
+            "they are uploaded; set storage_cache to a folder on every node"
+        )
+    # The query holds the way there (an endpoint, a region), not the place.
+    address = given.partition("?")[0].rstrip("/")
+    digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+    return f"{_absolute('storage_cache', config.storage_cache)}/runs-{digest}", given
+
+
+def _run(key: str, value: str, *, local: str, mirror: str) -> str:
+    """A run or checkpoint folder; one under a remote storage_path is meant by its local copy."""
+    if not value.startswith(STORE_SCHEMES):
+        return _absolute_if(key, value)
+    address = mirror.partition("?")[0].rstrip("/")
+    inside = value.partition("?")[0].removeprefix(f"{address}/")
+    if not address or inside == value.partition("?")[0]:
+        raise ValueError(
+            f"{key}={value} is not under storage_path={address or local}; set storage_path to the "
+            "address that holds it"
+        )
+    return f"{local}/{inside}"
+
+
+def _absolute_if(key: str, value: str) -> str:
+    return _absolute(key, value) if value else ""
 
 
 def _absolute(key: str, value: str) -> str:

@@ -1,8 +1,8 @@
 """One Ray per process: the running cluster where there is one, else a local one with safe settings.
 
-Ray's servers listen on all interfaces, so token authentication is on, as `ray job submit` needs it
-too. CPUs are logical: with fewer than four, training workers and data tasks starve each other and
-wait for ever.
+Ray's servers listen on all interfaces: a local Ray is therefore put on the loopback address, and
+token authentication is on everywhere, as `ray job submit` needs it too. CPUs are logical: with
+fewer than four, training workers and data tasks starve each other and wait for ever.
 """
 
 import logging
@@ -11,6 +11,10 @@ import sys
 
 logger = logging.getLogger(__name__)
 MIN_CPUS = 4
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for "this machine may be part of a cluster". Where it is off (Ray's default outside
+of Linux) every server of a node binds to 127.0.0.1; giving 127.0.0.1 as the node's address alone
+has no effect, Ray replaces it by an outside one."""
 
 
 def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
@@ -20,7 +24,9 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
     one with `num_cpus` logical CPUs (default: this machine's, at least four). Tune needs the
     dashboard; it is bound to this machine.
     """
-    _require_token()
+    _set_before_import("RAY_AUTH_MODE", "token", without="its servers ask for no token")
+    if not os.environ.get("RAY_ADDRESS"):
+        _set_before_import(LOOPBACK_SWITCH, "0", without="its servers listen on all interfaces")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own default (15) lets any other process on the machine starve a training.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -42,12 +48,15 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
     )
 
 
-def _require_token() -> None:
-    """Ray reads RAY_AUTH_MODE when it is imported; set later, its own processes disagree."""
+def _set_before_import(name: str, value: str, *, without: str) -> None:
+    """Ray reads some variables when it is imported; set later, its own processes disagree."""
     if "ray" not in sys.modules:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    elif "RAY_AUTH_MODE" not in os.environ:
+        os.environ.setdefault(name, value)
+    elif name not in os.environ:
         logger.warning(
-            "ray was imported before RAY_AUTH_MODE was set, so its servers ask for no token; "
-            "set RAY_AUTH_MODE=token in the environment"
+            "ray was imported before %s was set, so %s; set %s=%s in the environment",
+            name,
+            without,
+            name,
+            value,
         )

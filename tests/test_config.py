@@ -304,9 +304,9 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert config.tracking.uri == f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_remote_storage_is_refused_as_long_as_it_is_not_read_or_written() -> None:
-    with pytest.raises(ValueError, match=r"storage_path=s3://bucket/runs is remote storage"):
-        merging.load(None, ["storage_path=s3://bucket/runs"])
+def test_a_place_that_is_read_locally_may_not_be_remote() -> None:
+    with pytest.raises(ValueError, match=r"data.root=s3://bucket/anovox is remote storage"):
+        merging.load(None, ["data.root=s3://bucket/anovox"])
 
 
 def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:

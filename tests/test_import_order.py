@@ -13,7 +13,7 @@ ORDER = (
     ("pipeline.limits",),
     ("pipeline.data_config", "pipeline.model_config"),
     ("pipeline.config", "pipeline.failures"),
-    ("pipeline.merging",),
+    ("pipeline.merging", "pipeline.storage"),
     ("pipeline.archives",),
     ("pipeline.anovox",),
     ("pipeline.ray_session",),

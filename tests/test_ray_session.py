@@ -51,12 +51,12 @@ def test_ray_imported_too_early_is_told():
     code = """
 import logging, sys, types
 logging.basicConfig()
-from pipeline.ray_session import _require_token
-_require_token()
+from pipeline.ray_session import _set_before_import
+_set_before_import("RAY_AUTH_MODE", "token", without="its servers ask for no token")
 import os
 assert os.environ.pop("RAY_AUTH_MODE") == "token"
 sys.modules["ray"] = types.ModuleType("ray")
-_require_token()
+_set_before_import("RAY_AUTH_MODE", "token", without="its servers ask for no token")
 assert "RAY_AUTH_MODE" not in os.environ
 """
     result = run(code)

@@ -89,6 +89,7 @@ def evaluate(config: Config, *, watch: Watch) -> Evaluated:
 
 def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
+    _fetch(config, place)
     loaded = load_run(place)
     tracking.demand_run(config.tracking, loaded.meta.run_id)
     blocks = find_blocks(config)
@@ -121,6 +122,13 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
         **shown,
     }
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
+
+
+def _fetch(config: Config, place: Path) -> None:
+    """Bring a run, or the run that a checkpoint belongs to, here from a remote storage path."""
+    if place.is_relative_to(config.storage_path):
+        in_run = place.parent.name == checkpoints.FOLDER
+        checkpoints.fetch(config, place.parent.parent if in_run else place)
 
 
 HEADLINES = (

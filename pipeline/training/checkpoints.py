@@ -19,6 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline import storage
+from pipeline.config import Config
+
 TENSORS, META = "tensors.safetensors", "meta.json"
 PREFIX = "step-"
 FOLDER = "checkpoints"
@@ -139,6 +142,16 @@ def keep(folder: Path, steps: set[int]) -> None:
     for path in folder.glob(f"{PREFIX}*"):
         if int(path.name.removeprefix(PREFIX)) not in steps:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def publish(config: Config, run_folder: Path) -> None:
+    """Make the checkpoints at a remote storage path those of this run folder."""
+    storage.push_folders(config, run_folder / FOLDER, last=META)
+
+
+def fetch(config: Config, run_folder: Path) -> None:
+    """Make the checkpoints of this run folder those at a remote storage path."""
+    storage.fetch_folders(config, run_folder / FOLDER, last=META)
 
 
 def find(place: Path) -> Path:

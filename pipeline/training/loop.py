@@ -84,6 +84,7 @@ class Training:
             self.random_labels = RandomLabels(self.steps.manifest, seed=config.train.seed)
         balance = self.steps.manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
+        checkpoints.fetch(config, job.folder)
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
         torch.manual_seed(config.train.seed)
         # Pretrained weights need not be had again when a checkpoint is about to replace them.
@@ -257,6 +258,7 @@ class Training:
         folder = self.job.folder / checkpoints.FOLDER
         checkpoints.save(folder, self.model, self.optimizer, meta)
         checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
+        checkpoints.publish(self.config, self.job.folder)
 
     def _restore(self, checkpoint: Path) -> None:
         meta = checkpoints.read_meta(checkpoint)

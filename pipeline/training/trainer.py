@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline import tracking
+from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
@@ -92,7 +92,10 @@ def fit(config: Config, *, say: Say, child: Child | None = None) -> Trained:
                 facts={"run_id": job.run_id, "folder": str(job.folder)},
             )
     tracking.finish(config.tracking, job.run_id)
-    (Path(config.storage_path) / LAST_RUN).write_text(str(job.folder))
+    checkpoints.fetch(config, job.folder)
+    # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
+    last = os.path.relpath(job.folder, config.storage_path)
+    (Path(config.storage_path) / LAST_RUN).write_text(last)
     return Trained(
         run_id=job.run_id,
         folder=job.folder,
@@ -128,12 +131,13 @@ def _deciding(config: Config) -> dict[str, Any]:
 def last_run(config: Config) -> Path:
     """Folder of the run that was trained last under `storage_path`."""
     note = Path(config.storage_path) / LAST_RUN
+    storage.fetch_file(config, note)
     if not note.is_file():
         raise ValueError(
             f"{config.storage_path} holds no finished run; train first (jobs.train) or "
             "set evaluation.checkpoint"
         )
-    return Path(note.read_text().strip())
+    return (Path(config.storage_path) / note.read_text().strip()).resolve()
 
 
 def git_revision() -> str:
@@ -162,6 +166,7 @@ def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) 
     Path(config.storage_path).mkdir(parents=True, exist_ok=True)
     if config.train.resume:
         folder = Path(config.train.resume)
+        checkpoints.fetch(config, folder)
         meta = checkpoints.read_meta(_newest(folder))
         _check_resumable(config, meta, folder, split_hash=split_hash)
         tracking.reopen(config.tracking, meta.run_id)
@@ -260,7 +265,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         ),
         run_config=RunConfig(
             name=job.folder.name,
-            storage_path=str(Path(config.storage_path) / "ray"),
+            storage_path=storage.place(config, "ray"),
             failure_config=FailureConfig(
                 max_failures=scaling.max_failures, controller_failure_limit=1
             ),

@@ -1,0 +1,270 @@
+"""Run folders on object storage: the address holds whole checkpoints; every node takes those."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs as pa_fs
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline import storage
+from pipeline.config import Config
+from pipeline.merging import absolute_paths, load, merge
+from pipeline.report.evaluation_report import evaluate
+from pipeline.training import checkpoints
+from pipeline.training.trainer import fit
+
+LAST = "meta.json"
+SMALL = {
+    "train": {"num_epochs": 2, "batch_size": 4, "validate_every_n_epochs": 1},
+    "model": {"image_weights": "none"},
+    "scaling": {"num_workers": 0},
+    "guards": {"enabled": False},
+    "evaluation": {"num_bootstraps": 100},
+}
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`s3://results/runs` of a local S3 server whose bucket `results` is there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        query = f"scheme=http&endpoint_override={host}%3A{port}"
+        s3, _ = pa_fs.FileSystem.from_uri(f"s3://results?{query}&allow_bucket_creation=true")
+        s3.create_dir("results")
+        yield f"s3://results/runs?{query}"
+    finally:
+        server.stop()
+
+
+def on_node(name: str, tmp_path: Path, address: str, *more: str) -> Config:
+    """The config as a node loads it: its own local copy of the same address."""
+    return load(None, [f"storage_path={address}", f"storage_cache={tmp_path}/{name}", *more])
+
+
+def write(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+def there(config: Config) -> set[str]:
+    """Every file at the address, relative to it."""
+    remote, base = pa_fs.FileSystem.from_uri(config.storage_mirror)
+    infos = remote.get_file_info(pa_fs.FileSelector(base, recursive=True, allow_not_found=True))
+    return {info.path.removeprefix(f"{base}/") for info in infos if info.is_file}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> tuple[Config, Config]:
+    """Two nodes with one address, a folder: what does not depend on S3 needs no server."""
+    uri = f"file://{tmp_path}/bucket/runs"
+    return on_node("a", tmp_path, uri), on_node("b", tmp_path, uri)
+
+
+def run_of(config: Config) -> Path:
+    return Path(config.storage_path) / "run" / "checkpoints"
+
+
+def test_a_remote_storage_path_is_a_local_folder_and_its_address(tmp_path: Path):
+    config = on_node("a", tmp_path, "s3://bucket/runs?region=eu-west-1")
+    assert Path(config.storage_path).parent == tmp_path / "a"
+    assert config.storage_mirror == "s3://bucket/runs?region=eu-west-1"
+    assert absolute_paths(config) == config
+    elsewhere = on_node("a", tmp_path, "s3://bucket/other")
+    assert elsewhere.storage_path != config.storage_path
+    assert on_node("a", tmp_path, "s3://bucket/runs/").storage_path == config.storage_path
+
+
+def test_the_address_of_google_storage_is_understood(tmp_path: Path):
+    config = on_node("a", tmp_path, "gs://anonymous@bucket/runs")
+    remote, base = pa_fs.FileSystem.from_uri(config.storage_mirror)
+    assert (remote.type_name, base) == ("gcs", "bucket/runs")
+
+
+def test_a_remote_storage_path_needs_a_local_folder():
+    with pytest.raises(ValueError, match=r"s3://b/runs is remote storage.*set storage_cache"):
+        load(None, ["storage_path=s3://b/runs"])
+
+
+def test_a_run_is_named_by_its_address(tmp_path: Path):
+    more = ["train.resume=s3://b/runs/one", "evaluation.checkpoint=s3://b/runs/one/checkpoints/s"]
+    config = on_node("a", tmp_path, "s3://b/runs?region=x", *more)
+    assert config.train.resume == f"{config.storage_path}/one"
+    assert config.evaluation.checkpoint == f"{config.storage_path}/one/checkpoints/s"
+    with pytest.raises(ValueError, match=r"train.resume=s3://c/one is not under storage_path=s3:"):
+        on_node("a", tmp_path, "s3://b/runs", "train.resume=s3://c/one")
+    with pytest.raises(ValueError, match=r"evaluation.checkpoint=s3://c/one is not under"):
+        load(None, ["evaluation.checkpoint=s3://c/one"])
+
+
+def test_a_job_tells_addresses_and_ray_gets_one(nodes: tuple[Config, Config], tmp_path: Path):
+    config = nodes[0]
+    facts = {"folder": f"{config.storage_path}/run", "figures": [f"{config.storage_path}/a.png"]}
+    base = f"file://{tmp_path}/bucket/runs"
+    told = {"folder": f"{base}/run", "figures": [f"{base}/a.png"]}
+    assert storage.addressed(config, facts | {"steps": 3}) == told | {"steps": 3}
+    assert storage.place(config, "ray") == f"{base}/ray"
+    s3 = on_node("a", tmp_path, "s3://b/runs?region=x")
+    assert storage.place(s3, "ray") == "s3://b/runs/ray?region=x"
+    assert storage.place(load(None, ["storage_path=/runs"]), "ray") == "/runs/ray"
+
+
+def test_what_one_node_pushes_another_fetches(nodes: tuple[Config, Config]):
+    ours, theirs = nodes
+    write(run_of(ours) / "step-1", meta_json="1", tensors="one")
+    storage.push_folders(ours, run_of(ours), last=LAST)
+    write(run_of(theirs) / "step-0", meta_json="never pushed", tensors="x")
+    write(run_of(theirs) / "step-1", meta_json="of another try", tensors="x")
+    storage.fetch_folders(theirs, run_of(theirs), last=LAST)
+    assert [path.name for path in run_of(theirs).iterdir() if path.is_dir()] == ["step-1"]
+    assert (run_of(theirs) / "step-1" / "tensors").read_text() == "one"
+
+
+def test_pushing_deletes_what_is_no_longer_kept(nodes: tuple[Config, Config]):
+    config = nodes[0]
+    for step in "12":
+        write(run_of(config) / f"step-{step}", meta_json=step, tensors=step)
+    storage.push_folders(config, run_of(config), last=LAST)
+    shutil.rmtree(run_of(config) / "step-1")
+    storage.push_folders(config, run_of(config), last=LAST)
+    assert there(config) == {f"run/checkpoints/step-2/{name}" for name in ("meta.json", "tensors")}
+
+
+def test_a_folder_without_its_last_file_is_neither_pushed_nor_fetched(nodes: tuple[Config, Config]):
+    config, other = nodes
+    write(run_of(config) / "step-1", tensors="torn here")
+    storage.push_folders(config, run_of(config), last=LAST)
+    assert there(config) == set()
+    bucket = Path(config.storage_mirror.removeprefix("file://"))
+    write(bucket / "run" / "checkpoints" / "step-2", tensors="torn on the way")
+    storage.fetch_folders(other, run_of(other), last=LAST)
+    assert not list(run_of(other).glob("step-*"))
+
+
+def test_an_upload_that_breaks_off_leaves_no_folder_that_looks_whole(nodes: tuple[Config, Config]):
+    config = nodes[0]
+    write(run_of(config) / "step-1", meta_json="1", tensors="t")
+    (run_of(config) / "step-1" / "zz, which is no file").mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage.push_folders(config, run_of(config), last=LAST)
+    assert there(config) == {"run/checkpoints/step-1/tensors"}
+
+
+def test_ranks_that_fetch_at_once_all_find_the_whole_folder(nodes: tuple[Config, Config]):
+    config, other = nodes
+    write(run_of(config) / "step-1", meta_json="1", tensors="t" * 1_000_000)
+    storage.push_folders(config, run_of(config), last=LAST)
+    sizes: list[int] = []
+
+    def rank() -> None:
+        storage.fetch_folders(other, run_of(other), last=LAST)
+        sizes.append((run_of(other) / "step-1" / "tensors").stat().st_size)
+
+    threads = [threading.Thread(target=rank) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sizes == [1_000_000] * 4
+    assert not list(run_of(other).glob("*.tmp"))
+
+
+def test_a_failed_job_still_uploads_its_figures_but_not_older_files(nodes: tuple[Config, Config]):
+    config = nodes[0]
+    old = write(Path(config.storage_path) / "old", a_png="old") / "a.png"
+    os.utime(old, (1, 1))
+
+    def job() -> None:
+        with storage.mirrored(config):
+            write(Path(config.storage_path) / "run", loss_png="new")
+            write(run_of(config) / "step-1", meta_json="1")
+            raise RuntimeError("the job failed")
+
+    with pytest.raises(RuntimeError):
+        job()
+    assert there(config) == {"run/loss.png"}
+
+
+def test_a_bucket_that_is_not_there_ends_the_job_before_it_starts(tmp_path: Path, address: str):
+    config = on_node("a", tmp_path, address.replace("results", "elsewhere"))
+    refused = pytest.raises(ValueError, match=r"cannot be written .*that the bucket exists")
+    with refused, storage.mirrored(config):
+        pytest.fail("the block ran")
+
+
+def test_a_folder_outside_of_the_local_copy_is_refused(nodes: tuple[Config, Config]):
+    with pytest.raises(ValueError, match=r"/elsewhere/run lies outside of"):
+        storage.fetch_file(nodes[0], Path("/elsewhere/run"))
+
+
+def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
+    tiny_config: Config, tmp_path: Path, address: str
+):
+    """Train one epoch on node a, the second on node b, evaluate on node c: no disk in common."""
+
+    def node(name: str, *changes: dict) -> Config:
+        place = {"storage_path": address, "storage_cache": f"{tmp_path}/{name}"}
+        uri = {"tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+        return absolute_paths(merge(tiny_config, SMALL, place, uri, *changes))
+
+    first = node("a", {"train": {"num_epochs": 1}})
+    with storage.mirrored(first):
+        begun = fit(first, say=lambda line: None)
+    run = f"s3://results/runs/{begun.folder.name}"
+    shutil.rmtree(tmp_path / "a")
+
+    second = node("b", {"train": {"resume": run}})
+    with storage.mirrored(second):
+        ended = fit(second, say=lambda line: None)
+    assert ended.run_id == begun.run_id
+    assert ended.num_steps == 2 * begun.num_steps
+
+    third = node("c")
+    with storage.mirrored(third):
+        evaluated = evaluate(third, watch=lambda phase: lambda done, total: None)
+    files = there(third)
+    name = ended.folder.name
+    assert {f"{name}/config.yaml", f"{name}/test/results.csv", "LAST_RUN"} <= files
+    steps = {part.split("/")[2] for part in files if part.startswith(f"{name}/checkpoints/step-")}
+    assert steps == {path.name for path in checkpoints.whole_checkpoints(ended.checkpoint.parent)}
+    told = storage.addressed(third, evaluated.facts)
+    assert told["table"] == f"{run}/test/results.md"
+
+
+@pytest.mark.slow
+def test_the_training_job_runs_on_two_workers_with_runs_on_s3(
+    tiny_config: Config, tmp_path: Path, address: str
+):
+    prepare = tiny_config.prepare
+    names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
+    command = [
+        *(sys.executable, "-m", "jobs.train", "scaling.num_workers=2", "train.num_epochs=1"),
+        f"data.root={tiny_config.data.root}",
+        f"data.blocks={tiny_config.data.blocks}",
+        f"storage_path={address}",
+        f"storage_cache={tmp_path}/cache",
+        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        *("guards.enabled=false", "model.image_weights=none"),
+        *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
+    ]
+    ran = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    facts = json.loads(ran.stdout.splitlines()[-1])
+    name = facts["folder"].removeprefix("s3://results/runs/")
+    files = there(on_node("other", tmp_path, address))
+    assert f"{name}/figures/loss.png" in files
+    assert any(file.startswith(f"{name}/checkpoints/step-") for file in files)
