@@ -106,8 +106,16 @@ def change_calibration(
     if change.flip:
         fx, fy, cx, cy = intrinsics
         intrinsics = np.array([fx, fy, width_px - cx, cy])
-        mirror_x, mirror_y = np.diag([-1.0, 1.0, 1.0, 1.0]), np.diag([1.0, -1.0, 1.0, 1.0])
-        camera_from_lidar = mirror_x @ camera_from_lidar @ mirror_y
+        camera_from_lidar = np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera_from_lidar
+    return intrinsics, change_pose(camera_from_lidar, change)
+
+
+def change_pose(
+    x_from_lidar: Float[np.ndarray, "4 4"], change: Augmentation
+) -> Float[np.ndarray, "4 4"]:
+    """Transform that takes a changed point where `x_from_lidar` took it before the change."""
+    if change.flip:
+        x_from_lidar = x_from_lidar @ np.diag([1.0, -1.0, 1.0, 1.0])
     if change.rotation_rad or change.scale != 1:
-        camera_from_lidar = camera_from_lidar @ np.linalg.inv(_turned(change))
-    return intrinsics, camera_from_lidar
+        x_from_lidar = x_from_lidar @ np.linalg.inv(_turned(change))
+    return x_from_lidar

@@ -8,31 +8,59 @@ belongs to whoever holds it and is never overwritten.
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
-from jaxtyping import Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from pipeline.data.frames import (
+    EXTRA_COLUMNS,
+    Extra,
     Key,
     Memory,
     StoredFrame,
     augmented,
+    augmented_pose,
     cloud_of,
     frames_of,
     joined,
+    with_pixel_label,
     with_pixels,
 )
 from pipeline.data.manifest import INDEX, Manifest, read_manifest
 from pipeline.data.schema import SPLITS, fixed
 from pipeline.data.shards import open_shard
 from pipeline.data.windows import previous_rows, relative_pose, with_past
-from pipeline.data_config import AugmentConfig
+from pipeline.data_config import AugmentConfig, PrepareConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voxels:
+    """AnoVox's own grids of B frames; their V occupied cells lie one frame after the other.
+
+    A cell's lower corner is `cells[:, :3]` * 0.5 m - (250, 250, 16) m in the axes to which
+    `voxel_from_lidar` takes the frame's points.
+    """
+
+    cells: Int32[Tensor, "V 4"]
+    """vx, vy, vz and class id."""
+    offset: Int64[Tensor, "B"]
+    """Cumulative number of cells, as `Batch.point_offset`."""
+    of_point: Int32[Tensor, "P"]
+    """Row of `cells` that holds the point (by its exact place, without the LiDAR's noise), or -1;
+    -1 for points of past clouds."""
+    voxel_from_lidar: Float32[Tensor, "B 4 4"]
+
+    def to(self, device: torch.device | str) -> "Voxels":
+        """The same cells on `device`."""
+        return Voxels(**_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +87,10 @@ class Batch:
     camera_from_lidar: Float32[Tensor, "B 4 4"]
     row: Int64[Tensor, "B"]
     """Global row numbers in the split: join with `BlockReader.index` for the metadata."""
+    pixel_label: UInt8[Tensor, "B H W"] | None = None
+    """Of the image as stored; None unless the reader was asked for `pixels`."""
+    voxels: Voxels | None = None
+    """None unless the reader was asked for `voxels`."""
 
     @property
     def num_frames(self) -> int:
@@ -76,8 +108,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)}
-        return Batch(**moved)
+        return Batch(**_moved(self, device))
 
     def of_current(
         self, values: Shaped[Tensor, "P *rest"]
@@ -96,8 +127,12 @@ class Batch:
             return self
         current = self.points[:, 4] == 0
         point_class, offset = self.of_current(self.point_class)
+        voxels = self.voxels
+        if voxels is not None:
+            voxels = dataclasses.replace(voxels, of_point=voxels.of_point[current])
         return dataclasses.replace(
             self,
+            voxels=voxels,
             points=self.points[current, :4],
             point_offset=offset,
             point_class=point_class,
@@ -105,16 +140,31 @@ class Batch:
         )
 
 
+def _moved(record: Batch | Voxels, device: torch.device | str) -> dict[str, Any]:
+    """The record's fields on `device`; what is not there stays None."""
+    values = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {name: None if value is None else value.to(device) for name, value in values}
+
+
 class Collate:
     """Frames of a prepared folder to a batch: the same arrays whichever reader brings them.
 
     `ego_box_m` is half length and half width of the box around the LiDAR whose points (returns
-    from the car itself) batches leave out; a zero turns that off.
+    from the car itself) batches leave out; a zero turns that off. `extras` names what batches hold
+    beside the rest: `pixels` (`Batch.pixel_label`), `voxels` (`Batch.voxels`).
     """
 
     def __init__(
-        self, manifest: Manifest, *, ego_box_m: Sequence[float], augmentation: AugmentConfig
+        self,
+        manifest: Manifest,
+        *,
+        ego_box_m: Sequence[float],
+        augmentation: AugmentConfig,
+        extras: Sequence[Extra],
     ) -> None:
+        assert set(extras) <= set(EXTRA_COLUMNS), extras
+        self.extras = tuple(extras)
+        self._prepare = PrepareConfig(**manifest.prepare)
         self.image_shape = (manifest.image_height, manifest.image_width, 3)
         self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
         self._augmentation = augmentation
@@ -123,6 +173,12 @@ class Collate:
     def cloud(self, frame: StoredFrame) -> StoredFrame:
         """The frame with its points decoded and the ego box left out."""
         return cloud_of(frame, self._ego_box_m)
+
+    def pixel_label(self, frame: StoredFrame, key: Key) -> UInt8[np.ndarray, "H W"]:
+        """Labels of the frame's stored pixels, for a reader of `pixels`."""
+        label = with_pixel_label(frame, self.image_shape, self._prepare, key).pixel_label
+        assert label is not None
+        return label[0]
 
     def __call__(
         self,
@@ -135,9 +191,13 @@ class Collate:
         camera_from_lidar: Float32[np.ndarray, "B 4 4"],
         augment_seed: tuple[int, int] | None,
         num_columns: int = 4,
+        voxel_from_lidar: Float32[np.ndarray, "B 4 4"] | None = None,
     ) -> Batch:
-        """The batch of frames that `cloud` returned; it owns what it is given."""
-        frames = [with_pixels(f, self.image_shape, k) for f, k in zip(frames, keys, strict=True)]
+        """The batch of frames that `cloud` returned; it owns what it is given.
+
+        `voxel_from_lidar` belongs to the extra `voxels`.
+        """
+        frames = [self._decoded(frame, key) for frame, key in zip(frames, keys, strict=True)]
         if augment_seed is not None:
             for i, key in enumerate(keys):
                 frames[i], intrinsics[i], camera_from_lidar[i] = augmented(
@@ -148,29 +208,54 @@ class Collate:
                     seed=augment_seed,
                     key=key,
                 )
-        offset = np.array([*itertools.accumulate(len(f.points) for f in frames)], dtype=np.int64)
-        arrays = joined(frames, self._memory, image_shape=self.image_shape, num_columns=num_columns)
+                if voxel_from_lidar is not None:
+                    voxel_from_lidar[i] = augmented_pose(
+                        voxel_from_lidar[i], config=self._augmentation, seed=augment_seed, key=key
+                    )
+        arrays = joined(
+            frames,
+            self._memory,
+            image_shape=self.image_shape,
+            num_columns=num_columns,
+            extras=self.extras,
+        )
         # Channels last in memory is channels first in shape: no copy.
-        arrays[0] = arrays[0].transpose(0, 3, 1, 2)
-        image, points, point_class, point_label = map(torch.from_numpy, arrays)
+        arrays["image"] = arrays["image"].transpose(0, 3, 1, 2)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        voxels = None
+        if voxel_from_lidar is not None:
+            voxels = Voxels(
+                cells=tensors.pop("voxels"),
+                offset=_offset([frame.voxels for frame in frames]),
+                of_point=tensors.pop("point_voxel"),
+                voxel_from_lidar=torch.from_numpy(voxel_from_lidar),
+            )
         return Batch(
-            image=image,
-            points=points,
-            point_offset=torch.from_numpy(offset),
-            point_class=point_class,
-            point_label=point_label,
+            **tensors,
+            point_offset=_offset([frame.points for frame in frames]),
+            voxels=voxels,
             frame_label=torch.from_numpy(frame_label),
             intrinsics=torch.from_numpy(intrinsics),
             camera_from_lidar=torch.from_numpy(camera_from_lidar),
             row=torch.from_numpy(row),
         )
 
+    def _decoded(self, frame: StoredFrame, key: Key) -> StoredFrame:
+        frame = with_pixels(frame, self.image_shape, key)
+        return with_pixel_label(frame, self.image_shape, self._prepare, key)
+
+
+def _offset(arrays: Sequence[Sized | None]) -> Int64[Tensor, "B"]:
+    """Cumulative lengths."""
+    lengths = [0 if array is None else len(array) for array in arrays]
+    return torch.tensor([*itertools.accumulate(lengths)], dtype=torch.int64)
+
 
 class BlockReader:
     """The rows of one split, numbered shard by shard, as batches.
 
-    `ego_box_m` as for `Collate`; `window` as `data.window`. Raises ValueError when the folder is
-    not prepared or a shard is torn.
+    `ego_box_m` and `extras` as for `Collate`; `window` as `data.window`. Raises ValueError when the
+    folder is not prepared or a shard is torn.
     """
 
     def __init__(
@@ -181,6 +266,7 @@ class BlockReader:
         ego_box_m: Sequence[float],
         window: int = 1,
         augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008  frozen
+        extras: Sequence[Extra] = (),
     ) -> None:
         assert split in SPLITS, split
         folder = Path(folder)
@@ -195,13 +281,18 @@ class BlockReader:
         assert self.num_rows == len(self.index), (self.num_rows, len(self.index))
         self.num_points = self.index["num_points"].to_numpy(dtype=np.int64)
         """Points of every row as stored, before the ego box is left out."""
-        self._collate = Collate(self.manifest, ego_box_m=ego_box_m, augmentation=augmentation)
-        self._frames = [f for block in blocks for f in frames_of(block, self._collate.image_shape)]
+        self._collate = Collate(
+            self.manifest, ego_box_m=ego_box_m, augmentation=augmentation, extras=extras
+        )
+        shape = self._collate.image_shape
+        self._frames = [frame for block in blocks for frame in frames_of(block, shape, extras)]
         self._frame_label = self.index["frame_label"].to_numpy(dtype=np.uint8)
         self._keys = keys_of(self.index)
         self._intrinsics = _stacked([fixed(block, "intrinsics") for block in blocks], 4)
-        poses = _stacked([fixed(block, "camera_from_lidar") for block in blocks], 16)
-        self._camera_from_lidar = poses.reshape(-1, 4, 4)
+        self._camera_from_lidar = _poses(blocks, "camera_from_lidar")
+        self._voxel_from_lidar = None
+        if "voxels" in extras:
+            self._voxel_from_lidar = _poses(blocks, "voxel_from_lidar")
         self._previous = previous_rows(self.index, window=window) if window > 1 else None
         if self._previous is not None:
             worlds = [fixed(block, "world_from_lidar") for block in blocks]
@@ -215,6 +306,7 @@ class BlockReader:
 
         `augment_seed` is (seed, epoch); None leaves the frames as they are.
         """
+        grids = self._voxel_from_lidar
         rows = np.array(rows, dtype=np.int64)
         chosen = rows.tolist()
         assert all(0 <= row < self.num_rows for row in chosen), (chosen, self.num_rows)
@@ -231,6 +323,7 @@ class BlockReader:
             camera_from_lidar=self._camera_from_lidar[rows],
             augment_seed=augment_seed,
             num_columns=4 if self._previous is None else 5,
+            voxel_from_lidar=None if grids is None else grids[rows],
         )
 
     def _with_past(self, row: int, previous: Sequence[int]) -> StoredFrame:
@@ -258,6 +351,10 @@ def read_index(folder: Path, split: str) -> pd.DataFrame:
     """The split's lines of index.parquet, which is in global row order."""
     frames = pd.read_parquet(folder / INDEX).query("split == @split")
     return frames.reset_index(drop=True)
+
+
+def _poses(blocks: Sequence[pa.RecordBatch], name: str) -> Float32[np.ndarray, "rows 4 4"]:
+    return _stacked([fixed(block, name) for block in blocks], 16).reshape(-1, 4, 4)
 
 
 def _stacked(parts: list[np.ndarray], width: int) -> np.ndarray:

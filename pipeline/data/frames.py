@@ -7,8 +7,8 @@ makes copies.
 import itertools
 import math
 import weakref
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,32 @@ from jaxtyping import Bool, Float, Float32
 from pipeline.data import augment
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points
+from pipeline.data.pixels import decode_label
 from pipeline.data.schema import ragged
-from pipeline.data_config import AugmentConfig
+from pipeline.data_config import AugmentConfig, PrepareConfig
 
-KINDS = tuple(np.dtype(kind) for kind in (np.uint8, np.float32, np.uint8, np.uint8))
-"""Types of image, points, point_class and point_label in a batch."""
+KINDS = {
+    "image": np.dtype(np.uint8),
+    "points": np.dtype(np.float32),
+    "point_class": np.dtype(np.uint8),
+    "point_label": np.dtype(np.uint8),
+    "pixel_label": np.dtype(np.uint8),
+    "point_voxel": np.dtype(np.int32),
+    "voxels": np.dtype(np.int32),
+}
+"""Types of a frame's arrays in a batch."""
+Extra = Literal["pixels", "voxels"]
+EXTRA_COLUMNS: dict[Extra, tuple[str, ...]] = {
+    "pixels": ("pixel_label",),
+    "voxels": ("point_voxel", "voxels"),
+}
+"""Arrays that a frame has only where they are asked for, by the name to ask with."""
+CORE = tuple(name for name in KINDS if not any(name in names for names in EXTRA_COLUMNS.values()))
+"""Arrays that every frame has."""
+OF_POINTS = ("points", "point_class", "point_label", "point_voxel")
+"""Arrays with a row per point."""
+NO_VOXEL = -1
+"""In `point_voxel`, of points that no voxel holds."""
 ALIGNMENT = 64
 """Bytes; each tensor of a batch starts at a cache line."""
 Key = tuple[str, str, int, str]
@@ -37,18 +58,34 @@ class StoredFrame(NamedTuple):
     """float32 (P, 4), int16 (P, 4) until decoded, or float32 (P, 5) with relative time in s."""
     point_class: np.ndarray
     point_label: np.ndarray
+    pixel_label: np.ndarray | None = None
+    """uint8 (1, H, W), or (N,) as long as it is a PNG file; None unless asked for."""
+    point_voxel: np.ndarray | None = None
+    """int32 (P,): row of `voxels`, or -1; None unless asked for."""
+    voxels: np.ndarray | None = None
+    """uint16 (V, 4): vx, vy, vz, class id; None unless asked for."""
 
 
-def frames_of(block: pa.RecordBatch, image_shape: tuple[int, int, int]) -> list[StoredFrame]:
+def columns_of(extras: Iterable[Extra]) -> tuple[str, ...]:
+    """Columns of large arrays that frames with these extras are made of."""
+    return (*CORE, *(name for extra in extras for name in EXTRA_COLUMNS[extra]))
+
+
+def frames_of(
+    block: pa.RecordBatch, image_shape: tuple[int, int, int], extras: Iterable[Extra] = ()
+) -> list[StoredFrame]:
     """Views of every row of a block."""
     is_raw = pa.types.is_large_list(block.schema.field("image").type)
-    tails = ((1, *image_shape) if is_raw else (-1,), (-1, 4), (-1,), (-1,))
-    columns = []
-    for name, tail in zip(StoredFrame._fields, tails, strict=True):
+    tails = {"image": (1, *image_shape) if is_raw else (-1,), "points": (-1, 4), "voxels": (-1, 4)}
+    names, columns = columns_of(extras), []
+    for name in names:
         values, offsets = ragged(block, name)
         bounds = itertools.pairwise(offsets.tolist())
-        columns.append([values[start:stop].reshape(tail) for start, stop in bounds])
-    return [StoredFrame(*cells) for cells in zip(*columns, strict=True)]
+        columns.append(
+            [values[start:stop].reshape(tails.get(name, (-1,))) for start, stop in bounds]
+        )
+    rows = zip(*columns, strict=True)
+    return [StoredFrame(**dict(zip(names, cells, strict=True))) for cells in rows]
 
 
 def with_pixels(frame: StoredFrame, image_shape: tuple[int, int, int], key: Key) -> StoredFrame:
@@ -57,6 +94,18 @@ def with_pixels(frame: StoredFrame, image_shape: tuple[int, int, int], key: Key)
         return frame
     image = decode_stored(frame.image, shape=image_shape, place=" ".join(map(str, key)))
     return frame._replace(image=image[None])
+
+
+def with_pixel_label(
+    frame: StoredFrame, image_shape: tuple[int, int, int], prepare: PrepareConfig, key: Key
+) -> StoredFrame:
+    """The frame with the labels of its stored pixels, if it has any; ValueError when damaged."""
+    if frame.pixel_label is None:
+        return frame
+    label = decode_label(
+        frame.pixel_label, prepare=prepare, shape=image_shape[:2], place=" ".join(map(str, key))
+    )
+    return frame._replace(pixel_label=label[None])
 
 
 def cloud_of(frame: StoredFrame, ego_box_m: Sequence[float] | None) -> StoredFrame:
@@ -80,8 +129,9 @@ def kept(frame: StoredFrame, keep: Bool[np.ndarray, "P"]) -> StoredFrame:
     """The frame with those of its points (at least one there) that `keep` marks, and labels."""
     packed = np.packbits(keep, bitorder="little")
     mask = pa.Array.from_buffers(pa.bool_(), len(keep), [None, pa.py_buffer(packed)])
-    points, point_class, point_label = (_rows_kept(array, mask) for array in frame[1:])
-    return StoredFrame(frame.image, points, point_class, point_label)
+    arrays = {name: getattr(frame, name) for name in OF_POINTS}
+    there = {name: array for name, array in arrays.items() if array is not None}
+    return frame._replace(**{name: _rows_kept(array, mask) for name, array in there.items()})
 
 
 def _rows_kept(array: np.ndarray, mask: pa.Array) -> np.ndarray:
@@ -103,7 +153,10 @@ def augmented(
     seed: tuple[int, int],
     key: Key,
 ) -> tuple[StoredFrame, Float[np.ndarray, "4"], Float[np.ndarray, "4 4"]]:
-    """Image, points, labels and calibration changed together; `seed` is (seed, epoch)."""
+    """Image, points, labels and calibration changed together; `seed` is (seed, epoch).
+
+    Which voxel holds a point stays as it is; `augmented_pose` takes the voxels' pose along.
+    """
     change = augment.draw(seed=seed[0], epoch=seed[1], key=key, config=config)
     image = augment.change_image(frame.image[0], change)
     calibration = augment.change_calibration(
@@ -111,9 +164,23 @@ def augmented(
     )
     points = augment.change_points(frame.points, change)
     changed = frame._replace(image=image[None], points=points)
+    if frame.pixel_label is not None and change.flip:
+        changed = changed._replace(pixel_label=frame.pixel_label[:, :, ::-1])
     if change.point_dropout and len(points):
         changed = kept(changed, augment.kept_points(len(points), change))
     return changed, *calibration
+
+
+def augmented_pose(
+    x_from_lidar: Float[np.ndarray, "4 4"],
+    *,
+    config: AugmentConfig,
+    seed: tuple[int, int],
+    key: Key,
+) -> Float[np.ndarray, "4 4"]:
+    """A transform from the LiDAR frame for points that `augmented` has changed."""
+    change = augment.draw(seed=seed[0], epoch=seed[1], key=key, config=config)
+    return augment.change_pose(x_from_lidar, change)
 
 
 def joined(
@@ -122,25 +189,43 @@ def joined(
     *,
     image_shape: tuple[int, int, int],
     num_columns: int,
-) -> list[np.ndarray]:
-    """The frames' arrays, each kind concatenated along its first axis, in one buffer."""
+    extras: Iterable[Extra] = (),
+) -> dict[str, np.ndarray]:
+    """The frames' arrays by name, each concatenated along its first axis, in one buffer.
+
+    `point_voxel` then counts through the voxels of all frames.
+    """
     num_points = sum(len(frame.points) for frame in frames)
-    shapes = (
-        (len(frames), *image_shape),
-        (num_points, num_columns),
-        (num_points,),
-        (num_points,),
-    )
-    sizes = [math.prod(shape) * KINDS[column].itemsize for column, shape in enumerate(shapes)]
+    num_voxels = sum(0 if frame.voxels is None else len(frame.voxels) for frame in frames)
+    shapes = dict.fromkeys(KINDS, (num_points,)) | {
+        "image": (len(frames), *image_shape),
+        "points": (num_points, num_columns),
+        "pixel_label": (len(frames), *image_shape[:2]),
+        "voxels": (num_voxels, 4),
+    }
+    names = columns_of(extras)
+    sizes = [math.prod(shapes[name]) * KINDS[name].itemsize for name in names]
     ends = list(itertools.accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes))
     place = memory.take(ends[-1])
-    arrays = []
-    for column, (start, size) in enumerate(zip([0, *ends], sizes, strict=False)):
-        array = place[start : start + size].view(KINDS[column]).reshape(shapes[column])
+    arrays = {}
+    for name, start, size in zip(names, [0, *ends], sizes, strict=False):
+        array = place[start : start + size].view(KINDS[name]).reshape(shapes[name])
         if frames:
-            np.concatenate([frame[column] for frame in frames], out=array)
-        arrays.append(array)
+            np.concatenate([getattr(frame, name) for frame in frames], out=array)
+        arrays[name] = array
+    if "voxels" in arrays:
+        _count_through(arrays["point_voxel"], frames)
     return arrays
+
+
+def _count_through(point_voxel: np.ndarray, frames: Sequence[StoredFrame]) -> None:
+    """Raise each frame's rows, in place, by the number of voxels before its own."""
+    start = first = 0
+    for frame in frames:
+        assert frame.voxels is not None
+        own = point_voxel[start : start + len(frame.points)]
+        own[own != NO_VOXEL] += first
+        start, first = start + len(frame.points), first + len(frame.voxels)
 
 
 class Memory:

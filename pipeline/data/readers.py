@@ -1,16 +1,27 @@
 """The one place where a split is opened as the config says: local shards, or a node's own copy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.cache import Say, fetch_split, is_remote
+from pipeline.data.frames import Extra
 
 
-def open_reader(config: Config, folder: Path, split: str, *, window: int, say: Say) -> BlockReader:
+def open_reader(
+    config: Config,
+    folder: Path,
+    split: str,
+    *,
+    window: int,
+    say: Say,
+    extras: Sequence[Extra] = (),
+) -> BlockReader:
     """Reader of a split of the prepared `folder` (what `find_blocks` gave).
 
-    `window` is `data.window`, or 1 for what looks at single clouds. Where `data.blocks` is remote,
+    `window` is `data.window`, or 1 for what looks at single clouds; `extras` names what batches
+    hold beside the rest: `pixels`, `voxels`. Where `data.blocks` is remote,
     this node's copy is made first, and `say` tells of it.
     """
     if is_remote(config.data.blocks):
@@ -21,4 +32,5 @@ def open_reader(config: Config, folder: Path, split: str, *, window: int, say: S
         ego_box_m=config.data.ego_box_m,
         window=window,
         augmentation=config.augment,
+        extras=extras,
     )

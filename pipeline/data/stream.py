@@ -22,7 +22,7 @@ from pyarrow import fs
 from pipeline.config import Config
 from pipeline.data.batches import Batch, Collate, keys_of, read_index
 from pipeline.data.cache import find_store, is_remote
-from pipeline.data.frames import StoredFrame, frames_of
+from pipeline.data.frames import Extra, StoredFrame, columns_of, frames_of
 from pipeline.data.manifest import Shard, read_manifest
 from pipeline.data.schema import fixed
 from pipeline.data.shards import block_of
@@ -30,12 +30,17 @@ from pipeline.data.shards import block_of
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
 
-COLUMNS = (*StoredFrame._fields, "intrinsics", "camera_from_lidar")
 SPLIT = "train"
 
 
-def stream_dataset(config: Config, folder: Path) -> "Dataset":
-    """The train split as a Ray Dataset of `COLUMNS` and `row`, one block per shard."""
+def stream_columns(extras: Sequence[Extra]) -> list[str]:
+    """Columns that are read for batches with these extras."""
+    grids = ["voxel_from_lidar"] if "voxels" in extras else []
+    return [*columns_of(extras), "intrinsics", "camera_from_lidar", *grids]
+
+
+def stream_dataset(config: Config, folder: Path, *, extras: Sequence[Extra] = ()) -> "Dataset":
+    """The train split as a Ray Dataset of `stream_columns` and `row`, one block per shard."""
     import ray.data
     from ray.data import RandomSeedConfig
 
@@ -52,7 +57,13 @@ def stream_dataset(config: Config, folder: Path) -> "Dataset":
     if is_remote(config.data.blocks):
         store = find_store(config)
         filesystem, place = store.filesystem, store.path
-    read: Any = functools.partial(_read, shards=shards, filesystem=filesystem, place=place)
+    read: Any = functools.partial(
+        _read,
+        shards=shards,
+        filesystem=filesystem,
+        place=place,
+        columns=stream_columns(extras),
+    )
     return (
         ray.data.from_items(items, override_num_blocks=max(len(items), 1))
         .randomize_block_order(seed=RandomSeedConfig(seed=config.train.seed))
@@ -66,6 +77,7 @@ def _read(
     shards: Sequence[Shard],
     filesystem: fs.FileSystem,
     place: str,
+    columns: Sequence[str],
 ) -> pa.Table:
     """Ray Data task: the shard of one item, whole, with its rows' numbers in the split."""
     shard = shards[int(item["number"][0])]
@@ -74,7 +86,7 @@ def _read(
         block = block_of(file.read_buffer(), shard, place=path)
     first = int(item["first_row"][0])
     rows = pa.array(np.arange(first, first + shard.num_rows, dtype=np.int64))
-    return pa.Table.from_batches([block.select(list(COLUMNS))]).append_column("row", rows)
+    return pa.Table.from_batches([block.select(list(columns))]).append_column("row", rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +97,21 @@ class Streamed:
     row: int
     intrinsics: Float[np.ndarray, "4"]
     camera_from_lidar: Float[np.ndarray, "4 4"]
+    voxel_from_lidar: Float[np.ndarray, "4 4"] | None
+    """None unless `voxels` are asked for."""
 
 
 class StreamReader:
     """One rank's part of each epoch, frame by frame, and batches made of it."""
 
     def __init__(
-        self, config: Config, folder: Path, iterator: "DataIterator", *, rank: int
+        self,
+        config: Config,
+        folder: Path,
+        iterator: "DataIterator",
+        *,
+        rank: int,
+        extras: Sequence[Extra] = (),
     ) -> None:
         self.manifest = read_manifest(folder)
         index = read_index(folder, SPLIT)
@@ -100,7 +120,10 @@ class StreamReader:
         self._keys = keys_of(index)
         self._frame_label = index["frame_label"].to_numpy(dtype=np.uint8)
         self._collate = Collate(
-            self.manifest, ego_box_m=config.data.ego_box_m, augmentation=config.augment
+            self.manifest,
+            ego_box_m=config.data.ego_box_m,
+            augmentation=config.augment,
+            extras=extras,
         )
         self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
 
@@ -116,18 +139,22 @@ class StreamReader:
                 yield from (frames[place] for place in rng.permutation(len(frames)))
 
     def _frames_of(self, block: pa.RecordBatch) -> list[Streamed]:
-        frames = frames_of(block, self._collate.image_shape)
+        frames = frames_of(block, self._collate.image_shape, self._collate.extras)
         intrinsics = fixed(block, "intrinsics").astype(np.float32)
-        poses = fixed(block, "camera_from_lidar").astype(np.float32).reshape(-1, 4, 4)
-        rows = block.column("row").to_pylist()
+        poses, rows = _poses(block, "camera_from_lidar"), block.column("row").to_pylist()
+        grids: Sequence[np.ndarray | None] = [None] * len(rows)
+        if "voxels" in self._collate.extras:
+            grids = list(_poses(block, "voxel_from_lidar"))
         return [
-            Streamed(frame=frame, row=row, intrinsics=k, camera_from_lidar=pose)
-            for frame, row, k, pose in zip(frames, rows, intrinsics, poses, strict=True)
+            Streamed(frame=frame, row=row, intrinsics=k, camera_from_lidar=pose, voxel_from_lidar=g)
+            for frame, row, k, pose, g in zip(frames, rows, intrinsics, poses, grids, strict=True)
         ]
 
     def batch(self, frames: Sequence[Streamed], *, augment_seed: tuple[int, int] | None) -> Batch:
         """The same batch that a BlockReader makes of the same rows."""
         row = np.array([one.row for one in frames], dtype=np.int64)
+        grids = [one.voxel_from_lidar for one in frames if one.voxel_from_lidar is not None]
+        has_voxels = "voxels" in self._collate.extras
         return self._collate(
             [self._collate.cloud(one.frame) for one in frames],
             keys=[self._keys[one.row] for one in frames],
@@ -136,7 +163,12 @@ class StreamReader:
             intrinsics=_stack([one.intrinsics for one in frames], (4,)),
             camera_from_lidar=_stack([one.camera_from_lidar for one in frames], (4, 4)),
             augment_seed=augment_seed,
+            voxel_from_lidar=_stack(grids, (4, 4)) if has_voxels else None,
         )
+
+
+def _poses(block: pa.RecordBatch, name: str) -> Float[np.ndarray, "rows 4 4"]:
+    return fixed(block, name).astype(np.float32).reshape(-1, 4, 4)
 
 
 def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> Float[np.ndarray, "B ..."]:

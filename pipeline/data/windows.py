@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 
 from pipeline.anovox.labels import IGNORE_LABEL
-from pipeline.data.frames import StoredFrame
+from pipeline.data.frames import NO_VOXEL, StoredFrame
 
 
 def previous_rows(index: pd.DataFrame, *, window: int) -> list[tuple[int, ...]]:
@@ -53,9 +53,16 @@ def with_past(
         move(points[start:end], pose)
     label = np.full(ends[-1], IGNORE_LABEL, np.uint8)
     label[: ends[0]] = frame.point_label
-    return StoredFrame(
-        frame.image, points, np.concatenate([cloud.point_class for cloud in clouds]), label
+    changed = frame._replace(
+        points=points,
+        point_class=np.concatenate([cloud.point_class for cloud in clouds]),
+        point_label=label,
     )
+    if frame.point_voxel is not None:
+        # The grid is that of the current cloud.
+        nowhere = np.full(ends[-1] - ends[0], NO_VOXEL, np.int32)
+        changed = changed._replace(point_voxel=np.concatenate([frame.point_voxel, nowhere]))
+    return changed
 
 
 def move(points: Float32[np.ndarray, "P 5"], current_from_past: Float64[np.ndarray, "4 4"]) -> None:
