@@ -44,6 +44,18 @@ class ModelConfig:
     """Channels of the merged image feature map at stride 8."""
     image_stages: int = 3
     """ResNet18 stages used, 2 to 4 (strides 8, 16, 32 are merged as far as they exist)."""
+    lidar_backbone: Literal["pillars", "point_mlp", "cylinder3d"] = "pillars"
+    """From a cloud to features of its points: a bird's-eye network on upright pillars, points by
+    themselves and beside their cloud, or a sparse 3-D network on a cylindrical grid."""
+    point_pooling: Literal["max", "mean", "attention"] = "max"
+    """How points are gathered per pillar, cell or cloud; `attention` learns their weights."""
+    cylinder_grid: list[int] = field(default_factory=lambda: [480, 360, 32])
+    """Cells of `cylinder3d` along range from the z axis, angle and height."""
+    cylinder_range_m: list[float] = field(default_factory=lambda: [0.0, 100.0, -4.0, 18.0])
+    """Range min, max, z min, max of that grid in the LiDAR frame; points beyond are in its outer
+    cells."""
+    cylinder_channels: int = 16
+    """Width of its finest level; the four coarser ones have 2, 4, 8 and 16 times as many."""
     point_channels: int = 64
     """Width of per-point and bird's-eye features."""
     pillar_size_m: float = 0.25
@@ -56,10 +68,11 @@ class ModelConfig:
     """The frame logit is the mean of this many highest point logits."""
 
     def __post_init__(self) -> None:
-        for key in ("image_channels", "point_channels", "frame_top_k"):
+        for key in ("image_channels", "point_channels", "cylinder_channels", "frame_top_k"):
             at_least("model", self, key, 1)
         self._check_fusion()
         self._check_attention()
+        self._check_cylinder()
         if not 2 <= self.image_stages <= 4:
             raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
         if not 0 <= self.dropout < 1:
@@ -73,6 +86,19 @@ class ModelConfig:
             raise ValueError(
                 f"model.pillar_range_m is {limits}; it takes x_min < x_max, y_min < y_max in "
                 "metres, e.g. [-12.8, 38.4, -12.8, 12.8]"
+            )
+
+    def _check_cylinder(self) -> None:
+        if len(self.cylinder_grid) != 3 or min(self.cylinder_grid) < 1:
+            raise ValueError(
+                f"model.cylinder_grid is {self.cylinder_grid}; it takes three numbers of cells "
+                ">= 1, along range, angle and height, e.g. [480, 360, 32]"
+            )
+        limits = self.cylinder_range_m
+        if len(limits) != 4 or not (0 <= limits[0] < limits[1] and limits[2] < limits[3]):
+            raise ValueError(
+                f"model.cylinder_range_m is {limits}; it takes 0 <= range min < max, z min < max "
+                "in metres, e.g. [0, 100, -4, 18]"
             )
 
     def _check_fusion(self) -> None:

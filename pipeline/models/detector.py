@@ -16,7 +16,7 @@ from pipeline.models.fusion.forms import make_fusion
 from pipeline.models.fusion.late import LateHead
 from pipeline.models.heads import PointHead, frame_scores, prior_logit
 from pipeline.models.image import ImageEncoder
-from pipeline.models.points import PointEncoder
+from pipeline.models.lidar import make_point_encoder
 from pipeline.models.scores import Scores, scores_of_nothing
 from pipeline.models.simple import SimpleAnomalyDetector
 
@@ -33,7 +33,7 @@ class Detector(nn.Module):
             self.camera = ImageEncoder(config, fetch_weights=fetch_weights)
         self.fusion = make_fusion(config)
         if config.fusion != "camera_only":
-            self.lidar = PointEncoder(config, has_time=window > 1)
+            self.lidar = make_point_encoder(config, has_time=window > 1)
         make_head = partial(PointHead, config.point_channels, dropout=config.dropout, prior=prior)
         self.head = LateHead(make_head) if config.fusion == "late" else make_head()
         self.alignment: Alignment = config.alignment

@@ -6,8 +6,6 @@ much as all the rest; on the way back, linear maps are added at the pillars, not
 points.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.models.description import NUM_PILLAR_FEATURES, NUM_POINT_FEATURES, describe
 from pipeline.models.layers import Residual, conv3x3, full_precision
 from pipeline.models.pillars import Grid, Pillars, group, make_grid
+from pipeline.models.pooling import Pooling
 
 
 class PointEncoder(nn.Module):
@@ -32,6 +31,7 @@ class PointEncoder(nn.Module):
         self.grid = make_grid(config)
         self.embed = nn.Linear(NUM_POINT_FEATURES + has_time, narrow)
         self.to_pillar = nn.Linear(narrow, narrow)
+        self.pooling = Pooling(narrow, kind=config.point_pooling)
         self.mix = nn.Linear(narrow + NUM_PILLAR_FEATURES, narrow)
         self.birds_eye = BirdsEye(narrow, width)
         self.outside = nn.Parameter(torch.randn(width) / width**0.5)
@@ -45,7 +45,7 @@ class PointEncoder(nn.Module):
         known = describe(batch.points, pillars, grid=self.grid, num_frames=batch.num_frames)
         with full_precision(batch.points):
             points = F.relu(self.embed(known.of_points), inplace=True)
-            top = group_max(self.to_pillar(points), pillars.of_point, len(pillars.count))
+            top = self.pooling(self.to_pillar(points), pillars.of_point, len(pillars.count))
             columns = F.relu(self.mix(torch.cat([top, known.of_pillars], dim=1)), inplace=True)
         around = self._around(columns, pillars, batch.num_frames)
         with full_precision(batch.points):
@@ -105,30 +105,3 @@ class BirdsEye(nn.Module):
 def _resized(x: Tensor, like: Tensor) -> Tensor:
     """Each cell repeated 2x2, cut to the size of `like`."""
     return F.interpolate(x, scale_factor=2, mode="nearest")[:, :, : like.shape[2], : like.shape[3]]
-
-
-def group_max(
-    values: Float[Tensor, "P C"], of_row: Int64[Tensor, "P"], num_groups: int
-) -> Float[Tensor, "V C"]:
-    """Maximum per group and channel; every group has a row.
-
-    The gradient goes to every row that attains the maximum. torch's own backward of this reduction
-    is 20 times as slow on CPU as its forward.
-    """
-    return _GroupMax.apply(values, of_row, num_groups)
-
-
-class _GroupMax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, of_row: Tensor, num_groups: int) -> Tensor:
-        start = values.new_zeros(num_groups, values.shape[1])
-        rows = of_row[:, None].expand_as(values)
-        top = start.scatter_reduce(0, rows, values, "amax", include_self=False)
-        ctx.save_for_backward(values, top, of_row)
-        return top
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        values, top, of_row = ctx.saved_tensors
-        attains = values == top.index_select(0, of_row)
-        return gradients[0].index_select(0, of_row) * attains, None, None

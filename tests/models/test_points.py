@@ -2,7 +2,8 @@ import torch
 
 from pipeline.model_config import ModelConfig
 from pipeline.models.pillars import Grid
-from pipeline.models.points import BirdsEye, PointEncoder, group_max, spread
+from pipeline.models.points import BirdsEye, PointEncoder, spread
+from pipeline.models.pooling import group_max
 from tests.streets import only_frame, street_batch, with_values
 
 CONFIG = ModelConfig(point_channels=16, pillar_size_m=1.0)

@@ -30,8 +30,9 @@ def inputs(voxels, channels=3):
 
 def gradients(out, features, conv):
     """Of a sum with weights that differ everywhere, by features, weight and bias."""
-    rows = torch.sin(torch.arange(out.numel(), dtype=out.dtype)).view_as(out)
-    return torch.autograd.grad((out * rows).sum(), [features, conv.weight, conv.bias])
+    rows = torch.sin(torch.arange(out.numel(), dtype=out.dtype)).view_as(out).to(out.device)
+    inputs = (features, conv.weight, conv.bias)
+    return torch.autograd.grad((out * rows).sum(), inputs)
 
 
 def same(conv, features, table, expected):
@@ -154,8 +155,7 @@ def test_a_gpu_computes_what_a_cpu_computes(kernel):
         down = conv(features, strided(voxels, coarse, (2, 2, 1)))
         up = conv(down[:, :3], strided(voxels, coarse, (2, 2, 1)).reversed())
         out = up + conv(features, submanifold(voxels))
-        rows = torch.sin(torch.arange(out.numel())).view_as(out).to(device)
-        grads = torch.autograd.grad((out * rows).sum(), [features, conv.weight, conv.bias])
+        grads = gradients(out, features, conv)
         return [x.cpu() for x in (out, *grads)]
 
     for ours, theirs in zip(run("cuda"), run("cpu"), strict=True):
