@@ -8,6 +8,8 @@ fewer than four, training workers and data tasks starve each other and wait for 
 import logging
 import os
 import sys
+import time
+from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 MIN_CPUS = 4
@@ -46,6 +48,43 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+
+
+def gather_resources(
+    bundles: Sequence[Mapping[str, float]], *, timeout_s: float, poll_s: float = 1.0
+) -> dict[str, float]:
+    """What Ray has in all, at the latest after `timeout_s`, at once when it covers `bundles`.
+
+    A cluster may grow, even from no GPU at all, so its autoscaler is asked for the bundles (what
+    one worker needs, each); a local Ray is what it is.
+    """
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    need = _sum(bundles)
+    have = ray.cluster_resources()
+    if _covers(have, need) or not os.environ.get("RAY_ADDRESS"):
+        return have
+    logger.info("asking the cluster for %s, for at most %.0f s", need, timeout_s)
+    request_resources(bundles=[dict(bundle) for bundle in bundles])
+    try:
+        end = time.monotonic() + timeout_s
+        while not _covers(have, need) and time.monotonic() < end:
+            time.sleep(poll_s)
+            have = ray.cluster_resources()
+    finally:
+        # Or the nodes would stay for ever.
+        request_resources(bundles=[])
+    return have
+
+
+def _sum(bundles: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = {name for bundle in bundles for name in bundle}
+    return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in sorted(names)}
+
+
+def _covers(have: Mapping[str, float], need: Mapping[str, float]) -> bool:
+    return all(have.get(name, 0.0) >= amount for name, amount in need.items())
 
 
 def _set_before_import(name: str, value: str, *, without: str) -> None:

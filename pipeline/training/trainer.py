@@ -26,7 +26,7 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge, to_dict
-from pipeline.ray_session import ensure_ray
+from pipeline.ray_session import ensure_ray, gather_resources
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.loop import Job, train
@@ -296,17 +296,15 @@ def _ingest(config: Config, job: Job) -> dict[str, Any]:
 
 
 def _check_resources(config: Config) -> None:
-    """Refuse what the cluster cannot give now; a request that waits for ever helps nobody."""
-    import ray
-
-    have = ray.cluster_resources()
+    """Refuse what the cluster cannot give in time; a request that waits for ever helps nobody."""
     scaling = config.scaling
+    worker = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
     # The tasks that read a stream need a CPU beside the workers', or both wait for ever.
-    reading = 1.0 if config.data.reader == "stream" else 0.0
-    need = {"CPU": scaling.num_workers * scaling.cpus_per_worker + reading}
-    if scaling.use_gpu:
-        need["GPU"] = float(scaling.num_workers)
-    for name, amount in need.items():
+    reading = [{"CPU": 1.0}] if config.data.reader == "stream" else []
+    bundles = [worker] * scaling.num_workers + reading
+    have = gather_resources(bundles, timeout_s=scaling.start_timeout_s)
+    for name in worker:
+        amount = sum(bundle.get(name, 0.0) for bundle in bundles)
         if have.get(name, 0.0) < amount:
             raise RunFailed(
                 f"scaling asks for {amount:g} {name} but the cluster has {have.get(name, 0.0):g}; "
