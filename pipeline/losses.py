@@ -4,6 +4,7 @@ A term is divided by its count over all ranks, never by the local one, so that t
 the loss of one. The best constant predictor's loss tells learning from a loss that is merely small.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
+from pipeline.data.pixels import cell_labels
 from pipeline.model_config import LossConfig
+from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.models.scores import Scores
 
 IGNORE = 255
@@ -32,11 +35,17 @@ class Term:
 
 
 def loss_terms(
-    scores: Scores, batch: Batch, *, config: LossConfig, pos_weight: float
+    scores: Scores,
+    batch: Batch,
+    *,
+    config: LossConfig,
+    pos_weight: float,
+    pixel_pos_weight: float | None = None,
 ) -> dict[str, Term]:
-    """Terms by name: `point` and `frame`, or `seed` for the prior system's loss.
+    """Terms by name: `point`, `frame` and `pixel`, or `seed` for the prior system's loss.
 
-    `pos_weight` is normal / anomalous points of the train split, for `bce`. Label 255 is left out.
+    `pos_weight` is normal / anomalous points of the train split, for `bce`, and `pixel_pos_weight`
+    that of cells, for models that score pixels. Label 255 is left out.
     Raises ValueError when a point loss meets a model that scores frames only.
     """
     if config.name == "seed_self_supervised":
@@ -47,17 +56,32 @@ def loss_terms(
             "model.name=detector or loss.name=seed_self_supervised"
         )
     point = (scores.point_score, batch.point_label)
-    if config.name == "focal":
-        prior = 1 / (1 + pos_weight)
-        terms = {
-            "point": focal(*point, alpha=config.focal_alpha, gamma=config.focal_gamma, prior=prior)
-        }
-    else:
-        terms = {"point": bce(*point, pos_weight=pos_weight)}
+    terms = {"point": item_term(*point, config=config, pos_weight=pos_weight)}
+    if scores.pixel_score is not None:
+        assert batch.pixel_label is not None
+        assert pixel_pos_weight is not None
+        cells = cell_labels(batch.pixel_label, stride=PIXEL_STRIDE)
+        pixel = (scores.pixel_score.flatten(), cells.flatten())
+        term = item_term(*pixel, config=config, pos_weight=pixel_pos_weight)
+        terms["pixel"] = dataclasses.replace(term, weight=config.pixel_weight)
     if config.frame_weight:
         frame = (scores.frame_score, batch.frame_label)
         terms["frame"] = bce(*frame, pos_weight=1.0, weight=config.frame_weight)
     return terms
+
+
+def item_term(
+    score: Float32[Tensor, "N"],
+    label: UInt8[Tensor, "N"],
+    *,
+    config: LossConfig,
+    pos_weight: float,
+) -> Term:
+    """The term of points or cells that `loss.name` names; `pos_weight` is normal / anomalous."""
+    if config.name == "focal":
+        alpha, gamma = config.focal_alpha, config.focal_gamma
+        return focal(score, label, alpha=alpha, gamma=gamma, prior=1 / (1 + pos_weight))
+    return bce(score, label, pos_weight=pos_weight)
 
 
 def bce(

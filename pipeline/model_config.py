@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.limits import at_least
+from pipeline.limits import at_least, positive
 
 FUSIONS = ("camera_only", "lidar_only", "late", "concat", "gated", "cross_attention")
 
@@ -66,6 +66,8 @@ class ModelConfig:
     """Dropout in the point head; 0 = off."""
     frame_top_k: int = 10
     """The frame logit is the mean of this many highest point logits."""
+    pixel_head: bool = False
+    """Score every 8 x 8 px of the image too; true needs a fusion with a camera."""
 
     def __post_init__(self) -> None:
         for key in ("image_channels", "point_channels", "cylinder_channels", "frame_top_k"):
@@ -79,6 +81,12 @@ class ModelConfig:
             raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
         if self.image_input == "raw" and self.name != "simple":
             raise ValueError("model.image_input=raw works with model.name=simple only")
+        if self.pixel_head and (self.name == "simple" or self.fusion == "lidar_only"):
+            without = "model.name=simple" if self.name == "simple" else "model.fusion=lidar_only"
+            raise ValueError(
+                f"model.pixel_head=true scores pixels, for which {without} has no image map; set "
+                "model.pixel_head=false or use model.name=detector with a fusion that has a camera"
+            )
         if not self.pillar_size_m > 0:
             raise ValueError(f"model.pillar_size_m is {self.pillar_size_m}; it must be > 0")
         limits = self.pillar_range_m
@@ -153,9 +161,12 @@ class LossConfig:
     """How strongly easy points are turned down; 0 = off."""
     frame_weight: float = 0.1
     """Weight of the frame-level term (BCE on the frame logit); 0 = off."""
+    pixel_weight: float = 0.5
+    """Weight of the pixel term, of the same kind as that of points; read with model.pixel_head."""
 
     def __post_init__(self) -> None:
         if not 0 < self.focal_alpha < 1:
             raise ValueError(f"loss.focal_alpha is {self.focal_alpha}; it takes 0 < alpha < 1")
         for key in ("focal_gamma", "frame_weight"):
             at_least("loss", self, key, 0)
+        positive("loss", self, "pixel_weight")

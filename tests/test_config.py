@@ -1,6 +1,7 @@
 import ast
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
 
 
 @pytest.mark.parametrize(
+    ("without", "others"),
+    [("model.fusion=lidar_only", []), ("model.name=simple", ["loss.name=seed_self_supervised"])],
+)
+def test_a_pixel_head_needs_a_camera(without: str, others: list[str]) -> None:
+    sentence = f"model.pixel_head=true scores pixels, for which {without} has no image map"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        merging.load(None, ["model.pixel_head=true", without, *others])
+
+
+@pytest.mark.parametrize(
     ("override", "sentence"),
     [
         ("train.lrr=1", "unknown key 'train.lrr'; did you mean 'train.lr'?"),
@@ -136,6 +147,7 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("model.image_stages=5", "model.image_stages is 5; it takes 2, 3 or 4"),
         ("model.dropout=1", "model.dropout is 1.0"),
         ("model.image_input=raw", "model.image_input=raw works with model.name=simple only"),
+        ("loss.pixel_weight=0", "loss.pixel_weight is 0.0; it must be a finite number > 0"),
         ("model.pillar_size_m=0", "model.pillar_size_m is 0.0; it must be > 0"),
         ("model.pillar_range_m=[1,2]", "model.pillar_range_m is [1.0, 2.0]; it takes x_min"),
         ("model.pillar_range_m=[9,1,0,1]", "model.pillar_range_m is [9.0, 1.0, 0.0, 1.0]"),

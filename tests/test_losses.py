@@ -8,12 +8,13 @@ from pipeline.losses import (
     bce,
     constant_predictor_loss,
     focal,
+    item_term,
     loss_terms,
     seed_self_supervised,
 )
 from pipeline.model_config import LossConfig
 from pipeline.models.scores import Scores
-from tests.streets import street_batch
+from tests.streets import street_batch, with_values
 
 SCORE = torch.tensor([-2.0, 0.5, 3.0, 40.0, -40.0, 1.0])
 LABEL = torch.tensor([0, 1, 1, 0, 1, 255], dtype=torch.uint8)
@@ -163,6 +164,26 @@ def test_terms_of_points_and_frames_carry_their_weights():
     assert (terms["frame"].total / terms["frame"].count).item() == pytest.approx(math.log(2))
     terms = loss_terms(scores, batch, config=LossConfig(frame_weight=0.0), pos_weight=9.0)
     assert list(terms) == ["point"]
+
+
+@pytest.mark.parametrize("name", ["focal", "bce"])
+def test_the_pixel_term_is_that_of_points_over_the_cells_of_the_image(name):
+    label = torch.zeros(2, 32, 96, dtype=torch.uint8)
+    label[0, :3, :20] = 1  # cells 0, 1 and 2 of the first row
+    label[1, 10, 50] = 255  # one cell of the second frame
+    batch = with_values(street_batch(), pixel_label=label)
+    pixel_score = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0))
+    scores = Scores(
+        point_score=torch.zeros(1100), frame_score=torch.zeros(2), pixel_score=pixel_score
+    )
+    config = LossConfig(name=name, pixel_weight=0.7)
+    term = loss_terms(scores, batch, config=config, pos_weight=9.0, pixel_pos_weight=4.0)["pixel"]
+    cells = torch.zeros(2, 4, 12, dtype=torch.uint8)
+    cells[0, 0, :3], cells[1, 1, 6] = 1, 255
+    expected = item_term(pixel_score.flatten(), cells.flatten(), config=config, pos_weight=4.0)
+    assert term.total.item() == pytest.approx(expected.total.item())
+    assert term.count.item() == pytest.approx(95.0 if name == "bce" else 95 / 5)
+    assert term.weight == 0.7
 
 
 def test_bce_as_the_point_loss_takes_the_train_splits_weight():

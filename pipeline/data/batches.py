@@ -34,7 +34,8 @@ from pipeline.data.frames import (
     with_pixel_label,
     with_pixels,
 )
-from pipeline.data.manifest import INDEX, Manifest, read_manifest
+from pipeline.data.manifest import INDEX, Balance, Manifest, read_manifest
+from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import SPLITS, fixed
 from pipeline.data.shards import open_shard
 from pipeline.data.windows import previous_rows, relative_pose, with_past
@@ -325,6 +326,12 @@ class BlockReader:
             num_columns=4 if self._previous is None else 5,
             voxel_from_lidar=None if grids is None else grids[rows],
         )
+
+    def cell_balance(self, *, stride: int) -> Balance:
+        """Balance of the stored images' cells, for a reader of `pixels`."""
+        chosen = range(min(self.num_rows, SAMPLED_FRAMES))
+        labels = (self._collate.pixel_label(self._frames[row], self._keys[row]) for row in chosen)
+        return cell_balance(labels, stride=stride)
 
     def _with_past(self, row: int, previous: Sequence[int]) -> StoredFrame:
         past = [

@@ -44,12 +44,12 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Anomalous against normal points of a split; ignored points are left out."""
+    """Anomalous against normal items (points, cells) of a split; ignored ones are left out."""
 
     prior: float
-    """Share of anomalous points."""
+    """Share of anomalous items."""
     pos_weight: float
-    """Normal points per anomalous point."""
+    """Normal items per anomalous one."""
 
 
 @dataclass(frozen=True, kw_only=True)

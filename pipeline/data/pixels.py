@@ -7,15 +7,23 @@ larger than the image shows it.
 """
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.anovox.labels import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
+from pipeline.data.manifest import Balance
 from pipeline.data.rows import stored_rows
 from pipeline.data_config import PrepareConfig
 
+SAMPLED_FRAMES = 256
+"""Frames that the balance of cells is counted on: the first of the split, which `jobs.prepare` has
+shuffled."""
 ROUNDING = 1e-4
 """What the box filter's float32 weights may be off; an area holds far fewer than 1e4 pixels."""
 
@@ -66,3 +74,33 @@ def _share(mask: Bool[np.ndarray, "..."], size: tuple[int, int]) -> Float32[np.n
     """Share of each stored pixel's area in which the mask is true; `size` is width, height."""
     image = Image.fromarray(mask.astype(np.float32))
     return np.asarray(image.resize(size, Image.Resampling.BOX))
+
+
+def cell_labels(label: UInt8[Tensor, "B H W"], *, stride: int) -> UInt8[Tensor, "B h w"]:
+    """Labels of the cells of a map with this stride, from those of the stored pixels.
+
+    Cell k sits at pixel stride * k and stands for the `stride` pixels around it. It is anomalous if
+    any of them is, for small things would vanish otherwise; else ignored if any is; else normal.
+    """
+    by_rank = label.new_tensor([NORMAL_LABEL, IGNORE_LABEL, ANOMALOUS_LABEL])
+    rank = (label == IGNORE_LABEL) + 2.0 * (label == ANOMALOUS_LABEL)
+    pooled = F.max_pool2d(rank[:, None], stride, stride, padding=stride // 2)[:, 0]
+    height, width = (-(-size // stride) for size in label.shape[1:])
+    return by_rank[pooled[:, :height, :width].long()]
+
+
+def cell_balance(labels: Iterable[UInt8[np.ndarray, "H W"]], *, stride: int) -> Balance:
+    """Anomalous against normal cells of some frames' pixel labels; ValueError without either."""
+    pos = neg = num_frames = 0
+    for label in labels:
+        cells = cell_labels(torch.from_numpy(label)[None], stride=stride)
+        pos += int((cells == ANOMALOUS_LABEL).sum())
+        neg += int((cells == NORMAL_LABEL).sum())
+        num_frames += 1
+    if pos == 0 or neg == 0:
+        raise ValueError(
+            f"the first {num_frames} frames of split train hold {pos} anomalous and {neg} normal "
+            f"cells of {stride} x {stride} px, so pixels cannot be trained on; add scenes, widen "
+            "prepare.image_crop or set model.pixel_head=false"
+        )
+    return Balance(prior=pos / (pos + neg), pos_weight=neg / pos)

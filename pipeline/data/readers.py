@@ -9,6 +9,11 @@ from pipeline.data.cache import Say, fetch_split, is_remote
 from pipeline.data.frames import Extra
 
 
+def training_extras(config: Config) -> tuple[Extra, ...]:
+    """What the loss needs beside what every batch holds."""
+    return ("pixels",) if config.model.pixel_head else ()
+
+
 def open_reader(
     config: Config,
     folder: Path,

@@ -23,7 +23,8 @@ from pipeline.config import Config
 from pipeline.data.batches import Batch, Collate, keys_of, read_index
 from pipeline.data.cache import find_store, is_remote
 from pipeline.data.frames import Extra, StoredFrame, columns_of, frames_of
-from pipeline.data.manifest import Shard, read_manifest
+from pipeline.data.manifest import Balance, Shard, read_manifest
+from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import fixed
 from pipeline.data.shards import block_of
 
@@ -53,10 +54,7 @@ def stream_dataset(config: Config, folder: Path, *, extras: Sequence[Extra] = ()
         {"number": number, "first_row": first}
         for number, first in zip(range(len(shards)), firsts, strict=False)
     ]
-    filesystem, place = fs.LocalFileSystem(), str(folder)
-    if is_remote(config.data.blocks):
-        store = find_store(config)
-        filesystem, place = store.filesystem, store.path
+    filesystem, place = _place(config, folder)
     read: Any = functools.partial(
         _read,
         shards=shards,
@@ -71,6 +69,14 @@ def stream_dataset(config: Config, folder: Path, *, extras: Sequence[Extra] = ()
     )
 
 
+def _place(config: Config, folder: Path) -> tuple[fs.FileSystem, str]:
+    """Where the shards lie: in `folder`, or on object storage."""
+    if is_remote(config.data.blocks):
+        store = find_store(config)
+        return store.filesystem, store.path
+    return fs.LocalFileSystem(), str(folder)
+
+
 def _read(
     item: dict[str, np.ndarray],
     *,
@@ -81,12 +87,16 @@ def _read(
 ) -> pa.Table:
     """Ray Data task: the shard of one item, whole, with its rows' numbers in the split."""
     shard = shards[int(item["number"][0])]
-    path = f"{place}/{shard.split}/{shard.name}"
-    with filesystem.open_input_file(path) as file:
-        block = block_of(file.read_buffer(), shard, place=path)
+    block = _block(shard, filesystem, place)
     first = int(item["first_row"][0])
     rows = pa.array(np.arange(first, first + shard.num_rows, dtype=np.int64))
     return pa.Table.from_batches([block.select(list(columns))]).append_column("row", rows)
+
+
+def _block(shard: Shard, filesystem: fs.FileSystem, place: str) -> pa.RecordBatch:
+    path = f"{place}/{shard.split}/{shard.name}"
+    with filesystem.open_input_file(path) as file:
+        return block_of(file.read_buffer(), shard, place=path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +136,7 @@ class StreamReader:
             extras=extras,
         )
         self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
+        self._config, self._folder = config, folder
 
     def frames(self, epoch: int) -> Iterator[Streamed]:
         """The frames that Ray gives this rank in one epoch; every rank must take all of its own."""
@@ -137,6 +148,19 @@ class StreamReader:
             for block in table.to_batches():
                 frames = self._frames_of(block)
                 yield from (frames[place] for place in rng.permutation(len(frames)))
+
+    def cell_balance(self, *, stride: int) -> Balance:
+        """The same balance that a BlockReader finds; it fetches the first shards for it."""
+        stored = zip(self._stored(), self._keys[:SAMPLED_FRAMES], strict=False)
+        labels = (self._collate.pixel_label(frame, key) for frame, key in stored)
+        return cell_balance(labels, stride=stride)
+
+    def _stored(self) -> Iterator[StoredFrame]:
+        """The split's frames in row order, shard by shard."""
+        filesystem, place = _place(self._config, self._folder)
+        for shard in self.manifest.shards_of(SPLIT):
+            block = _block(shard, filesystem, place)
+            yield from frames_of(block, self._collate.image_shape, self._collate.extras)
 
     def _frames_of(self, block: pa.RecordBatch) -> list[Streamed]:
         frames = frames_of(block, self._collate.image_shape, self._collate.extras)

@@ -4,6 +4,7 @@ Past clouds of a window inform the LiDAR encoder and are gone after it: whatever
 score, belongs to a point of the current cloud.
 """
 
+import dataclasses
 from functools import partial
 
 import torch
@@ -15,17 +16,27 @@ from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.forms import make_fusion
 from pipeline.models.fusion.late import LateHead
 from pipeline.models.heads import PointHead, frame_scores, prior_logit
-from pipeline.models.image import ImageEncoder
+from pipeline.models.image import FeatureMap, ImageEncoder
 from pipeline.models.lidar import make_point_encoder
+from pipeline.models.pixels import PixelHead, map_size
 from pipeline.models.scores import Scores, scores_of_nothing
 from pipeline.models.simple import SimpleAnomalyDetector
 
 
 class Detector(nn.Module):
-    """Scores every point of the current clouds, and every frame by its highest points."""
+    """Scores every point of the current clouds, with a pixel head also every cell of the image.
+
+    Frames are scored by what is highest in them.
+    """
 
     def __init__(
-        self, config: ModelConfig, *, prior: float, window: int, fetch_weights: bool
+        self,
+        config: ModelConfig,
+        *,
+        prior: float,
+        pixel_prior: float,
+        window: int,
+        fetch_weights: bool,
     ) -> None:
         super().__init__()
         self.camera, self.lidar = None, None
@@ -36,6 +47,11 @@ class Detector(nn.Module):
             self.lidar = make_point_encoder(config, has_time=window > 1)
         make_head = partial(PointHead, config.point_channels, dropout=config.dropout, prior=prior)
         self.head = LateHead(make_head) if config.fusion == "late" else make_head()
+        self.pixel_head = None
+        if config.pixel_head:
+            self.pixel_head = PixelHead(
+                config.image_channels, dropout=config.dropout, prior=pixel_prior
+            )
         self.alignment: Alignment = config.alignment
         self.frame_top_k = config.frame_top_k
         self.empty_frame_logit = prior_logit(prior)
@@ -44,7 +60,7 @@ class Detector(nn.Module):
         """Logits of all current points (P) and frames; none of either gives connected ones."""
         current = batch.without_past()
         if len(current.points) == 0:
-            return self._of_nothing(batch)
+            return self._without_points(batch)
         points, maps, view = None, None, None
         if self.lidar is not None:
             points, _ = batch.of_current(self.lidar(batch))
@@ -58,23 +74,52 @@ class Detector(nn.Module):
             top_k=self.frame_top_k,
             of_empty_frame=self.empty_frame_logit,
         )
-        return Scores(point_score=point_score, frame_score=frame_score)
+        scores = Scores(point_score=point_score, frame_score=frame_score)
+        return scores if maps is None else self._with_pixels(scores, maps)
 
-    def _of_nothing(self, batch: Batch) -> Scores:
+    def _with_pixels(self, scores: Scores, maps: tuple[FeatureMap, ...]) -> Scores:
+        if self.pixel_head is None:
+            return scores
+        pixel_score = self.pixel_head(maps[-1])
+        evidence = self.pixel_head.frame_evidence(pixel_score, top_k=self.frame_top_k)
+        return dataclasses.replace(
+            scores, frame_score=scores.frame_score + evidence, pixel_score=pixel_score
+        )
+
+    def _without_points(self, batch: Batch) -> Scores:
+        nothing = scores_of_nothing(self.parameters())
         frames = torch.full_like(batch.frame_label, self.empty_frame_logit, dtype=torch.float32)
-        return Scores(point_score=scores_of_nothing(self.parameters()), frame_score=frames)
+        scores = Scores(point_score=nothing, frame_score=frames)
+        if self.pixel_head is None or self.camera is None:
+            return scores
+        if batch.num_frames == 0:
+            size = map_size(batch.image.shape[2], batch.image.shape[3])
+            return dataclasses.replace(scores, pixel_score=nothing.reshape(0, *size))
+        return self._with_pixels(scores, self.camera(batch.image))
 
 
 def build_detector(
-    config: ModelConfig, *, prior: float, window: int = 1, fetch_weights: bool = True
+    config: ModelConfig,
+    *,
+    prior: float,
+    pixel_prior: float | None = None,
+    window: int = 1,
+    fetch_weights: bool = True,
 ) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
-    `prior` is the share of anomalous points in the train split, `window` is `data.window`.
+    `prior` is the share of anomalous points in the train split, `pixel_prior` that of anomalous
+    cells for a pixel head (None: as `prior`), `window` is `data.window`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
     about to fill. Raises ValueError when the weights of `model.image_weights` cannot be had or
     `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
-    return Detector(config, prior=prior, window=window, fetch_weights=fetch_weights)
+    return Detector(
+        config,
+        prior=prior,
+        pixel_prior=prior if pixel_prior is None else pixel_prior,
+        window=window,
+        fetch_weights=fetch_weights,
+    )

@@ -15,6 +15,8 @@ class Scores:
     point_score: Float32[Tensor, "P"] | None
     """None for models that score whole frames only."""
     frame_score: Float32[Tensor, "B"]
+    pixel_score: Float32[Tensor, "B h w"] | None = None
+    """At stride 8 (`models.pixels`); None for models without a pixel head."""
 
 
 def scores_of_nothing(parameters: Iterable[Tensor]) -> Float32[Tensor, "0"]:

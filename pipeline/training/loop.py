@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch
-from pipeline.data.readers import open_reader
+from pipeline.data.readers import open_reader, training_extras
 from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
 from pipeline.losses import constant_predictor_loss, loss_terms
 from pipeline.merging import to_dict
 from pipeline.models.detector import build_detector
+from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
@@ -77,7 +78,12 @@ class Training:
         self.worker, self.job, self.config = worker, job, config
         self.steps = open_steps(config, job.blocks, worker)
         self.val = open_reader(
-            config, job.blocks, "val", window=config.data.window, say=worker.progress
+            config,
+            job.blocks,
+            "val",
+            window=config.data.window,
+            say=worker.progress,
+            extras=training_extras(config),
         )
         self.random_labels = None
         if config.train.shuffle_labels:
@@ -85,11 +91,17 @@ class Training:
         balance = self.steps.manifest.point_balance("train")
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
         checkpoints.fetch(config, job.folder)
+        cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
+        self.pixel_pos_weight = cells.pos_weight if cells else None
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
         torch.manual_seed(config.train.seed)
         # Pretrained weights need not be had again when a checkpoint is about to replace them.
         self.model = build_detector(
-            config.model, prior=self.prior, window=config.data.window, fetch_weights=not saved
+            config.model,
+            prior=self.prior,
+            pixel_prior=cells.prior if cells else None,
+            window=config.data.window,
+            fetch_weights=not saved,
         )
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
@@ -145,14 +157,14 @@ class Training:
             group["lr"] = lr
         with self.worker.autocast(train.precision):
             scores = self.wrapped(batch)
-        loss, parts = self._global_loss(
-            loss_terms(
-                scores,
-                batch.without_past(),
-                config=self.config.loss,
-                pos_weight=self.pos_weight,
-            )
+        terms = loss_terms(
+            scores,
+            batch.without_past(),
+            config=self.config.loss,
+            pos_weight=self.pos_weight,
+            pixel_pos_weight=self.pixel_pos_weight,
         )
+        loss, parts = self._global_loss(terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = train.grad_clip or math.inf
@@ -216,6 +228,7 @@ class Training:
             self.worker,
             config=self.config,
             pos_weight=self.pos_weight,
+            pixel_pos_weight=self.pixel_pos_weight,
         )
         self._note(metrics)
         if self.teller:

@@ -11,9 +11,9 @@ import torch
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.data.cache import fetch_tables, is_remote
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Balance, Manifest
 from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
-from pipeline.data.readers import open_reader
+from pipeline.data.readers import open_reader, training_extras
 from pipeline.data.stream import Streamed, StreamReader, shares, stream_dataset
 from pipeline.training.worker import Worker
 
@@ -27,10 +27,19 @@ class BlockSteps:
     def __init__(self, config: Config, folder: Path, worker: Worker) -> None:
         self._config, self._worker = config, worker
         self._reader = open_reader(
-            config, folder, "train", window=config.data.window, say=worker.progress
+            config,
+            folder,
+            "train",
+            window=config.data.window,
+            say=worker.progress,
+            extras=training_extras(config),
         )
         self.manifest: Manifest = self._reader.manifest
         self.per_epoch = num_steps(self._reader.num_rows, batch_size=config.train.batch_size)
+
+    def cell_balance(self, *, stride: int) -> Balance:
+        """Anomalous against normal cells of the train split's images."""
+        return self._reader.cell_balance(stride=stride)
 
     def epoch(self, epoch: int, *, first_step: int) -> Iterator[Batch]:
         """This rank's part, possibly empty, of each step from `first_step` on."""
@@ -65,9 +74,15 @@ class StreamSteps:
         self, config: Config, folder: Path, worker: Worker, iterator: "DataIterator"
     ) -> None:
         self._config, self._worker = config, worker
-        self._reader = StreamReader(config, folder, iterator, rank=worker.rank)
+        self._reader = StreamReader(
+            config, folder, iterator, rank=worker.rank, extras=training_extras(config)
+        )
         self.manifest: Manifest = self._reader.manifest
         self.per_epoch = num_steps(self._reader.num_rows, batch_size=config.train.batch_size)
+
+    def cell_balance(self, *, stride: int) -> Balance:
+        """Anomalous against normal cells of the train split's images."""
+        return self._reader.cell_balance(stride=stride)
 
     def epoch(self, epoch: int, *, first_step: int) -> Iterator[Batch]:
         """This rank's part, possibly empty, of each step; it cannot begin inside an epoch."""
@@ -119,4 +134,4 @@ def _iterator(config: Config, folder: Path) -> "DataIterator":
     from pipeline.ray_session import ensure_ray
 
     ensure_ray()
-    return stream_dataset(config, folder).iterator()
+    return stream_dataset(config, folder, extras=training_extras(config)).iterator()

@@ -288,10 +288,11 @@ def _ingest(config: Config, job: Job) -> dict[str, Any]:
     """The trainer's arguments for `data.reader=stream`."""
     if config.data.reader != "stream":
         return {}
+    from pipeline.data.readers import training_extras
     from pipeline.data.stream import stream_dataset
     from pipeline.training.ingest import EveryRow
 
-    dataset = stream_dataset(config, job.blocks)
+    dataset = stream_dataset(config, job.blocks, extras=training_extras(config))
     return {"datasets": {"train": dataset}, "dataset_config": EveryRow()}
 
 

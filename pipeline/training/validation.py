@@ -9,15 +9,22 @@ from pipeline.config import Config
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.losses import Term, loss_terms
+from pipeline.models.pixels import upsampled
 from pipeline.models.scores import Scores
 from pipeline.training.worker import Worker
 
-LEVELS = ("point", "frame")
+LEVELS = ("point", "frame", "pixel")
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, reader: BlockReader, worker: Worker, *, config: Config, pos_weight: float
+    model: nn.Module,
+    reader: BlockReader,
+    worker: Worker,
+    *,
+    config: Config,
+    pos_weight: float,
+    pixel_pos_weight: float | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Metrics (`val/point_ap`, ...) and best-F1 thresholds by level; every row is seen once.
 
@@ -30,10 +37,17 @@ def validate(
         with worker.autocast(config.train.precision):
             scores = model(batch)
         batch = batch.without_past()
-        for level, found in _by_level(scores):
-            labels = getattr(batch, f"{level}_label").cpu().numpy()
-            counts[level].add(found.float().cpu().numpy(), labels)
-        losses += _loss_sums(loss_terms(scores, batch, config=config.loss, pos_weight=pos_weight))
+        for level, found in _by_level(scores, batch):
+            labels = getattr(batch, f"{level}_label").flatten().cpu().numpy()
+            counts[level].add(found.float().flatten().cpu().numpy(), labels)
+        terms = loss_terms(
+            scores,
+            batch,
+            config=config.loss,
+            pos_weight=pos_weight,
+            pixel_pos_weight=pixel_pos_weight,
+        )
+        losses += _loss_sums(terms)
     return _metrics_over_ranks(counts, losses, worker)
 
 
@@ -44,8 +58,12 @@ def _batches(reader: BlockReader, worker: Worker, *, batch_size: int) -> Iterato
         yield reader.batch(chosen, augment_seed=None).to(worker.device)
 
 
-def _by_level(scores: Scores) -> list[tuple[str, Tensor]]:
-    found = [("point", scores.point_score), ("frame", scores.frame_score)]
+def _by_level(scores: Scores, batch: Batch) -> list[tuple[str, Tensor]]:
+    """Scores of the same shape as the batch's labels of that level."""
+    pixels = scores.pixel_score
+    if pixels is not None:
+        pixels = upsampled(pixels.float(), size=(batch.image.shape[2], batch.image.shape[3]))
+    found = [("point", scores.point_score), ("frame", scores.frame_score), ("pixel", pixels)]
     return [(level, score) for level, score in found if score is not None]
 
 

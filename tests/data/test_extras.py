@@ -12,7 +12,7 @@ from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise
 from pipeline.config import Config
 from pipeline.data.batches import Batch, BlockReader, Voxels
 from pipeline.data.frames import columns_of, outside_box
-from pipeline.data.pixels import stored_label
+from pipeline.data.pixels import cell_balance, stored_label
 from pipeline.data.rows import encode_png
 from pipeline.data.schema import ARRAYS
 from pipeline.data.stream import StreamReader, stream_columns, stream_dataset
@@ -33,7 +33,7 @@ def whole_row(random_row, number: int, num_points: int) -> dict:
     exact = row["points"][:, :3] + rng.normal(0, 0.1, (num_points, 3))
     voxels, own = voxelise(exact, row["point_class"], voxel_from_lidar=POSE)
     own[rng.random(num_points) < 0.1] = -1
-    recorded = rng.choice([0, 1, 255], (12, 16)).astype(np.uint8)
+    recorded = rng.choice([0, 1, 255], (12, 16), p=[0.9, 0.05, 0.05]).astype(np.uint8)
     return row | {
         "voxels": voxels,
         "point_voxel": own.astype(np.int32),
@@ -231,3 +231,16 @@ def test_the_stream_brings_the_same_extras(folder, ray_session: None):
         assert torch.equal(
             getattr(voxels_of(batch), field.name), getattr(voxels_of(expected), field.name)
         )
+
+
+def test_both_readers_find_the_same_balance_of_cells(folder, rows, ray_session: None):
+    config = Config()
+    streamed = StreamReader(config, folder, _no_iterator(), rank=0, extras=("pixels",))
+    found = read(folder, "pixels").cell_balance(stride=2)
+    assert streamed.cell_balance(stride=2) == found
+    labels = [stored_label(row["recorded"], PREPARE) for row in rows]
+    assert found == cell_balance(labels, stride=2)
+
+
+def _no_iterator() -> Any:
+    """What counting cells does not need."""

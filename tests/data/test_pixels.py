@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.anovox.geometry import intrinsics
-from pipeline.data.pixels import decode_label, stored_label
+from pipeline.data.pixels import cell_balance, cell_labels, decode_label, stored_label
 from pipeline.data.rows import encode_png, stored_image
 from pipeline.data_config import PrepareConfig
 
@@ -66,3 +67,42 @@ def test_damaged_labels_are_told_with_their_frame():
         decode_label(content[:20], prepare=HALF, shape=(2, 4), place="a frame")
     with pytest.raises(ValueError, match=r"a frame have shape \(2, 4\) .* says \(3, 4\); delete"):
         decode_label(content, prepare=HALF, shape=(3, 4), place="a frame")
+
+
+def test_a_cell_stands_for_the_pixels_around_its_own():
+    label = torch.zeros(1, 8, 12, dtype=torch.uint8)
+    label[0, 1, 5] = 1  # columns 2 to 5 belong to cell 1 of stride 4
+    label[0, 2, 9] = 255
+    label[0, 7, 11] = 255  # beyond the last cell's four pixels: nobody's
+    assert cell_labels(label, stride=4)[0].tolist() == [[0, 1, 0], [0, 0, 255]]
+
+
+def test_in_a_cell_anomalous_comes_before_ignored_and_ignored_before_normal():
+    label = torch.tensor([[[0, 255], [1, 0]]], dtype=torch.uint8)
+    assert cell_labels(label, stride=4).tolist() == [[[1]]]
+    assert cell_labels(label[:, :1], stride=4).tolist() == [[[255]]]
+    assert cell_labels(label[:, 1:, 1:], stride=4).tolist() == [[[0]]]
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_cells_equal_a_loop_over_them(height, width, seed):
+    draw = np.random.default_rng(seed)
+    label = draw.choice([0, 1, 255], (height, width), p=[0.9, 0.05, 0.05]).astype(np.uint8)
+    found = cell_labels(torch.from_numpy(label)[None], stride=8)[0].tolist()
+    for i, row in enumerate(found):
+        for j, cell in enumerate(row):
+            area = label[max(0, 8 * i - 4) : 8 * i + 4, max(0, 8 * j - 4) : 8 * j + 4]
+            assert cell == next(rank for rank in (1, 255, 0) if (area == rank).any())
+    assert (len(found), len(found[0])) == (-(-height // 8), -(-width // 8))
+
+
+def test_the_balance_counts_cells_and_leaves_ignored_ones_out():
+    label = np.zeros((4, 12), np.uint8)
+    label[0, 5], label[0, 9] = 1, 255
+    balance = cell_balance([label, label * 0], stride=4)
+    assert (balance.prior, balance.pos_weight) == (1 / 5, 4.0)
+
+
+def test_images_without_an_anomalous_cell_cannot_be_trained_on():
+    with pytest.raises(ValueError, match=r"first 2 frames .* hold 0 anomalous and 6 normal cells"):
+        cell_balance([np.zeros((4, 12), np.uint8)] * 2, stride=4)
