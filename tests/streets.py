@@ -1,5 +1,8 @@
 """Made-up streets as batches for tests of models and losses: flat ground, walls, a box."""
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -63,10 +66,9 @@ def _image(height: int, width: int, generator: torch.Generator) -> Tensor:
     return image.to(torch.uint8)
 
 
-def with_values(batch: Batch, **changes: Tensor) -> Batch:
+def with_values(batch: Batch, **changes: Any) -> Batch:
     """The batch with some tensors replaced."""
-    names = Batch.__dataclass_fields__
-    return Batch(**({name: getattr(batch, name) for name in names} | changes))
+    return dataclasses.replace(batch, **changes)
 
 
 def only_frame(batch: Batch, frame: int) -> Batch:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -50,7 +51,7 @@ def test_a_submitted_job_gives_its_exit_code_and_its_last_line(head: Head, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"RAY_AUTH_MODE": ""}, {"RAY_AUTH_TOKEN": "f" * 64}])
-def test_without_the_token_no_job_is_taken(head: Head, changes: dict[str, str]):
+def test_without_the_token_no_job_is_taken(head: Head, changes: dict[str, Any]):
     refused = head.submit("--", "python", "-c", "print('it ran')", **changes)
     assert refused.returncode != 0
     assert "it ran" not in refused.stdout
