@@ -52,7 +52,7 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
 
 def gather_resources(
     bundles: Sequence[Mapping[str, float]], *, timeout_s: float, poll_s: float = 1.0
-) -> Mapping[str, float]:
+) -> dict[str, float]:
     """What Ray has in all, at the latest after `timeout_s`, at once when it covers `bundles`.
 
     A cluster may grow, even from no GPU at all, so its autoscaler is asked for the bundles (what
@@ -62,7 +62,7 @@ def gather_resources(
     from ray.autoscaler.sdk import request_resources
 
     need = _sum(bundles)
-    have: Mapping[str, float] = ray.cluster_resources()
+    have: dict[str, float] = dict(ray.cluster_resources())
     if _covers(have, need) or not os.environ.get("RAY_ADDRESS"):
         return have
     logger.info("asking the cluster for %s, for at most %.0f s", need, timeout_s)
@@ -71,7 +71,7 @@ def gather_resources(
         end = time.monotonic() + timeout_s
         while not _covers(have, need) and time.monotonic() < end:
             time.sleep(poll_s)
-            have = ray.cluster_resources()
+            have = dict(ray.cluster_resources())
     finally:
         # Or the nodes would stay for ever.
         request_resources(bundles=[])

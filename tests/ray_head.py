@@ -9,11 +9,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import psutil
 
@@ -29,24 +28,17 @@ class Head:
     environment: dict[str, str]
     """With token mode and the token's file; the venv comes first on PATH."""
 
-    def submit(
-        self, *words: str, changes: Mapping[str, str] = MappingProxyType({})
-    ) -> subprocess.CompletedProcess[str]:
+    def submit(self, *words: str, timeout_s: float = 200, **changes: str):
         """`ray job submit WORDS`; its output and exit code. A change of "" unsets a variable."""
-        environment = {k: v for k, v in {**self.environment, **changes}.items() if v}
+        environment = {k: v for k, v in (self.environment | changes).items() if v}
         command = [str(SCRIPTS / "ray"), "job", "submit", "--address", self.dashboard, *words]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=200, check=False
+            command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
 
 @contextmanager
-def running_head(
-    folder: Path,
-    *options: str,
-    port: int = 0,
-    variables: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[Head]:
+def running_head(folder: Path, *options: str, port: int = 0, **variables: str) -> Iterator[Head]:
     """`ray start --head --block` with `options`; all it started is ended with the block.
 
     Never by `ray stop`, which ends every Ray of the machine.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -50,8 +51,8 @@ def test_a_submitted_job_gives_its_exit_code_and_its_last_line(head: Head, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"RAY_AUTH_MODE": ""}, {"RAY_AUTH_TOKEN": "f" * 64}])
-def test_without_the_token_no_job_is_taken(head: Head, changes: dict[str, str]):
-    refused = head.submit("--", "python", "-c", "print('it ran')", changes=changes)
+def test_without_the_token_no_job_is_taken(head: Head, changes: dict[str, Any]):
+    refused = head.submit("--", "python", "-c", "print('it ran')", **changes)
     assert refused.returncode != 0
     assert "it ran" not in refused.stdout
     assert "authentication" in (refused.stdout + refused.stderr).lower()
@@ -120,7 +121,7 @@ def test_gpu_nodes_come_from_zero_when_a_training_asks_and_a_limit_ends_the_wait
     options = ("--num-cpus=2", "--num-gpus=0", f"--autoscaling-config={path}")
     fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     # Ray's pretended provider looks for the head at its usual port only.
-    with running_head(tmp_path, *options, port=6379, variables=fake) as head:
+    with running_head(tmp_path, *options, port=6379, **fake) as head:
         asked = subprocess.run(
             [sys.executable, "-c", ASK],
             cwd=REPOSITORY, env=head.environment | {"RAY_ADDRESS": head.gcs},
