@@ -26,6 +26,7 @@ MUST_NOT_TRAVEL = (
     ".hypothesis/examples/one",
     "pipeline/__pycache__/config.cpython-311.pyc",
     "job.log",
+    "deploy/mlflow/.env",
 )
 
 
