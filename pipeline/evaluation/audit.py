@@ -11,7 +11,7 @@ from pipeline.evaluation.baseline import baseline_scores, fit_baseline
 from pipeline.evaluation.features import PointSample, sample_points
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.evaluation.scoring import Progress, Watch, batches_of
+from pipeline.evaluation.scoring import Progress, Watch, batches_of, empty_tally
 
 NUM_SAMPLED = 200_000
 """Points drawn per split from those that are neither anomalous nor of ordinary small objects."""
@@ -58,9 +58,7 @@ def tally_baseline(
     sample: PointSample, test: BlockReader, *, config: EvaluationConfig, progress: Progress
 ) -> Tally:
     """The baseline, fitted on a train sample, counted on every frame of the test split."""
-    tally = Tally(
-        split="test", split_hash=test.manifest.split_hash, near_classes=config.near_classes
-    )
+    tally = empty_tally(test, near_classes=config.near_classes, voxel_score=config.voxel_score)
     with threadpool_limits(NUM_THREADS):
         model = fit_baseline(sample, seed=config.interval_seed)
         for batch in batches_of(test, batch_size=config.batch_size, progress=progress):

@@ -3,9 +3,11 @@
 A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
 number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
 anomaly from an ordinary small object (`small_object`), and whether it knows more than which archive
-a frame is from (`_static`: frames of static archives only).
+a frame is from (`_static`: frames of static archives only). Voxels and pixels are counted where a
+batch holds their truth.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -15,12 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
 
 from pipeline.anovox.labels import CATEGORY
+from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch
+from pipeline.evaluation.benchmark import benchmark_metrics
 from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
+from pipeline.evaluation.pixels import PIXEL_SLICES, pixel_items
 from pipeline.evaluation.scenes import SceneCounts
 from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.evaluation.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
 DISTANCES_M = {
@@ -42,6 +49,9 @@ POINT_SLICES = (
     *CATEGORIES,
 )
 FRAME_SLICES = ("frame", "frame_static", "frame_static_20in_view")
+SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
+ABOUT = ("split", "split_hash", "near_classes", "voxel_score")
+"""What two tallies must share to be added or compared."""
 MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
 
@@ -49,9 +59,18 @@ MIN_POINTS_IN_VIEW = 20
 class Tally:
     """Counts and the table of frames of one model on one split; every row must be seen once."""
 
-    def __init__(self, *, split: str, split_hash: str, near_classes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        *,
+        split: str,
+        split_hash: str,
+        near_classes: Sequence[int],
+        voxel_score: VoxelScore | None = None,
+    ) -> None:
         self.split, self.split_hash = split, split_hash
         self.near_classes = tuple(near_classes)
+        self.voxel_score: VoxelScore | None = voxel_score
+        """How points are pooled in voxels; None counts no voxels."""
         self._is_near = np.isin(np.arange(256), self.near_classes)
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
@@ -80,6 +99,7 @@ class Tally:
             self._count_frame(record, scene_of(meta))
             self._frames.append(record)
             start += len(view.points)
+        self._count_grids(point_score, scores.pixel_score, batch, index)
 
     def _note_rows(self, rows: Iterable[int]) -> None:
         for row in rows:
@@ -130,6 +150,22 @@ class Tally:
                 masks[name] = view.point_class == class_id
         return {name: mask for name, mask in masks.items() if mask.any()}
 
+    def _count_grids(
+        self,
+        point_score: Float[np.ndarray, "P"] | None,
+        pixel_score: Tensor | None,
+        batch: Batch,
+        index: pd.DataFrame,
+    ) -> None:
+        """Voxels and pixels, where both a score and the truth are there."""
+        items = []
+        if point_score is not None and batch.voxels is not None and self.voxel_score:
+            items.append(voxel_items(point_score, batch, index, how=self.voxel_score))
+        if pixel_score is not None and batch.pixel_label is not None:
+            items.append(pixel_items(pixel_score, batch, index))
+        for name, row, score, label in itertools.chain(*items):
+            self._count(name, scene_of(index.iloc[row].to_dict()), bins_of(score), label)
+
     def _count_frame(self, record: dict[str, Any], scene: str) -> None:
         names = ["frame"]
         if record["kind"] == "static":
@@ -150,7 +186,7 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
         self.demand_same_split(other)
-        merged = Tally(split=self.split, split_hash=self.split_hash, near_classes=self.near_classes)
+        merged = Tally(**self._about())
         merged._note_rows([*self._rows, *other._rows])
         for name in self._counts | other._counts:
             parts = [tally for tally in (self, other) if name in tally._counts]
@@ -161,18 +197,22 @@ class Tally:
 
     def demand_same_split(self, other: "Tally") -> None:
         """ValueError unless both tallies are of the same split and compare the same classes."""
-        for what in ("split", "split_hash", "near_classes"):
-            ours, theirs = getattr(self, what), getattr(other, what)
+        for what, ours in self._about().items():
+            theirs = getattr(other, what)
             if ours != theirs:
                 raise ValueError(
                     f"{what} is {ours} in one tally and {theirs} in the other; compare models that "
-                    "were evaluated on the same split with the same evaluation.near_classes"
+                    "were evaluated on the same split with the same evaluation.near_classes and "
+                    "evaluation.voxel_score"
                 )
+
+    def _about(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ABOUT}
 
     @property
     def slices(self) -> tuple[str, ...]:
         """Slices that hold any item, in a fixed order; none of points for frame-only models."""
-        return tuple(name for name in (*POINT_SLICES, *FRAME_SLICES) if name in self._counts)
+        return tuple(name for name in SLICES if name in self._counts)
 
     @property
     def scenes(self) -> list[str]:
@@ -201,6 +241,15 @@ class Tally:
             for metric in METRICS
         }
 
+    def benchmark(self) -> dict[str, float]:
+        """`voxel_specificity`, `voxel_f1`, ...: AnoVox's own metrics of the slices of voxels."""
+        return {
+            f"{name}_{metric}": value
+            for name in self.slices
+            if name in VOXEL_SLICES
+            for metric, value in benchmark_metrics(self.counts(name)).items()
+        }
+
     def metrics(self, prefix: str) -> dict[str, float]:
         """`prefix/point_ap` and its kin, and each slice's prevalence: a constant predictor's AP.
 
@@ -208,6 +257,7 @@ class Tally:
         """
         found = {f"{prefix}/{n}_prevalence": self.counts(n).prevalence for n in self.slices}
         found |= {f"{prefix}/{name}": metric.value for name, metric in self.readings().items()}
+        found |= {f"{prefix}/{name}": value for name, value in self.benchmark().items()}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def undefined(self, prefix: str) -> dict[str, str]:
@@ -221,8 +271,7 @@ class Tally:
 
     def to_file(self, path: Path) -> None:
         """Write everything to an .npz, so that runs can be compared later."""
-        about = {name: getattr(self, name) for name in ("split", "split_hash", "near_classes")}
-        arrays = {"about": np.array(json.dumps(about)), "scenes": np.array(self.scenes)}
+        arrays = {"about": np.array(json.dumps(self._about())), "scenes": np.array(self.scenes)}
         for name in self._counts:
             arrays |= _sparse(f"counts/{name}", self._counts[name].to_array())
             per_scene = self._scene_counts[name].to_array(self.scenes)
