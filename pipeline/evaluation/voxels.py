@@ -7,10 +7,10 @@ hand; here the grid is the one that AnoVox ships, in its own axes (anovox-format
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 
 from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M
@@ -47,15 +47,16 @@ def pooled_voxels(
     voxels = _of(batch)
     row = voxels.of_point.numpy()
     held = np.flatnonzero(row >= 0)
-    by = _corner_distance(batch)[held] if how == "centre_point" else point_score[held]
-    # Points cell by cell, in ascending order inside a cell.
-    order = held[np.lexsort((by, row[held]))]
-    cells, start, count = np.unique(row[order], return_index=True, return_counts=True)
-    ends = voxels.offset.numpy()
+    count = np.bincount(row[held], minlength=len(voxels.cells))
+    if how == "centre_point":
+        pooled = _nearest(point_score[held], row[held], count, _corner_distance(batch)[held])
+    else:
+        pooled = _POOLING[how](point_score[held], row[held], count)
+    cells = np.flatnonzero(count)
     return PooledVoxels(
-        score=_POOLING[how](point_score[order], start, count).astype(np.float32),
+        score=pooled[cells].astype(np.float32),
         label=voxel_labels(batch)[cells],
-        frame=np.searchsorted(ends, cells, side="right"),
+        frame=np.searchsorted(voxels.offset.numpy(), cells, side="right"),
     )
 
 
@@ -110,33 +111,52 @@ def _corner_distance(batch: Batch) -> Float[np.ndarray, "P"]:
     voxels = _of(batch)
     if len(voxels.cells) == 0:
         return np.zeros(len(batch.points))
-    pose = voxels.voxel_from_lidar.numpy().astype(np.float64)[batch.point_frame().numpy()]
-    points = batch.points.numpy()[:, :3].astype(np.float64)
-    place = np.einsum("pij,pj->pi", pose[:, :3, :3], points) + pose[:, :3, 3]
+    # Frame by frame: a pose per point would be larger than the cloud.
+    clouds = batch.points[:, :3].double().split(batch.counts().tolist())
+    poses = voxels.voxel_from_lidar.double()
+    moved = [
+        cloud @ pose[:3, :3].T + pose[:3, 3] for cloud, pose in zip(clouds, poses, strict=True)
+    ]
+    place = torch.cat(moved).numpy()
     corner = voxels.cells.numpy()[voxels.of_point.numpy(), :3] * VOXEL_SIZE_M - GRID_OFFSET_M
     return np.linalg.norm(place - corner, axis=1)
 
 
-def _max(score: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return score[start + count - 1]
+def _nearest(
+    score: np.ndarray, row: np.ndarray, count: np.ndarray, distance: np.ndarray
+) -> np.ndarray:
+    """Score of each cell's point at the smallest distance; of equals the first."""
+    least = np.full(len(count), np.inf)
+    np.minimum.at(least, row, distance)
+    # What is written last stays, so points are taken from the last to the first.
+    nearest = np.flatnonzero(distance == least[row])[::-1]
+    pooled = np.zeros(len(count), np.float32)
+    pooled[row[nearest]] = score[nearest]
+    return pooled
 
 
-def _first(score: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return score[start]
+def _max(score: np.ndarray, row: np.ndarray, count: np.ndarray) -> np.ndarray:
+    pooled = np.full(len(count), -np.inf, np.float32)
+    np.maximum.at(pooled, row, score)
+    return pooled
 
 
-def _mean(score: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(score.astype(np.float64), start) / count if len(start) else score
+def _mean(score: np.ndarray, row: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.bincount(row, weights=score, minlength=len(count)) / np.maximum(count, 1)
 
 
-def _median(score: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return (score[start + (count - 1) // 2] + score[start + count // 2]) / 2
+def _median(score: np.ndarray, row: np.ndarray, count: np.ndarray) -> np.ndarray:
+    pooled, cells = np.zeros(len(count)), np.flatnonzero(count)
+    ordered = score[np.lexsort((score, row))]
+    start, own = (count.cumsum() - count)[cells], count[cells]
+    pooled[cells] = (ordered[start + (own - 1) // 2] + ordered[start + own // 2]) / 2
+    return pooled
 
 
-_POOLING: dict[str, Callable[[Any, Any, Any], np.ndarray]] = {
+_POOLING: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "max": _max,
-    "centre_point": _first,
     "mean": _mean,
     "median": _median,
 }
-"""Each takes the ordered scores, and where each cell's begin and how many they are."""
+"""From score and cell of each point, and the number of points of each cell, to scores of cells;
+those of empty cells have no meaning."""
