@@ -1,10 +1,11 @@
 """Scores of a split counted per slice, once for exact metrics and once per scene for intervals.
 
+Voxels and pixels are counted where a batch holds their truth.
+
 A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
 number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
 anomaly from an ordinary small object (`small_object`), and whether it knows more than which archive
-a frame is from (`_static`: frames of static archives only). Voxels and pixels are counted where a
-batch holds their truth.
+a frame is from (`_static`: frames of static archives only).
 """
 
 import itertools
@@ -49,11 +50,11 @@ POINT_SLICES = (
     *CATEGORIES,
 )
 FRAME_SLICES = ("frame", "frame_static", "frame_static_20in_view")
-SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
-ABOUT = ("split", "split_hash", "near_classes", "voxel_score")
-"""What two tallies must share to be added or compared."""
 MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
+ABOUT = ("split", "split_hash", "near_classes", "voxel_score")
+"""What two tallies must share to be added or compared."""
+SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
 
 
 class Tally:
@@ -150,22 +151,6 @@ class Tally:
                 masks[name] = view.point_class == class_id
         return {name: mask for name, mask in masks.items() if mask.any()}
 
-    def _count_grids(
-        self,
-        point_score: Float[np.ndarray, "P"] | None,
-        pixel_score: Tensor | None,
-        batch: Batch,
-        index: pd.DataFrame,
-    ) -> None:
-        """Voxels and pixels, where both a score and the truth are there."""
-        items = []
-        if point_score is not None and batch.voxels is not None and self.voxel_score:
-            items.append(voxel_items(point_score, batch, index, how=self.voxel_score))
-        if pixel_score is not None and batch.pixel_label is not None:
-            items.append(pixel_items(pixel_score, batch, index))
-        for name, row, score, label in itertools.chain(*items):
-            self._count(name, scene_of(index.iloc[row].to_dict()), bins_of(score), label)
-
     def _count_frame(self, record: dict[str, Any], scene: str) -> None:
         names = ["frame"]
         if record["kind"] == "static":
@@ -182,6 +167,22 @@ class Tally:
     ) -> None:
         self._counts.setdefault(name, ScoreCounts()).add_bins(bins, labels)
         self._scene_counts.setdefault(name, SceneCounts()).add_bins(scene, bins, labels)
+
+    def _count_grids(
+        self,
+        point_score: Float[np.ndarray, "P"] | None,
+        pixel_score: Tensor | None,
+        batch: Batch,
+        index: pd.DataFrame,
+    ) -> None:
+        """Voxels and pixels, where both a score and the truth are there."""
+        items = []
+        if point_score is not None and batch.voxels is not None and self.voxel_score:
+            items.append(voxel_items(point_score, batch, index, how=self.voxel_score))
+        if pixel_score is not None and batch.pixel_label is not None:
+            items.append(pixel_items(pixel_score, batch, index))
+        for name, row, score, label in itertools.chain(*items):
+            self._count(name, scene_of(index.iloc[row].to_dict()), bins_of(score), label)
 
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
