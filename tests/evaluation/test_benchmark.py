@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_curve, precision_score
 
@@ -81,6 +81,7 @@ def test_a_missing_class_leaves_everything_undefined():
         assert all(math.isnan(value) for value in found.values())
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(10, 400))
 def test_all_equal_the_definitions_on_plain_arrays(seed, num):
     """Scores keep off the grid by more than a bin: the histogram cannot tell them apart there."""

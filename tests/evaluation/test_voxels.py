@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -109,6 +109,7 @@ def test_the_corner_is_that_of_the_points_own_grid(height_m, nearest):
     assert pooled.score.tolist() == [nearest]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-1, 5), max_size=40), st.lists(st.integers(-1, 5), max_size=40))
 def test_pooling_equals_a_loop_over_cells(first, second):
     batch = batch_of(frame_of(first, [ROAD] * 6), frame_of(second, [ROAD] * 6))
