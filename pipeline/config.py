@@ -18,6 +18,7 @@ from pipeline.data_config import (
 from pipeline.limits import at_least, choices, not_empty
 from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
 
+VoxelScore = Literal["max", "centre_point", "mean", "median"]
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 
 
@@ -127,6 +128,9 @@ class EvaluationConfig:
     """Seed of the resampling."""
     near_classes: list[int] = field(default_factory=lambda: [20, 21])
     """Classes of ordinary small objects (static, dynamic) that anomalies are compared with."""
+    voxel_score: VoxelScore = "max"
+    """A voxel's score from those of its points; `centre_point`, AnoVox's default, is that of the
+    point nearest to the voxel's lower corner."""
 
     def __post_init__(self) -> None:
         at_least("evaluation", self, "batch_size", 1)

@@ -58,7 +58,7 @@ def tally_baseline(
     sample: PointSample, test: BlockReader, *, config: EvaluationConfig, progress: Progress
 ) -> Tally:
     """The baseline, fitted on a train sample, counted on every frame of the test split."""
-    tally = empty_tally(test, near_classes=config.near_classes)
+    tally = empty_tally(test, near_classes=config.near_classes, voxel_score=config.voxel_score)
     with threadpool_limits(NUM_THREADS):
         model = fit_baseline(sample, seed=config.interval_seed)
         for batch in batches_of(test, batch_size=config.batch_size, progress=progress):

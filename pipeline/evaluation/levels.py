@@ -1,5 +1,7 @@
 """Scores of a split counted per slice, once for exact metrics and once per scene for intervals.
 
+Voxels and pixels are counted where a batch holds their truth.
+
 A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
 number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
 anomaly from an ordinary small object (`small_object`), whether it knows more than which archive a
@@ -8,6 +10,7 @@ was never trained on (`_held_out`: anomalies of the categories that the split ho
 what is normal in static archives).
 """
 
+import itertools
 import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -17,12 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
 
 from pipeline.anovox.labels import CATEGORY
+from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch
+from pipeline.evaluation.benchmark import benchmark_metrics
 from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
+from pipeline.evaluation.pixels import PIXEL_SLICES, pixel_items
 from pipeline.evaluation.scenes import SceneCounts
 from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.evaluation.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
 DISTANCES_M = {
@@ -54,8 +62,9 @@ FRAME_SLICES = (
 )
 MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
-ABOUT = ("split", "split_hash", "near_classes", "held_out")
+ABOUT = ("split", "split_hash", "near_classes", "held_out", "voxel_score")
 """What two tallies must share to be added or compared."""
+SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
 
 
 class Tally:
@@ -68,9 +77,12 @@ class Tally:
         split_hash: str,
         near_classes: Sequence[int],
         held_out: Sequence[str] = (),
+        voxel_score: VoxelScore | None = None,
     ) -> None:
         self.split, self.split_hash = split, split_hash
         self.near_classes, self.held_out = tuple(near_classes), tuple(held_out)
+        self.voxel_score: VoxelScore | None = voxel_score
+        """How points are pooled in voxels; None counts no voxels."""
         self._is_near = np.isin(np.arange(256), self.near_classes)
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
@@ -97,6 +109,7 @@ class Tally:
             self._count_frame(record, scene_of(meta))
             self._frames.append(record)
             start += len(view.points)
+        self._count_grids(point_score, scores.pixel_score, batch, index)
 
     def _note_rows(self, rows: Iterable[int]) -> None:
         for row in rows:
@@ -182,6 +195,22 @@ class Tally:
         self._counts.setdefault(name, ScoreCounts()).add_bins(bins, labels)
         self._scene_counts.setdefault(name, SceneCounts()).add_bins(scene, bins, labels)
 
+    def _count_grids(
+        self,
+        point_score: Float[np.ndarray, "P"] | None,
+        pixel_score: Tensor | None,
+        batch: Batch,
+        index: pd.DataFrame,
+    ) -> None:
+        """Voxels and pixels, where both a score and the truth are there."""
+        items = []
+        if point_score is not None and batch.voxels is not None and self.voxel_score:
+            items.append(voxel_items(point_score, batch, index, how=self.voxel_score))
+        if pixel_score is not None and batch.pixel_label is not None:
+            items.append(pixel_items(pixel_score, batch, index))
+        for name, row, score, label in itertools.chain(*items):
+            self._count(name, scene_of(index.iloc[row].to_dict()), bins_of(score), label)
+
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
         self.demand_same_split(other)
@@ -201,7 +230,8 @@ class Tally:
             if ours != theirs:
                 raise ValueError(
                     f"{what} is {ours} in one tally and {theirs} in the other; compare models that "
-                    "were evaluated on the same split with the same evaluation.near_classes"
+                    "were evaluated on the same split with the same evaluation.near_classes and "
+                    "evaluation.voxel_score"
                 )
 
     def _about(self) -> dict[str, Any]:
@@ -210,7 +240,7 @@ class Tally:
     @property
     def slices(self) -> tuple[str, ...]:
         """Slices that hold any item, in a fixed order; none of points for frame-only models."""
-        return tuple(name for name in (*POINT_SLICES, *FRAME_SLICES) if name in self._counts)
+        return tuple(name for name in SLICES if name in self._counts)
 
     @property
     def scenes(self) -> list[str]:
@@ -239,6 +269,15 @@ class Tally:
             for metric in METRICS
         }
 
+    def benchmark(self) -> dict[str, float]:
+        """`voxel_specificity`, `voxel_f1`, ...: AnoVox's own metrics of the slices of voxels."""
+        return {
+            f"{name}_{metric}": value
+            for name in self.slices
+            if name in VOXEL_SLICES
+            for metric, value in benchmark_metrics(self.counts(name)).items()
+        }
+
     def metrics(self, prefix: str) -> dict[str, float]:
         """`prefix/point_ap` and its kin, and each slice's prevalence: a constant predictor's AP.
 
@@ -246,6 +285,7 @@ class Tally:
         """
         found = {f"{prefix}/{n}_prevalence": self.counts(n).prevalence for n in self.slices}
         found |= {f"{prefix}/{name}": metric.value for name, metric in self.readings().items()}
+        found |= {f"{prefix}/{name}": value for name, value in self.benchmark().items()}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def undefined(self, prefix: str) -> dict[str, str]:

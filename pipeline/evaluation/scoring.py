@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
+from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.levels import Tally
 
@@ -29,18 +30,24 @@ def score_split(
     *,
     batch_size: int,
     near_classes: Sequence[int],
+    voxel_score: VoxelScore,
     device: torch.device,
     progress: Progress,
 ) -> Tally:
-    """Tally of `model` (fp32, evaluation mode) over the split; a NaN score raises ValueError."""
+    """Tally of `model` (fp32, evaluation mode) over the split; a NaN score raises ValueError.
+
+    Voxels and pixels are counted where the reader brings them (`extras`).
+    """
     model = model.to(device).eval()
-    tally = empty_tally(reader, near_classes=near_classes)
+    tally = empty_tally(reader, near_classes=near_classes, voxel_score=voxel_score)
     for batch in batches_of(reader, batch_size=batch_size, progress=progress):
         tally.update(model(batch.to(device)), batch.without_past(), reader.index)
     return tally
 
 
-def empty_tally(reader: BlockReader, *, near_classes: Sequence[int]) -> Tally:
+def empty_tally(
+    reader: BlockReader, *, near_classes: Sequence[int], voxel_score: VoxelScore
+) -> Tally:
     """Nothing counted yet of the reader's split."""
     manifest = reader.manifest
     return Tally(
@@ -48,4 +55,5 @@ def empty_tally(reader: BlockReader, *, near_classes: Sequence[int]) -> Tally:
         split_hash=manifest.split_hash,
         near_classes=near_classes,
         held_out=manifest.prepare["hold_out_categories"],
+        voxel_score=voxel_score,
     )

@@ -19,17 +19,16 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
+from pipeline.data.frames import Extra
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import MAX_LOGIT
 from pipeline.evaluation.scoring import Watch, score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.report.examples import choose_examples, draw_example
-from pipeline.report.figures import save
-from pipeline.report.plots import RankingCurve, precision_recall, roc, score_histogram
+from pipeline.report.level_figures import draw_levels
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training import checkpoints
@@ -45,6 +44,9 @@ TABLE_SLICES = (
     "point_in_view",
     "small_object",
     "small_object_in_view",
+    "voxel",
+    "voxel_anomalies_only",
+    "pixel",
     "frame",
     "frame_static",
     "frame_static_20in_view",
@@ -73,6 +75,8 @@ class Loaded:
     meta: Meta
     window: int
     """`data.window` of the training."""
+    extras: tuple[Extra, ...]
+    """What batches must hold beside the rest for every level that the model scores."""
     folder: Path
     """Where results go: the run folder, or a checkpoint folder that lies outside of one."""
 
@@ -95,12 +99,15 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     blocks = find_blocks(config)
     readers = test_readers(config, split_hash=loaded.meta.split_hash)
     # The boosted tree and its features look at single clouds, the model at what it was trained on.
-    windows = open_reader(config, blocks, "test", window=loaded.window, say=logger.info)
+    windows = open_reader(
+        config, blocks, "test", window=loaded.window, say=logger.info, extras=loaded.extras
+    )
     tally = score_split(
         loaded.model,
         windows,
         batch_size=config.evaluation.batch_size,
         near_classes=config.evaluation.near_classes,
+        voxel_score=config.evaluation.voxel_score,
         device=device_of(config),
         progress=watch("test"),
     )
@@ -136,6 +143,8 @@ HEADLINES = (
     "test/point_prevalence",
     "test/point_in_view_ap",
     "test/small_object_ap",
+    "test/voxel_ap",
+    "test/pixel_ap",
     "test/frame_auroc",
     "test/frame_static_auroc",
 )
@@ -156,8 +165,15 @@ def load_run(place: Path) -> Loaded:
         model=model.eval(),
         meta=meta,
         window=trained.data.window,
+        extras=_extras(trained),
         folder=folder.parent if in_run else checkpoint,
     )
+
+
+def _extras(trained: Config) -> tuple[Extra, ...]:
+    if trained.model.name == "simple":
+        return ()
+    return ("voxels", "pixels") if trained.model.pixel_head else ("voxels",)
 
 
 def device_of(config: Config) -> torch.device:
@@ -173,9 +189,10 @@ def device_of(config: Config) -> torch.device:
 def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
     """Readers of train (for the baseline) and test; ValueError when they hold another split."""
     blocks = find_blocks(config)
+    extras: dict[str, tuple[Extra, ...]] = {"train": (), "test": ("voxels",)}
     readers = {
-        split: open_reader(config, blocks, split, window=1, say=logger.info)
-        for split in ("train", "test")
+        split: open_reader(config, blocks, split, window=1, say=logger.info, extras=names)
+        for split, names in extras.items()
     }
     found = readers["test"].manifest.split_hash
     if found != split_hash:
@@ -193,7 +210,8 @@ def baseline_of(
     """The boosted tree's counts on test; kept beside the shards, under what it depends on."""
     near = "-".join(map(str, config.evaluation.near_classes))
     ego = "x".join(map(str, config.data.ego_box_m))
-    path = blocks / f"baseline-near-{near}-ego-{ego}-seed-{config.evaluation.interval_seed}.npz"
+    voxel, seed = config.evaluation.voxel_score, config.evaluation.interval_seed
+    path = blocks / f"baseline-near-{near}-ego-{ego}-voxel-{voxel}-seed-{seed}.npz"
     if not path.is_file():
         sample = sample_split(
             readers["train"], config=config.evaluation, progress=watch("features of train")
@@ -211,13 +229,19 @@ def baseline_of(
 
 
 def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> list[Row]:
-    """Every metric of every slice with interval, constant predictor and baseline."""
+    """Every metric of every slice with interval, constant predictor and baseline, then AnoVox's own
+    metrics of voxels."""
     found = intervals(
         tally,
         num_resamples=config.evaluation.num_bootstraps,
         seed=config.evaluation.interval_seed,
     )
     readings = baseline.readings()
+    about = {
+        "model": _model_name(meta),
+        "split_hash": meta.split_hash,
+        "run_id": meta.run_id,
+    }
     rows = []
     for name in tally.slices:
         constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 1.0}
@@ -226,19 +250,34 @@ def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> li
             other = readings.get(f"{name}_{metric}")
             rows.append(
                 Row(
-                    model=_model_name(meta),
                     metric=f"test/{name}_{metric}",
                     value=interval.value,
                     low=interval.low,
                     high=interval.high,
                     constant=constants[metric],
                     baseline=other.value if other else math.nan,
-                    split_hash=meta.split_hash,
-                    run_id=meta.run_id,
                     remark=interval.reason,
+                    **about,
                 )
             )
-    return rows
+    return rows + _benchmark_rows(tally, baseline, about)
+
+
+def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, str]) -> list[Row]:
+    others = baseline.benchmark()
+    return [
+        Row(
+            metric=f"test/{name}",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            constant=math.nan,
+            baseline=others.get(name, math.nan),
+            remark="as AnoVox's benchmark averages it, without an interval",
+            **about,
+        )
+        for name, value in tally.benchmark().items()
+    ]
 
 
 def _model_name(meta: Meta) -> str:
@@ -273,49 +312,16 @@ def _draw(
     rows: list[Row],
     folder: Path,
 ) -> list[Path]:
-    note, paths = data_note(reader.manifest), []
-    values = {row.metric: row for row in rows}
-    for level in ("point", "frame"):
-        if level not in tally.slices or tally.counts(level).undefined:
-            continue
-        counts, other = tally.counts(level), baseline.counts(level)
-        name = _model_name(loaded.meta)
-        pr = [
-            _curve(name, counts.precision_recall(), values[f"test/{level}_ap"]),
-            _bare_curve("boosted tree", other.precision_recall(), other.average_precision().value),
-        ]
-        figure = precision_recall(
-            pr,
-            split="test",
-            level=level,
-            num_positive=counts.num_pos,
-            prevalence=counts.prevalence,
-            note=note,
-        )
-        paths.append(save(figure, folder / f"{level}_precision_recall.png"))
-        rates = [
-            _curve(name, counts.roc(), values[f"test/{level}_auroc"]),
-            _bare_curve("boosted tree", other.roc(), other.auroc().value),
-        ]
-        figure = roc(
-            rates,
-            split="test",
-            level=level,
-            num_positive=counts.num_pos,
-            num_negative=counts.num_neg,
-            note=note,
-        )
-        paths.append(save(figure, folder / f"{level}_roc.png"))
-        figure = score_histogram(
-            counts.to_array(),
-            low=-MAX_LOGIT,
-            high=MAX_LOGIT,
-            split="test",
-            level=level,
-            threshold=loaded.meta.thresholds.get(level),
-            note=note,
-        )
-        paths.append(save(figure, folder / f"{level}_scores.png"))
+    note = data_note(reader.manifest)
+    paths = draw_levels(
+        tally,
+        baseline,
+        rows,
+        folder,
+        name=_model_name(loaded.meta),
+        thresholds=loaded.meta.thresholds,
+        note=note,
+    )
     threshold = loaded.meta.thresholds.get("point")
     if threshold is not None:
         for example in choose_examples(tally.frames(), threshold=threshold):
@@ -329,14 +335,6 @@ def _draw(
                 note=note,
             )
     return paths
-
-
-def _curve(name: str, xy: tuple, row: Row) -> RankingCurve:
-    return RankingCurve(name=name, x=xy[0], y=xy[1], area=row.value, low=row.low, high=row.high)
-
-
-def _bare_curve(name: str, xy: tuple, area: float) -> RankingCurve:
-    return RankingCurve(name=name, x=xy[0], y=xy[1], area=area, low=math.nan, high=math.nan)
 
 
 def _log(config: Config, run_id: str, tally: Tally, baseline: Tally, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.anovox.geometry import intrinsics
@@ -40,6 +40,7 @@ def test_at_the_recorded_width_labels_are_those_recorded():
     np.testing.assert_array_equal(found, recorded[:3])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from([(0.0, 1.0), (0.2, 0.9)]))
 def test_areas_are_those_of_the_stored_image_at_any_scale(width, seed, crop):
     """An image that shows the labels is reduced to each area's share of anomalous pixels."""
@@ -84,6 +85,7 @@ def test_in_a_cell_anomalous_comes_before_ignored_and_ignored_before_normal():
     assert cell_labels(label[:, 1:, 1:], stride=4).tolist() == [[[0]]]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_cells_equal_a_loop_over_them(height, width, seed):
     draw = np.random.default_rng(seed)

@@ -1,10 +1,12 @@
 """The user's own commands on a tiny world: train, evaluate, the negative control."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -90,6 +92,36 @@ def test_an_evaluation_counts_every_test_frame_and_tells_its_controls(
     assert "baseline/point_ap" in run.data.metrics
     for path in evaluated.facts["figures"]:
         assert Path(path).stat().st_size > 10_000
+
+
+def test_an_evaluation_tells_voxels_and_anovoxs_own_metrics(config: Config, trained: Trained):
+    evaluated = evaluate(config, watch=unwatched)
+    assert "voxel_ap" in evaluated.text
+    assert "voxel_specificity" not in evaluated.text
+    rows = pd.read_csv(Path(evaluated.facts["table"]).with_name("results.csv")).set_index("metric")
+    own = rows.loc["test/voxel_specificity"]
+    assert 0 <= own["value"] <= 1
+    assert 0 <= own["baseline"] <= 1
+    assert math.isnan(own["low"])
+    run = MlflowClient(config.tracking.uri).get_run(trained.run_id)
+    assert {"test/voxel_ap", "test/voxel_ppv", "baseline/voxel_ap"} <= run.data.metrics.keys()
+    assert not any("pixel" in name for name in run.data.metrics)
+    other = evaluate(merge(config, {"evaluation": {"voxel_score": "mean"}}), watch=unwatched)
+    assert other.tally.counts("point").num_pos == evaluated.tally.counts("point").num_pos
+    assert other.facts["test/voxel_ap"] != evaluated.facts["test/voxel_ap"]
+
+
+def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
+    config: Config, tmp_path: Path
+):
+    place = {"storage_path": str(tmp_path), "tracking": {"uri": f"sqlite:///{tmp_path}/ml.db"}}
+    scoring = merge(config, place, {"model": {"pixel_head": True}, "guards": {"enabled": False}})
+    fit(scoring, say=lambda line: None)
+    evaluated = evaluate(scoring, watch=unwatched)
+    assert evaluated.facts["test/pixel_ap"] > evaluated.tally.counts("pixel").prevalence > 0
+    assert "pixel_ap" in evaluated.text
+    names = {Path(path).name for path in evaluated.facts["figures"]}
+    assert {"pixel_precision_recall.png", "pixel_roc.png", "voxel_roc.png"} <= names
 
 
 def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trained):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -148,6 +148,7 @@ def test_cell_k_goes_to_pixel_8k_and_between_cells_values_are_linear():
     assert image[0, 4, 4].item() == 12.0
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_upsampling_gives_any_image_its_size(height, width):
     score = torch.randn(1, *map_size(height, width))

@@ -1,0 +1,101 @@
+"""Curves and histogram of every level that a model scores, the boosted tree's beside its own."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.evaluation.levels import Tally
+from pipeline.evaluation.metrics import MAX_LOGIT
+from pipeline.report.figures import save
+from pipeline.report.plots import RankingCurve, precision_recall, roc, score_histogram
+from pipeline.report.tables import Row
+
+LEVELS = ("point", "voxel", "pixel", "frame")
+TREE = "boosted tree"
+
+
+def draw_levels(
+    tally: Tally,
+    baseline: Tally,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    name: str,
+    thresholds: Mapping[str, float],
+    note: str,
+) -> list[Path]:
+    """Precision-recall, ROC and scores of each level with both classes; the paths of the figures.
+
+    `rows` hold the metrics with their intervals, `thresholds` logits by level.
+    """
+    values, paths = {row.metric: row for row in rows}, []
+    for level in LEVELS:
+        if level not in tally.slices or tally.counts(level).undefined:
+            continue
+        ap, auroc = (values[f"test/{level}_{metric}"] for metric in ("ap", "auroc"))
+        paths += [
+            _precision_recall(tally, baseline, folder, level=level, name=name, row=ap, note=note),
+            _roc(tally, baseline, folder, level=level, name=name, row=auroc, note=note),
+            _scores(tally, folder, level=level, threshold=thresholds.get(level), note=note),
+        ]
+    return paths
+
+
+def _precision_recall(
+    tally: Tally, baseline: Tally, folder: Path, *, level: str, name: str, row: Row, note: str
+) -> Path:
+    counts = tally.counts(level)
+    curves = [_curve(name, counts.precision_recall(), row)]
+    # The tree scores points, so it has no pixels.
+    if level in baseline.slices:
+        other = baseline.counts(level)
+        curves.append(_bare(other.precision_recall(), other.average_precision().value))
+    figure = precision_recall(
+        curves,
+        split="test",
+        level=level,
+        num_positive=counts.num_pos,
+        prevalence=counts.prevalence,
+        note=note,
+    )
+    return save(figure, folder / f"{level}_precision_recall.png")
+
+
+def _roc(
+    tally: Tally, baseline: Tally, folder: Path, *, level: str, name: str, row: Row, note: str
+) -> Path:
+    counts = tally.counts(level)
+    curves = [_curve(name, counts.roc(), row)]
+    if level in baseline.slices:
+        other = baseline.counts(level)
+        curves.append(_bare(other.roc(), other.auroc().value))
+    figure = roc(
+        curves,
+        split="test",
+        level=level,
+        num_positive=counts.num_pos,
+        num_negative=counts.num_neg,
+        note=note,
+    )
+    return save(figure, folder / f"{level}_roc.png")
+
+
+def _scores(tally: Tally, folder: Path, *, level: str, threshold: float | None, note: str) -> Path:
+    figure = score_histogram(
+        tally.counts(level).to_array(),
+        low=-MAX_LOGIT,
+        high=MAX_LOGIT,
+        split="test",
+        level=level,
+        threshold=threshold,
+        note=note,
+    )
+    return save(figure, folder / f"{level}_scores.png")
+
+
+def _curve(name: str, xy: tuple, row: Row) -> RankingCurve:
+    return RankingCurve(name=name, x=xy[0], y=xy[1], area=row.value, low=row.low, high=row.high)
+
+
+def _bare(xy: tuple, area: float) -> RankingCurve:
+    return RankingCurve(name=TREE, x=xy[0], y=xy[1], area=area, low=math.nan, high=math.nan)
