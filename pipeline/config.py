@@ -213,18 +213,6 @@ class Config:
         """Whether the model looks at the image."""
         return self.model.name == "simple" or self.model.fusion != "lidar_only"
 
-    @property
-    def chosen_by(self) -> str:
-        """Name of the validation metric that picks the checkpoint, `val/point_ap` for instance."""
-        return f"val/{'frame_ap' if self.model.name == 'simple' else self.train.choose_by}"
-
-    @property
-    def choice_sees(self) -> str:
-        """What model choice knows of the validation split, for whoever reads the results."""
-        if self.chosen_by == "val/semantic_miou":
-            return "normal points only"
-        return "anomaly labels of the validation split"
-
     def _check_semantics(self) -> None:
         if self.loss.name == "cross_entropy" and self.model.score == "supervised":
             raise ValueError(

@@ -266,8 +266,8 @@ class OutlierConfig:
     """A patch of road points is lifted to a random height and shape, the image stays as it is
     (arXiv 2511.06720); 0 = off."""
     perlin: float = 0.0
-    """A blob with a surface of Perlin noise stands on the road, in the cloud and in the image (after
-    arXiv 2604.09232); 0 = off."""
+    """A blob with a surface of Perlin noise stands on the road, in cloud and image (after arXiv
+    2604.09232); 0 = off."""
     feature_mixing: float = 0.0
     """Channels are exchanged between features of points of different class (after arXiv
     2505.16985); 0 = off."""

@@ -142,9 +142,7 @@ def focal(
     return Term(total=total, count=score.new_tensor(len(score) * prior), weight=1.0)
 
 
-def dice(
-    score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: float = 1.0
-) -> Term:
+def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: float = 1.0) -> Term:
     """1 - 2 sum(p y) / (sum p + sum y) over all points of a step (arXiv 1606.04797, p unsquared).
 
     Written as total / count with total = sum p + sum y - 2 sum(p y) and count = sum p + sum y: both

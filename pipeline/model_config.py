@@ -38,7 +38,7 @@ class ModelConfig:
     frame_top_k: int = 10
     """The frame logit is the mean of this many highest point logits."""
     semantic_head: bool = False
-    """Whether points get logits of the normal classes too, learned with the loss's semantic terms."""
+    """Whether points get logits of the normal classes too."""
     score: Literal["supervised", "max_logit", "energy", "entropy"] = "supervised"
     """What a point's score is: the anomaly logit, or from the semantic head -max, -logsumexp or
     the entropy of its softmax."""
@@ -112,6 +112,6 @@ class LossConfig:
             at_least("loss", self, key, 0)
         if self.dice_weight and self.name not in ("focal", "bce"):
             raise ValueError(
-                f"loss.dice_weight={self.dice_weight} adds a term to loss.name=focal or bce, not to "
-                f"{self.name}; set it to 0"
+                f"loss.dice_weight={self.dice_weight} adds a term to loss.name=focal or bce, not "
+                f"to {self.name}; set it to 0"
             )

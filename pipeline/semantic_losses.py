@@ -93,9 +93,7 @@ def outlier(score: Float32[Tensor, "N"], *, how: ScoreName, weight: float) -> Te
     return Term(total=missing.sum(), count=score.new_tensor(len(score)), weight=weight)
 
 
-def known(
-    score: Float32[Tensor, "P"], label: UInt8[Tensor, "P"], *, weight: float
-) -> Term:
+def known(score: Float32[Tensor, "P"], label: UInt8[Tensor, "P"], *, weight: float) -> Term:
     """softplus(s) of normal points, the other side of `outlier`; count = normal points.
 
     Each side is divided by its own count, so that few outliers weigh as much as all the road.

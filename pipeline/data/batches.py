@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
+from pipeline.anovox.labels import NORMAL_LABEL
 from pipeline.data.frames import (
     Key,
     Memory,
@@ -29,22 +30,23 @@ from pipeline.data.frames import (
     with_pixels,
 )
 from pipeline.data.manifest import INDEX, Manifest, read_manifest
+from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
 from pipeline.data.schema import SPLITS, fixed
 from pipeline.data.shards import open_shard
 from pipeline.data.windows import previous_rows, relative_pose, with_past
-from pipeline.data_config import AugmentConfig
+from pipeline.data_config import AugmentConfig, OutlierConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """B frames; their P points lie one frame after the other. Both B and P may be 0.
 
-    Labels are 0 normal, 1 anomalous, 255 ignore. Points are in the LiDAR frame (x forward, y left,
-    z up, metres, intensity); `camera_from_lidar` takes them to the camera (X right, Y down, Z
-    forward), `intrinsics` (fx, fy, cx, cy) from there to pixels of `image` as stored, where pixel
-    column j covers j <= u < j + 1. With `data.window` > 1 points have a fifth column, relative time
-    in seconds: 0 for the current cloud, which comes first in each frame, negative for past ones,
-    whose labels are 255.
+    Labels are 0 normal, 1 anomalous, 255 ignore, in training also 2 synthetic outlier (`outliers`).
+    Points are in the LiDAR frame (x forward, y left, z up, metres, intensity); `camera_from_lidar`
+    takes them to the camera (X right, Y down, Z forward), `intrinsics` (fx, fy, cx, cy) from there
+    to pixels of `image` as stored, where pixel column j covers j <= u < j + 1. With `data.window` >
+    1 points have a fifth column, relative time in seconds: 0 for the current cloud, which comes
+    first in each frame, negative for past ones, whose labels are 255.
     """
 
     image: UInt8[Tensor, "B 3 H W"]
@@ -79,7 +81,9 @@ class Batch:
         moved = {f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)}
         return Batch(**moved)
 
-    def of_current(self, values: Shaped[Tensor, "P"]) -> tuple[Shaped[Tensor, "N"], Tensor]:
+    def of_current(
+        self, values: Shaped[Tensor, "P *rest"]
+    ) -> tuple[Shaped[Tensor, "N *rest"], Tensor]:
         """Those of the points' `values` that belong to current clouds, and their offsets (B,)."""
         if self.points.shape[1] == 4:
             return values, self.point_offset
@@ -111,11 +115,16 @@ class Collate:
     """
 
     def __init__(
-        self, manifest: Manifest, *, ego_box_m: Sequence[float], augmentation: AugmentConfig
+        self,
+        manifest: Manifest,
+        *,
+        ego_box_m: Sequence[float],
+        augmentation: AugmentConfig,
+        outliers: OutlierConfig,
     ) -> None:
         self.image_shape = (manifest.image_height, manifest.image_width, 3)
         self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
-        self._augmentation = augmentation
+        self._augmentation, self._outliers = augmentation, outliers
         self._memory = Memory()
 
     def cloud(self, frame: StoredFrame) -> StoredFrame:
@@ -137,6 +146,9 @@ class Collate:
         """The batch of frames that `cloud` returned; it owns what it is given."""
         frames = [with_pixels(f, self.image_shape, k) for f, k in zip(frames, keys, strict=True)]
         if augment_seed is not None:
+            self._add_outliers(
+                frames, frame_label, intrinsics, camera_from_lidar, keys=keys, seed=augment_seed
+            )
             for i, key in enumerate(keys):
                 frames[i], intrinsics[i], camera_from_lidar[i] = augmented(
                     frames[i],
@@ -163,6 +175,31 @@ class Collate:
             row=torch.from_numpy(row),
         )
 
+    def _add_outliers(
+        self,
+        frames: list[StoredFrame],
+        frame_label: UInt8[np.ndarray, "B"],
+        intrinsics: Float32[np.ndarray, "B 4"],
+        camera_from_lidar: Float32[np.ndarray, "B 4 4"],
+        *,
+        keys: Sequence[Key],
+        seed: tuple[int, int],
+    ) -> None:
+        """Put synthetic outliers into frames and mark those normal ones that got some, in place."""
+        if not self._outliers.changes_frames:
+            return
+        for i, key in enumerate(keys):
+            frames[i] = with_outliers(
+                frames[i],
+                intrinsics[i],
+                camera_from_lidar[i],
+                config=self._outliers,
+                seed=seed,
+                key=key,
+            )
+            if frame_label[i] == NORMAL_LABEL and has_outliers(frames[i]):
+                frame_label[i] = OUTLIER_LABEL
+
 
 class BlockReader:
     """The rows of one split, numbered shard by shard, as batches.
@@ -179,6 +216,7 @@ class BlockReader:
         ego_box_m: Sequence[float],
         window: int = 1,
         augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008  frozen
+        outliers: OutlierConfig = OutlierConfig(),  # noqa: B008  frozen
     ) -> None:
         assert split in SPLITS, split
         folder = Path(folder)
@@ -193,7 +231,9 @@ class BlockReader:
         assert self.num_rows == len(self.index), (self.num_rows, len(self.index))
         self.num_points = self.index["num_points"].to_numpy(dtype=np.int64)
         """Points of every row as stored, before the ego box is left out."""
-        self._collate = Collate(self.manifest, ego_box_m=ego_box_m, augmentation=augmentation)
+        self._collate = Collate(
+            self.manifest, ego_box_m=ego_box_m, augmentation=augmentation, outliers=outliers
+        )
         self._frames = [f for block in blocks for f in frames_of(block, self._collate.image_shape)]
         self._frame_label = self.index["frame_label"].to_numpy(dtype=np.uint8)
         self._keys = keys_of(self.index)

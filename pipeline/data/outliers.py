@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from pipeline.anovox.geometry import in_view, project, unproject
+from pipeline.anovox.geometry import project, unproject
 from pipeline.anovox.labels import NORMAL_LABEL, ROAD, ROAD_LINE
 from pipeline.data.blobs import Blob, first_hits
 from pipeline.data.frames import StoredFrame
@@ -19,7 +19,7 @@ from pipeline.data.perlin import Perlin
 from pipeline.data_config import OutlierConfig
 
 OUTLIER_LABEL = 2
-"""Of points (and of frames that hold some): neither normal nor a real anomaly, for the loss only."""
+"""Of their points, and of normal frames that hold some; for the loss only."""
 MIN_POINTS = 5
 """With fewer points an outlier is not made: so few could be noise."""
 NEAREST_M, FARTHEST_M = 4.0, 30.0
@@ -109,7 +109,7 @@ def draw_blob(place: Float[np.ndarray, "3"], rng: np.random.Generator) -> Blob:
     """A blob of random size, shape and colours that stands on `place`."""
     radii = np.array([*rng.uniform(0.2, 0.8, 2), rng.uniform(0.2, 0.7)])
     return Blob(
-        centre=place + [0, 0, 0.8 * radii[2]],
+        centre=place + 0.8 * radii * [0, 0, 1],
         radii=radii,
         ground_z=float(place[2]) + 0.05,
         shape=Perlin(rng),

@@ -21,4 +21,5 @@ def open_reader(config: Config, folder: Path, split: str, *, window: int, say: S
         ego_box_m=config.data.ego_box_m,
         window=window,
         augmentation=config.augment,
+        outliers=config.outliers,
     )

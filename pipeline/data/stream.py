@@ -100,7 +100,10 @@ class StreamReader:
         self._keys = keys_of(index)
         self._frame_label = index["frame_label"].to_numpy(dtype=np.uint8)
         self._collate = Collate(
-            self.manifest, ego_box_m=config.data.ego_box_m, augmentation=config.augment
+            self.manifest,
+            ego_box_m=config.data.ego_box_m,
+            augmentation=config.augment,
+            outliers=config.outliers,
         )
         self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
 

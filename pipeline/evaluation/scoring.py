@@ -46,7 +46,10 @@ def score_split(
 
 def of_current_clouds(scores: Scores, batch: Batch) -> tuple[Scores, Batch]:
     """Scores and batch (on the CPU) without the past clouds of a window, which nobody judges."""
-    points = scores.point_score
+    points, semantic = scores.point_score, scores.semantic
     if points is not None:
         points, _ = batch.of_current(points.cpu())
-    return dataclasses.replace(scores, point_score=points), batch.without_past()
+    if semantic is not None:
+        semantic, _ = batch.of_current(semantic.cpu())
+    scores = dataclasses.replace(scores, point_score=points, semantic=semantic)
+    return scores, batch.without_past()

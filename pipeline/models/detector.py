@@ -73,7 +73,9 @@ class Detector(nn.Module):
             return Scores(
                 point_score=nothing,
                 frame_score=frames,
-                semantic=nothing.view(0, 1).expand(0, self.num_classes) if self.num_classes else None,
+                semantic=nothing.view(0, 1).expand(0, self.num_classes)
+                if self.num_classes
+                else None,
             )
         features = reduce(torch.add, [branch(batch) for branch in self.branches.values()])
         mixed = mixed_features(features, batch, share=self.mixing if self.training else 0.0)
@@ -105,11 +107,9 @@ def build_detector(
 
     `prior` is the share of anomalous points in the train split, `window` is `data.window`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
-    about to fill. `mixing` is `outliers.feature_mixing`, read in training only. Raises ValueError when the weights of `model.image_weights` cannot be had or
-    `prior` is not between 0 and 1.
+    about to fill. `mixing` is `outliers.feature_mixing`, read in training only. Raises ValueError
+    when the weights of `model.image_weights` cannot be had or `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
-    return Detector(
-        config, prior=prior, window=window, fetch_weights=fetch_weights, mixing=mixing
-    )
+    return Detector(config, prior=prior, window=window, fetch_weights=fetch_weights, mixing=mixing)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-
 ScoreName = Literal["supervised", "max_logit", "energy", "entropy"]
 
 
@@ -35,9 +34,7 @@ def scores_of_nothing(parameters: Iterable[Tensor]) -> Float32[Tensor, "0"]:
     return anchor.float().expand(1)[:0]
 
 
-def anomaly_score(
-    logits: Float32[Tensor, "N columns"], how: ScoreName
-) -> Float32[Tensor, "N"]:
+def anomaly_score(logits: Float32[Tensor, "N columns"], how: ScoreName) -> Float32[Tensor, "N"]:
     """Score of points from a head's logits: column 0 anomaly, then the normal classes.
 
     `supervised` is column 0. From the classes' logits z: `max_logit` is -max z (arXiv 1911.11132),

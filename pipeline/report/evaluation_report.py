@@ -122,11 +122,13 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
 
 HEADLINES = (
     "test/point_ap",
+    "test/point_fpr95",
     "test/point_prevalence",
     "test/point_in_view_ap",
     "test/small_object_ap",
     "test/frame_auroc",
     "test/frame_static_auroc",
+    "test/semantic_miou",
 )
 
 
@@ -227,7 +229,27 @@ def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> li
                     remark=interval.reason,
                 )
             )
-    return rows
+    return rows + semantic_rows(meta, tally)
+
+
+def semantic_rows(meta: Meta, tally: Tally) -> list[Row]:
+    """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
+    constants = {"semantic_miou": tally.semantic.constant_miou()}
+    return [
+        Row(
+            model=_model_name(meta),
+            metric=f"test/{name}",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            constant=constants.get(name, math.nan),
+            baseline=math.nan,
+            split_hash=meta.split_hash,
+            run_id=meta.run_id,
+            remark="over all points; no interval",
+        )
+        for name, value in tally.semantic.readings().items()
+    ]
 
 
 def _model_name(meta: Meta) -> str:
@@ -239,7 +261,8 @@ def _text(rows: list[Row], figures: list[Path]) -> str:
     shown = [
         row
         for row in rows
-        if any(
+        if row.metric == "test/semantic_miou"
+        or any(
             row.metric == f"test/{name}_{metric}"
             for name in TABLE_SLICES
             for metric in TABLE_METRICS

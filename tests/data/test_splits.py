@@ -105,13 +105,13 @@ def frames(**labels: list[int]) -> pd.DataFrame:
 
 def test_a_split_without_a_class_is_refused_with_its_counts():
     with pytest.raises(ValueError, match=r"val 2 normal \+ 0 anomalous.*each needs both classes"):
-        check_both_classes(frames(train=[0, 1], val=[0, 0, 255], test=[0, 1]))
+        check_both_classes(frames(train=[0, 1], val=[0, 0, 255], test=[0, 1]), PrepareConfig())
 
 
 def test_a_split_without_frames_is_refused():
     with pytest.raises(ValueError, match=r"test 0 normal \+ 0 anomalous"):
-        check_both_classes(frames(train=[0, 1], val=[0, 1]))
+        check_both_classes(frames(train=[0, 1], val=[0, 1]), PrepareConfig())
 
 
 def test_splits_with_both_classes_pass():
-    check_both_classes(frames(train=[0, 1, 255], val=[0, 1], test=[1, 0]))
+    check_both_classes(frames(train=[0, 1, 255], val=[0, 1], test=[1, 0]), PrepareConfig())

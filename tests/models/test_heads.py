@@ -13,7 +13,7 @@ def head(**settings):
 
 def test_the_first_logits_lie_around_that_of_the_prior():
     scores = head()(torch.randn(500, 16))
-    assert scores.shape == (500,)
+    assert scores.shape == (500, 1)
     assert scores.mean().item() == pytest.approx(math.log(1e-3 / 0.999), abs=0.5)
 
 
