@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from pipeline.anovox.geometry import project, unproject
+from pipeline.anovox.geometry import in_view, project, unproject
 from pipeline.anovox.labels import NORMAL_LABEL, ROAD, ROAD_LINE
-from pipeline.data.blobs import Blob, first_hits
+from pipeline.data.blobs import Blob, first_hits, rough_surface
 from pipeline.data.frames import StoredFrame
 from pipeline.data.perlin import Perlin
 from pipeline.data_config import OutlierConfig
@@ -24,6 +24,8 @@ MIN_POINTS = 5
 """With fewer points an outlier is not made: so few could be noise."""
 NEAREST_M, FARTHEST_M = 4.0, 30.0
 """Ranges at which outliers stand on the road."""
+IN_VIEW_SHARE = 0.75
+"""Share of outliers for which a place in the image is sought."""
 ATTENUATION_PER_M = 0.004
 """Intensity is exp(-0.004 range) in CARLA, whatever is hit."""
 RANGE_NOISE_M = 0.1
@@ -51,9 +53,13 @@ def with_outliers(
     rng = np.random.default_rng(int.from_bytes(digest, "little"))
     is_raised, is_perlin = rng.random(2) < (config.raised_road, config.perlin)
     if is_raised:
-        frame = raised_road(frame, rng)
+        place = road_place(frame, intrinsics, camera_from_lidar, rng)
+        frame = frame if place is None else raised_road(frame, place, rng)
     if is_perlin:
-        frame = perlin_object(frame, intrinsics, camera_from_lidar, rng)
+        place = road_place(frame, intrinsics, camera_from_lidar, rng)
+        if place is not None:
+            blob = draw_blob(place, rng)
+            frame = perlin_object(frame, blob, intrinsics, camera_from_lidar, rng)
     return frame
 
 
@@ -62,11 +68,10 @@ def has_outliers(frame: StoredFrame) -> bool:
     return bool((frame.point_label == OUTLIER_LABEL).any())
 
 
-def raised_road(frame: StoredFrame, rng: np.random.Generator) -> StoredFrame:
+def raised_road(
+    frame: StoredFrame, centre: Float[np.ndarray, "3"], rng: np.random.Generator
+) -> StoredFrame:
     """A patch of road lifted into a dome, a block or a ramp (arXiv 2511.06720); image unchanged."""
-    centre = _road_point(frame, rng)
-    if centre is None:
-        return frame
     half, angle = rng.uniform(0.2, 1.2, 2), rng.uniform(0, np.pi)
     height, form = rng.uniform(0.2, 1.5), int(rng.integers(3))
     cos, sin = np.cos(angle), np.sin(angle)
@@ -84,6 +89,7 @@ def raised_road(frame: StoredFrame, rng: np.random.Generator) -> StoredFrame:
 
 def perlin_object(
     frame: StoredFrame,
+    blob: Blob,
     intrinsics: Float[np.ndarray, "4"],
     camera_from_lidar: Float[np.ndarray, "4 4"],
     rng: np.random.Generator,
@@ -93,10 +99,6 @@ def perlin_object(
     LiDAR rays that meet it end on its surface instead of behind it, so none passes through it and
     every new point lies on a ray of the sensor. Pixels whose rays meet it take its colours.
     """
-    place = _road_point(frame, rng)
-    if place is None:
-        return frame
-    blob = draw_blob(place, rng)
     rows, distance, ray = _shortened(frame, blob)
     if len(rows) < MIN_POINTS:
         return frame
@@ -112,7 +114,7 @@ def draw_blob(place: Float[np.ndarray, "3"], rng: np.random.Generator) -> Blob:
         centre=place + 0.8 * radii * [0, 0, 1],
         radii=radii,
         ground_z=float(place[2]) + 0.05,
-        shape=Perlin(rng),
+        surface=rough_surface(Perlin(rng)),
         texture=Perlin(rng),
         colours=rng.uniform(10, 245, (2, 3)),
     )
@@ -179,13 +181,27 @@ def _pixels_around(
     return u.ravel(), v.ravel()
 
 
-def _road_point(frame: StoredFrame, rng: np.random.Generator) -> Float[np.ndarray, "3"] | None:
-    """A random road point at a range that counts; None where there is none."""
+def road_place(
+    frame: StoredFrame,
+    intrinsics: Float[np.ndarray, "4"],
+    camera_from_lidar: Float[np.ndarray, "4 4"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "3"] | None:
+    """A random road point, mostly one that the camera sees; None where there is none.
+
+    Points are drawn in proportion to their range, for the road near the car holds most points but
+    little of the road.
+    """
     range_m = np.linalg.norm(frame.points[:, :3], axis=1)
     rows = np.flatnonzero(_is_road(frame) & (range_m > NEAREST_M) & (range_m < FARTHEST_M))
     if len(rows) == 0:
         return None
-    return frame.points[rng.choice(rows), :3].astype(np.float64)
+    uv, depth = project(frame.points[rows], intrinsics, camera_from_lidar)
+    seen = rows[in_view(uv, depth, frame.image.shape[2], frame.image.shape[1])]
+    if rng.random() < IN_VIEW_SHARE and len(seen):
+        rows = seen
+    weight = range_m[rows].astype(np.float64)
+    return frame.points[rng.choice(rows, p=weight / weight.sum()), :3].astype(np.float64)
 
 
 def _is_road(frame: StoredFrame) -> Bool[np.ndarray, "P"]:
