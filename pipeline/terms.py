@@ -40,11 +40,6 @@ def local_share(
     return term.weight * share
 
 
-def value(term: Term) -> Tensor:
-    """The summand of one rank alone, with its gradient."""
-    return term.weight * term.total / term.count.clamp(min=MIN_COUNT)
-
-
 def stacked(terms: dict[str, Term]) -> tuple[list[str], Float[Tensor, "2 N"]]:
     """Names in order, and this rank's totals (row 0) and counts (row 1) in float64, detached."""
     names = sorted(terms)
