@@ -21,6 +21,7 @@ from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
+from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.metrics import MAX_LOGIT
@@ -106,7 +107,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
-    text = _text(rows, figures)
+    text = _text(rows, figures, baseline=baseline_name(windows.manifest))
     (folder / "results.md").write_text(text + "\n")
     _log(config, loaded.meta.run_id, tally, baseline, folder)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
@@ -257,7 +258,7 @@ def _model_name(meta: Meta) -> str:
     return model["fusion"] if model["name"] == "detector" else model["name"]
 
 
-def _text(rows: list[Row], figures: list[Path]) -> str:
+def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
     shown = [
         row
         for row in rows
@@ -271,8 +272,8 @@ def _text(rows: list[Row], figures: list[Path]) -> str:
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     listed = "\n".join(f"  {path}" for path in figures)
     return (
-        f"Test split, {markdown(shown)}\n\nbaseline: gradient-boosted tree on plain point "
-        f"features. constant predictor: AP = prevalence.\n\nFigures\n{listed}"
+        f"Test split, {markdown(shown)}\n\nbaseline: {baseline} on plain point features. "
+        f"constant predictor: AP = prevalence.\n\nFigures\n{listed}"
     )
 
 
@@ -285,7 +286,7 @@ def _draw(
     rows: list[Row],
     folder: Path,
 ) -> list[Path]:
-    note, paths = data_note(reader.manifest), []
+    note, plain, paths = data_note(reader.manifest), baseline_name(reader.manifest), []
     values = {row.metric: row for row in rows}
     for level in ("point", "frame"):
         if level not in tally.slices or tally.counts(level).undefined:
@@ -294,7 +295,7 @@ def _draw(
         name = _model_name(loaded.meta)
         pr = [
             _curve(name, counts.precision_recall(), values[f"test/{level}_ap"]),
-            _bare_curve("boosted tree", other.precision_recall(), other.average_precision().value),
+            _bare_curve(plain, other.precision_recall(), other.average_precision().value),
         ]
         figure = precision_recall(
             pr,
@@ -307,7 +308,7 @@ def _draw(
         paths.append(save(figure, folder / f"{level}_precision_recall.png"))
         rates = [
             _curve(name, counts.roc(), values[f"test/{level}_auroc"]),
-            _bare_curve("boosted tree", other.roc(), other.auroc().value),
+            _bare_curve(plain, other.roc(), other.auroc().value),
         ]
         figure = roc(
             rates,
