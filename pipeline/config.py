@@ -12,6 +12,7 @@ from pipeline.data_config import (
     AugmentConfig,
     DataConfig,
     InspectConfig,
+    OutlierConfig,
     PrepareConfig,
     SyntheticConfig,
 )
@@ -51,6 +52,9 @@ class TrainConfig:
     augment: bool = True
     """Left-right flip and photometric changes, of image, cloud and calibration together, and what
     the augment section adds."""
+    choose_by: Literal["point_ap", "frame_ap", "semantic_miou"] = "point_ap"
+    """Validation metric that picks the checkpoint. With `semantic_miou` model choice and thresholds
+    see normal points only. A model that scores frames only is chosen by frame_ap."""
     validate_every_n_epochs: int = 1
     """Validation cadence; the last epoch is always validated."""
     checkpoint_every_n_steps: int = 0
@@ -218,6 +222,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    outliers: OutlierConfig = field(default_factory=OutlierConfig)
     guards: GuardConfig = field(default_factory=GuardConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -237,6 +242,9 @@ class Config:
                 f"scaling.num_workers={self.scaling.num_workers}; give every worker a frame"
             )
         self._check_augmentation()
+        self._check_semantics()
+        self._check_outliers()
+        self._check_pixels()
         self._check_window()
         self._check_reader()
 
@@ -244,6 +252,50 @@ class Config:
     def uses_camera(self) -> bool:
         """Whether the model looks at the image."""
         return self.model.name == "simple" or self.model.fusion != "lidar_only"
+
+    def _check_semantics(self) -> None:
+        if self.loss.name == "cross_entropy" and self.model.score == "supervised":
+            raise ValueError(
+                "loss.name=cross_entropy trains the semantic head alone, so the supervised score "
+                "would stay as it was drawn; set model.semantic_head=true and model.score to "
+                "max_logit, energy or entropy"
+            )
+        if self.train.choose_by == "semantic_miou" and not self.model.semantic_head:
+            raise ValueError(
+                "train.choose_by=semantic_miou needs the semantic head; set "
+                "model.semantic_head=true or choose by point_ap"
+            )
+
+    def _check_pixels(self) -> None:
+        """Synthetic outliers are marked on points only, and `cross_entropy` trains points only."""
+        if not self.model.pixel_head:
+            return
+        if self.loss.name == "cross_entropy" or self.outliers.changes_frames:
+            raise ValueError(
+                "model.pixel_head=true learns from pixel labels, which neither loss.name="
+                "cross_entropy nor synthetic outliers in the image have; set model.pixel_head=false"
+            )
+
+    def _check_outliers(self) -> None:
+        if not self.outliers.any:
+            return
+        if self.model.name == "simple" or not self.train.augment:
+            other = "model.name=simple" if self.model.name == "simple" else "train.augment=false"
+            raise ValueError(
+                f"the outliers section has no effect with {other}; set its probabilities to 0, or "
+                "use model.name=detector and train.augment=true"
+            )
+        if self.outliers.feature_mixing and self.model.fusion == "late":
+            raise ValueError(
+                "outliers.feature_mixing exchanges channels of a point's features, which model."
+                "fusion=late keeps apart; use another fusion or set it to 0"
+            )
+        if self.outliers.changes_frames and self.data.window > 1:
+            raise ValueError(
+                f"data.window={self.data.window} shows past clouds, in which rays pass through "
+                "where an outlier stands now; set data.window=1, or outliers.raised_road and "
+                "outliers.perlin to 0"
+            )
 
     def _check_augmentation(self) -> None:
         augment = self.augment

@@ -207,6 +207,9 @@ class PrepareConfig:
     """Seed of the deal of scenes to splits."""
     hold_out_categories: list[str] = field(default_factory=list)
     """Anomaly categories whose scenes all go to test (e.g. [special]); [] = none."""
+    train_kinds: list[str] = field(default_factory=list)
+    """Kinds that train scenes come from (e.g. [normality]); scenes of the others are dealt to val
+    and test only. [] = all kinds."""
     seed: int = 0
     """Seed of the shuffle that deals frames to shards."""
 
@@ -215,6 +218,8 @@ class PrepareConfig:
             at_least("prepare", self, key, 1)
         for key in ("seed", "split_seed"):
             at_least("prepare", self, key, 0)
+        if self.train_kinds:
+            choices("prepare.train_kinds", self.train_kinds, legal=KINDS)
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"prepare.jpeg_quality is {self.jpeg_quality}; it takes 1 to 100")
         if len(self.image_crop) != 2 or not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:
@@ -247,3 +252,39 @@ class AugmentConfig:
         for key in ("scale", "point_dropout"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"augment.{key} is {getattr(self, key)}; it takes 0 <= {key} < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlierConfig:
+    """Synthetic outliers in training batches, for detectors that see no real anomaly.
+
+    Each is a probability per frame and epoch. Outliers enter the loss alone, under a label of their
+    own; val and test never hold any.
+    """
+
+    raised_road: float = 0.0
+    """A patch of road points is lifted to a random height and shape, the image stays as it is
+    (arXiv 2511.06720); 0 = off."""
+    perlin: float = 0.0
+    """A blob with a surface of Perlin noise stands on the road, in cloud and image (after arXiv
+    2604.09232); 0 = off."""
+    feature_mixing: float = 0.0
+    """Channels are exchanged between features of points of different class (after arXiv
+    2505.16985); 0 = off."""
+
+    def __post_init__(self) -> None:
+        for key in ("raised_road", "perlin", "feature_mixing"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(
+                    f"outliers.{key} is {getattr(self, key)}; it is a probability, 0 to 1"
+                )
+
+    @property
+    def any(self) -> bool:
+        """Whether any kind is on."""
+        return self.changes_frames or self.feature_mixing > 0
+
+    @property
+    def changes_frames(self) -> bool:
+        """Whether clouds or images are changed."""
+        return self.raised_road > 0 or self.perlin > 0

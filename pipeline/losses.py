@@ -6,7 +6,7 @@ the loss of one. The best constant predictor's loss tells learning from a loss t
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,24 +14,20 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.anovox.labels import ANOMALOUS_LABEL
 from pipeline.data.batches import Batch
+from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.data.pixels import cell_labels
 from pipeline.model_config import LossConfig
 from pipeline.models.pixels import PIXEL_STRIDE
-from pipeline.models.scores import Scores
+from pipeline.models.scores import ScoreName, Scores
+from pipeline.semantic_losses import cross_entropy, known, lovasz, outlier, targets
+from pipeline.terms import Term
 
-IGNORE = 255
 
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """One summand of the loss: weight * (sum of totals over ranks) / max(1, sum of counts)."""
-
-    total: Float32[Tensor, ""]
-    """Sum over this rank's items; attached to the model even when there are none."""
-    count: Float32[Tensor, ""]
-    """What the sum is divided by: labelled items, for `focal` the positives expected among them."""
-    weight: float
+def main_term(config: LossConfig) -> str:
+    """Name of the term that tells whether the run learned anything."""
+    return {"cross_entropy": "semantic", "seed_self_supervised": "seed"}.get(config.name, "point")
 
 
 def loss_terms(
@@ -41,11 +37,16 @@ def loss_terms(
     config: LossConfig,
     pos_weight: float,
     pixel_pos_weight: float | None = None,
+    score: ScoreName = "supervised",
+    with_outliers: bool = False,
 ) -> dict[str, Term]:
     """Terms by name: `point`, `frame` and `pixel`, or `seed` for the prior system's loss.
 
-    `pos_weight` is normal / anomalous points of the train split, for `bce`, and `pixel_pos_weight`
-    that of cells, for models that score pixels. Label 255 is left out.
+    A model with a semantic head adds `semantic` and `lovasz`, and `cross_entropy` consists of those
+    two; `with_outliers` adds those of synthetic outliers (see `outlier_terms`). `pos_weight` is
+    normal / anomalous points of the train split, for `bce`, and `pixel_pos_weight` that of cells,
+    for models that score pixels; `score` is `model.score`. Label 255 is left out. Which terms there
+    are never depends on the batch, so ranks can add theirs up.
     Raises ValueError when a point loss meets a model that scores frames only.
     """
     if config.name == "seed_self_supervised":
@@ -55,8 +56,15 @@ def loss_terms(
             f"loss.name={config.name} needs point scores, which this model has not; use "
             "model.name=detector or loss.name=seed_self_supervised"
         )
+    terms = semantic_terms(scores, batch, config=config)
+    if with_outliers:
+        terms |= outlier_terms(scores, batch, config=config, score=score)
+    if config.name == "cross_entropy":
+        return terms
     point = (scores.point_score, batch.point_label)
-    terms = {"point": item_term(*point, config=config, pos_weight=pos_weight)}
+    terms["point"] = item_term(*point, config=config, pos_weight=pos_weight)
+    if config.dice_weight:
+        terms["dice"] = dice(*point, weight=config.dice_weight)
     if scores.pixel_score is not None:
         assert batch.pixel_label is not None
         assert pixel_pos_weight is not None
@@ -81,7 +89,42 @@ def item_term(
     if config.name == "focal":
         alpha, gamma = config.focal_alpha, config.focal_gamma
         return focal(score, label, alpha=alpha, gamma=gamma, prior=1 / (1 + pos_weight))
+    if config.name == "dice":
+        return dice(score, label)
     return bce(score, label, pos_weight=pos_weight)
+
+
+def semantic_terms(scores: Scores, batch: Batch, *, config: LossConfig) -> dict[str, Term]:
+    """`semantic` and `lovasz` over points labelled normal; none without a semantic head."""
+    if scores.semantic is None:
+        return {}
+    target, terms = targets(batch), {}
+    if weight := 1.0 if config.name == "cross_entropy" else config.semantic_weight:
+        terms["semantic"] = cross_entropy(scores.semantic, target, weight=weight)
+    if weight := config.lovasz_weight:
+        counts = batch.counts().tolist()
+        terms["lovasz"] = lovasz(scores.semantic, target, counts, weight=weight)
+    return terms
+
+
+def outlier_terms(
+    scores: Scores, batch: Batch, *, config: LossConfig, score: ScoreName
+) -> dict[str, Term]:
+    """`outlier` over synthetic outliers, points and mixed features alike, and its other side.
+
+    The other side, `known`, is there for `max_logit` and `energy`, whose level nothing else fixes:
+    a supervised score has its own loss on normal points, and entropy a fixed range.
+    """
+    weight = config.outlier_weight
+    if scores.point_score is None or not weight:
+        return {}
+    own = scores.point_score[batch.point_label == OUTLIER_LABEL]
+    if scores.mixed_score is not None:
+        own = torch.cat([own, scores.mixed_score])
+    terms = {"outlier": outlier(own, how=score, weight=weight)}
+    if score in ("max_logit", "energy"):
+        terms["known"] = known(scores.point_score, batch.point_label, weight=weight)
+    return terms
 
 
 def bce(
@@ -119,6 +162,18 @@ def focal(
     return Term(total=total, count=score.new_tensor(len(score) * prior), weight=1.0)
 
 
+def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: float = 1.0) -> Term:
+    """1 - 2 sum(p y) / (sum p + sum y) over all points of a step (arXiv 1606.04797, p unsquared).
+
+    Written as total / count with total = sum p + sum y - 2 sum(p y) and count = sum p + sum y: both
+    add up over ranks, and as both hang on the model, `terms.local_share` differentiates both.
+    """
+    score, target = _labelled(score, label)
+    p = torch.sigmoid(score)
+    size = p.sum() + target.sum()
+    return Term(total=size - 2 * (p * target).sum(), count=size, weight=weight)
+
+
 def seed_self_supervised(score: Float32[Tensor, "B"]) -> Term:
     """mean(s) + 0.1 std(s) of s = sigmoid(score), the prior system's loss; it needs no label.
 
@@ -133,18 +188,31 @@ def seed_self_supervised(score: Float32[Tensor, "B"]) -> Term:
 def _labelled(
     score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"]
 ) -> tuple[Float32[Tensor, "M"], Float32[Tensor, "M"]]:
-    known = label != IGNORE
-    return score[known], label[known].to(score.dtype)
+    real = label <= ANOMALOUS_LABEL
+    return score[real], label[real].to(score.dtype)
 
 
-def constant_predictor_loss(prevalence: float, *, config: LossConfig, pos_weight: float) -> float:
-    """Lowest value of the point term (`seed`: of the loss) when every score is the same constant.
+def constant_predictor_loss(
+    prevalence: float,
+    *,
+    config: LossConfig,
+    pos_weight: float,
+    class_counts: Sequence[float] = (),
+) -> float:
+    """Lowest value of the main term when every item gets the same constant answer.
 
-    `prevalence` is the share of positives among labelled points, strictly between 0 and 1.
+    `prevalence` is the share of positives among labelled points, strictly between 0 and 1. For
+    `cross_entropy` the constant is the classes' frequencies, from the points of each
+    (`class_counts`), and its loss their entropy. For `dice` it is p = 1, for 1 - 2 p y / (p + y)
+    falls with p.
     """
     if config.name == "seed_self_supervised":
         return 0.0
+    if config.name == "cross_entropy":
+        return entropy_of(class_counts)
     assert 0 < prevalence < 1, prevalence
+    if config.name == "dice":
+        return (1 - prevalence) / (1 + prevalence)
     if config.name == "bce":
         positive, negative = prevalence * pos_weight, 1 - prevalence
         p = positive / (positive + negative)
@@ -156,6 +224,13 @@ def constant_predictor_loss(prevalence: float, *, config: LossConfig, pos_weight
     odds = (1 - prevalence) / prevalence
     alpha = config.focal_alpha
     return float(np.min(alpha * positive + odds * (1 - alpha) * negative))
+
+
+def entropy_of(counts: Sequence[float]) -> float:
+    """Entropy in nats of the frequencies of items counted per class; 0 without items."""
+    some = np.array([count for count in counts if count > 0], dtype=np.float64)
+    share = some / some.sum()
+    return float(-(share * np.log(share)).sum())
 
 
 def _sigmoid(x: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:

@@ -68,6 +68,11 @@ class ModelConfig:
     """The frame logit is the mean of this many highest point logits."""
     pixel_head: bool = False
     """Score every 8 x 8 px of the image too; true needs a fusion with a camera."""
+    semantic_head: bool = False
+    """Whether points get logits of the normal classes too."""
+    score: Literal["supervised", "max_logit", "energy", "entropy"] = "supervised"
+    """What a point's score is: the anomaly logit, or from the semantic head -max, -logsumexp or
+    the entropy of its softmax."""
 
     def __post_init__(self) -> None:
         for key in ("image_channels", "point_channels", "cylinder_channels", "frame_top_k"):
@@ -87,6 +92,7 @@ class ModelConfig:
                 f"model.pixel_head=true scores pixels, for which {without} has no image map; set "
                 "model.pixel_head=false or use model.name=detector with a fusion that has a camera"
             )
+        self._check_semantics()
         if not self.pillar_size_m > 0:
             raise ValueError(f"model.pillar_size_m is {self.pillar_size_m}; it must be > 0")
         limits = self.pillar_range_m
@@ -148,25 +154,59 @@ class ModelConfig:
                     "out or use model.fusion=cross_attention"
                 )
 
+    def _check_semantics(self) -> None:
+        if self.semantic_head and self.name == "simple":
+            raise ValueError(
+                "model.semantic_head=true needs a score per point, which model.name=simple has "
+                "not; use model.name=detector"
+            )
+        if self.score != "supervised" and not self.semantic_head:
+            raise ValueError(
+                f"model.score={self.score} is made from the semantic head; set "
+                "model.semantic_head=true or model.score=supervised"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What is minimised."""
 
-    name: Literal["focal", "bce", "seed_self_supervised"] = "focal"
-    """`bce` weighs positives by neg/pos of the train split; `seed_self_supervised` is a control."""
+    name: Literal["focal", "bce", "dice", "cross_entropy", "seed_self_supervised"] = "focal"
+    """`bce` weighs positives by neg/pos of the train split; `cross_entropy` trains the semantic
+    head alone and uses no anomaly's label; `seed_self_supervised` is a control."""
     focal_alpha: float = 0.75
     """Weight of positives against 1 - alpha of negatives; above 0.5 favours positives."""
     focal_gamma: float = 2.0
     """How strongly easy points are turned down; 0 = off."""
     frame_weight: float = 0.1
-    """Weight of the frame-level term (BCE on the frame logit); 0 = off."""
+    """Weight of the frame-level term (BCE on the frame logit), not in cross_entropy; 0 = off."""
     pixel_weight: float = 0.5
     """Weight of the pixel term, of the same kind as that of points; read with model.pixel_head."""
+    dice_weight: float = 0.0
+    """Weight of a dice term beside `focal` or `bce`; 0 = off."""
+    semantic_weight: float = 1.0
+    """Weight of the classes' cross-entropy beside a point loss; 0 = off."""
+    lovasz_weight: float = 1.0
+    """Weight of Lovasz-softmax wherever there is a semantic head; 0 = off."""
+    outlier_weight: float = 1.0
+    """Weight of the terms that push scores of synthetic outliers up and those of normal points
+    down, where the outliers section makes any; 0 = off."""
 
     def __post_init__(self) -> None:
         if not 0 < self.focal_alpha < 1:
             raise ValueError(f"loss.focal_alpha is {self.focal_alpha}; it takes 0 < alpha < 1")
-        for key in ("focal_gamma", "frame_weight"):
+        for key in (
+            "focal_gamma",
+            "frame_weight",
+            "dice_weight",
+            "semantic_weight",
+            "lovasz_weight",
+            "outlier_weight",
+        ):
             at_least("loss", self, key, 0)
         positive("loss", self, "pixel_weight")
+        if self.dice_weight and self.name not in ("focal", "bce"):
+            raise ValueError(
+                f"loss.dice_weight={self.dice_weight} adds a term to loss.name=focal or bce, not "
+                f"to {self.name}; set it to 0"
+            )

@@ -414,3 +414,47 @@ def test_every_field_is_read_somewhere() -> None:
 def test_defaults_are_finite_numbers() -> None:
     numbers = [v for v in merging.flatten(Config()).values() if isinstance(v, float)]
     assert all(math.isfinite(number) for number in numbers)
+
+
+# ---- the semantic head and training without anomalies
+
+
+SEMANTIC = ("model.semantic_head=true", "model.score=energy")
+
+
+def test_a_score_from_the_semantic_head_needs_that_head() -> None:
+    assert "made from the semantic head" in refused("model.score=entropy")
+
+
+def test_cross_entropy_refuses_a_score_that_it_does_not_train() -> None:
+    assert "would stay as it was drawn" in refused(
+        "loss.name=cross_entropy", "model.semantic_head=true"
+    )
+    assert merging.load(None, ["loss.name=cross_entropy", *SEMANTIC]).model.score == "energy"
+
+
+def test_model_choice_by_miou_needs_the_semantic_head() -> None:
+    assert "needs the semantic head" in refused("train.choose_by=semantic_miou")
+
+
+def test_dice_beside_a_loss_that_takes_no_such_term_is_refused() -> None:
+    assert "loss.dice_weight=0.5" in refused("loss.name=dice", "loss.dice_weight=0.5")
+
+
+@pytest.mark.parametrize("kind", ["raised_road", "perlin", "feature_mixing"])
+def test_outliers_without_augmentation_are_refused(kind: str) -> None:
+    assert "no effect with train.augment=false" in refused(
+        f"outliers.{kind}=0.5", "train.augment=false"
+    )
+    assert "it is a probability" in refused(f"outliers.{kind}=1.5")
+
+
+def test_outliers_in_frames_do_not_go_with_past_clouds() -> None:
+    assert "rays pass through" in refused("outliers.perlin=0.5", "data.window=3")
+    mixed = merging.load(None, ["outliers.feature_mixing=0.5", "data.window=3"])
+    assert mixed.outliers.any
+    assert not mixed.outliers.changes_frames
+
+
+def test_kinds_to_train_on_are_those_of_archives() -> None:
+    assert "legal values are normality" in refused("prepare.train_kinds=[stattic]")

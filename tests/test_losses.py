@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.anovox.classes import NUM_CLASSES
+from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.losses import (
     bce,
     constant_predictor_loss,
+    dice,
+    entropy_of,
     focal,
     item_term,
     loss_terms,
+    main_term,
     seed_self_supervised,
 )
 from pipeline.model_config import LossConfig
@@ -129,7 +134,7 @@ def test_the_count_of_focal_does_not_depend_on_how_many_positives_a_batch_holds(
     assert focal(SCORE, some, alpha=0.75, gamma=2.0, prior=0.2).count == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["focal", "bce", "seed_self_supervised"])
+@pytest.mark.parametrize("name", ["focal", "bce", "dice", "seed_self_supervised"])
 def test_nothing_gives_a_connected_zero(name):
     score = torch.zeros(3, requires_grad=True)
     nothing = Scores(point_score=score[:0], frame_score=score[:0])
@@ -228,6 +233,7 @@ def test_the_seeds_loss_of_one_frame_is_its_score_with_a_finite_gradient():
         LossConfig(),
         LossConfig(focal_alpha=0.25, focal_gamma=5.0),
         LossConfig(focal_gamma=0.0),
+        LossConfig(name="dice"),
     ],
 )
 def test_the_best_constant_is_that_of_a_search_over_constants(prevalence, config):
@@ -240,6 +246,8 @@ def test_the_best_constant_is_that_of_a_search_over_constants(prevalence, config
         score = torch.full((num,), constant)
         if config.name == "bce":
             term = bce(score, label, pos_weight=pos_weight)
+        elif config.name == "dice":
+            term = dice(score, label)
         else:
             term = focal(
                 score,
@@ -251,7 +259,7 @@ def test_the_best_constant_is_that_of_a_search_over_constants(prevalence, config
         return (term.total / term.count).item()
 
     found = constant_predictor_loss(prevalence, config=config, pos_weight=pos_weight)
-    searched = min(value(float(c)) for c in np.arange(-9, 3, 0.02))
+    searched = min(value(float(c)) for c in np.arange(-9, 9, 0.02))
     assert found == pytest.approx(searched, rel=1e-3)
 
 
@@ -264,3 +272,153 @@ def test_balanced_weights_make_the_best_constant_of_bce_a_coin_toss():
 def test_the_seeds_loss_is_beaten_by_nobody_because_a_constant_reaches_zero():
     config = LossConfig(name="seed_self_supervised")
     assert constant_predictor_loss(0.3, config=config, pos_weight=1.0) == 0
+
+
+# ---- dice, semantics, outliers
+
+
+def test_dice_equals_its_formula_in_numpy():
+    score, label = drawn()
+    p, y = 1 / (1 + np.exp(-score[label != 255])), label[label != 255]
+    term = dice(*tensors(score, label))
+    expected = 1 - 2 * (p * y).sum() / (p.sum() + y.sum())
+    assert (term.total / term.count).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dice_is_zero_for_the_truth_and_one_for_its_opposite():
+    label = torch.tensor([0, 1, 1, 0], dtype=torch.uint8)
+    right = torch.tensor([-50.0, 50, 50, -50])
+    for score, expected in ((right, 0.0), (-right, 1.0)):
+        term = dice(score, label)
+        assert (term.total / term.count).item() == pytest.approx(expected)
+
+
+def point_scores(batch, **more):
+    num = len(batch.points)
+    score = torch.linspace(-3, 2, num)
+    semantic = torch.zeros(num, NUM_CLASSES)
+    settings = {"point_score": score, "frame_score": torch.zeros(2), "semantic": semantic}
+    return Scores(**settings | more)
+
+
+def loss_of(config, *, scores=None, batch=None, pos_weight=9.0, **more):
+    """The whole loss of one rank, and its terms."""
+    batch = street_batch() if batch is None else batch
+    scores = point_scores(batch) if scores is None else scores
+    terms = loss_terms(scores, batch, config=config, pos_weight=pos_weight, **more)
+    values = [t.weight * t.total / t.count.clamp(min=1) for t in terms.values()]
+    return float(torch.stack(values).sum()), terms
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "values"),
+    [
+        ({"name": "focal"}, "frame_weight", (0.0, 0.1, 0.5)),
+        ({"name": "focal"}, "dice_weight", (0.0, 0.5, 2.0)),
+        ({"name": "bce"}, "dice_weight", (0.0, 0.5, 2.0)),
+        ({"name": "focal"}, "semantic_weight", (0.0, 0.5, 1.0)),
+        ({"name": "cross_entropy"}, "lovasz_weight", (0.0, 0.5, 1.0)),
+    ],
+)
+def test_a_larger_weight_makes_the_loss_larger_and_zero_takes_the_term_out(base, key, values):
+    losses = [loss_of(LossConfig(**base | {key: value})) for value in values]
+    assert losses[0][0] < losses[1][0] < losses[2][0]
+    num_off = 1 if values[0] == 0 else 0
+    assert len(losses[0][1]) == len(losses[1][1]) - num_off
+
+
+def test_gamma_turns_points_down_that_are_right_more_than_points_that_are_wrong():
+    label = torch.tensor([1], dtype=torch.uint8)
+    right, wrong = torch.tensor([3.0]), torch.tensor([-3.0])
+    kept = [
+        [
+            float(focal(score, label, alpha=0.75, gamma=gamma, prior=0.5).total)
+            for score in (right, wrong)
+        ]
+        for gamma in (0.0, 1.0, 2.0, 4.0)
+    ]
+    share_right, share_wrong = ([row[i] / kept[0][i] for row in kept] for i in (0, 1))
+    assert share_right == sorted(share_right, reverse=True)
+    assert all(r < 0.1 * w for r, w in zip(share_right[1:], share_wrong[1:], strict=True))
+
+
+def test_a_larger_pos_weight_makes_bce_larger_and_leaves_focal_its_shape():
+    light, heavy = (loss_of(LossConfig(name="bce"), pos_weight=w)[0] for w in (1.0, 20.0))
+    assert light < heavy
+
+
+def test_cross_entropy_reads_no_anomalys_label_but_to_leave_its_points_out():
+    """Real anomalies relabelled as ignored change nothing."""
+    batch = street_batch()
+    hidden = torch.where(batch.point_label == 1, 255, batch.point_label).to(torch.uint8)
+    config = LossConfig(name="cross_entropy")
+    whole, terms = loss_of(config, batch=batch)
+    assert set(terms) == {"semantic", "lovasz"}
+    other = with_values(batch, point_label=hidden, frame_label=1 - batch.frame_label)
+    assert loss_of(config, batch=other)[0] == whole
+
+
+def test_synthetic_outliers_are_no_real_anomalies_to_the_point_loss():
+    """They are left out of it, as they are in a term of their own."""
+    batch = street_batch()
+    as_outliers = torch.where(batch.point_label == 1, OUTLIER_LABEL, batch.point_label)
+    ignored = torch.where(batch.point_label == 1, 255, batch.point_label)
+    for name in ("focal", "bce", "dice"):
+        config = LossConfig(name=name)
+        a, b = (
+            loss_of(config, batch=with_values(batch, point_label=label.to(torch.uint8)))[1]["point"]
+            for label in (as_outliers, ignored)
+        )
+        assert (a.total.item(), a.count.item()) == (b.total.item(), b.count.item())
+
+
+@pytest.mark.parametrize(
+    ("score", "names"),
+    [
+        ("supervised", {"outlier"}),
+        ("max_logit", {"outlier", "known"}),
+        ("energy", {"outlier", "known"}),
+        ("entropy", {"outlier"}),
+    ],
+)
+def test_outlier_terms_are_there_whether_or_not_a_batch_holds_any(score, names):
+    """Ranks add up the same terms at every step."""
+    config = LossConfig(name="cross_entropy")
+    _, without = loss_of(config, score=score)
+    _, terms = loss_of(config, score=score, with_outliers=True)
+    assert set(terms) - set(without) == names
+    assert terms["outlier"].count == 0
+    off = LossConfig(name="cross_entropy", outlier_weight=0.0)
+    assert set(loss_of(off, score=score, with_outliers=True)[1]) == set(without)
+
+
+def test_mixed_features_are_outliers_as_points_are():
+    batch = street_batch()
+    label = batch.point_label.clone()
+    label[:7] = OUTLIER_LABEL
+    mixed = torch.tensor([0.5, -0.5, 1.0])
+    _, terms = loss_of(
+        LossConfig(name="cross_entropy"),
+        scores=point_scores(batch, mixed_score=mixed),
+        batch=with_values(batch, point_label=label),
+        score="energy",
+        with_outliers=True,
+    )
+    assert terms["outlier"].count == 10
+
+
+def test_the_best_constant_of_cross_entropy_answers_the_frequencies():
+    counts = [50, 0, 30, 20]
+    config = LossConfig(name="cross_entropy")
+    share = np.array([0.5, 0.3, 0.2])
+    found = constant_predictor_loss(0.1, config=config, pos_weight=1.0, class_counts=counts)
+    assert found == pytest.approx(-(share * np.log(share)).sum())
+    for other in np.random.default_rng(0).dirichlet([1, 1, 1], 50):
+        assert -(share * np.log(other)).sum() >= found
+    assert entropy_of([0, 9]) == 0
+
+
+def test_the_main_term_is_the_one_that_every_loss_has():
+    for name in ("focal", "bce", "dice", "cross_entropy"):
+        config = LossConfig(name=name)
+        assert main_term(config) in loss_of(config)[1]

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
+from pipeline.anovox.labels import NORMAL_LABEL
 from pipeline.data.frames import (
     EXTRA_COLUMNS,
     Extra,
@@ -35,11 +36,12 @@ from pipeline.data.frames import (
     with_pixels,
 )
 from pipeline.data.manifest import INDEX, Balance, Manifest, read_manifest
+from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
 from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import SPLITS, fixed
 from pipeline.data.shards import open_shard
 from pipeline.data.windows import previous_rows, relative_pose, with_past
-from pipeline.data_config import AugmentConfig, PrepareConfig
+from pipeline.data_config import AugmentConfig, OutlierConfig, PrepareConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +70,12 @@ class Voxels:
 class Batch:
     """B frames; their P points lie one frame after the other. Both B and P may be 0.
 
-    Labels are 0 normal, 1 anomalous, 255 ignore. Points are in the LiDAR frame (x forward, y left,
-    z up, metres, intensity); `camera_from_lidar` takes them to the camera (X right, Y down, Z
-    forward), `intrinsics` (fx, fy, cx, cy) from there to pixels of `image` as stored, where pixel
-    column j covers j <= u < j + 1. With `data.window` > 1 points have a fifth column, relative time
-    in seconds: 0 for the current cloud, which comes first in each frame, negative for past ones,
-    whose labels are 255.
+    Labels are 0 normal, 1 anomalous, 255 ignore, in training also 2 synthetic outlier (`outliers`).
+    Points are in the LiDAR frame (x forward, y left, z up, metres, intensity); `camera_from_lidar`
+    takes them to the camera (X right, Y down, Z forward), `intrinsics` (fx, fy, cx, cy) from there
+    to pixels of `image` as stored, where pixel column j covers j <= u < j + 1. With `data.window` >
+    1 points have a fifth column, relative time in seconds: 0 for the current cloud, which comes
+    first in each frame, negative for past ones, whose labels are 255.
     """
 
     image: UInt8[Tensor, "B 3 H W"]
@@ -162,13 +164,14 @@ class Collate:
         ego_box_m: Sequence[float],
         augmentation: AugmentConfig,
         extras: Sequence[Extra],
+        outliers: OutlierConfig,
     ) -> None:
         assert set(extras) <= set(EXTRA_COLUMNS), extras
         self.extras = tuple(extras)
         self._prepare = PrepareConfig(**manifest.prepare)
         self.image_shape = (manifest.image_height, manifest.image_width, 3)
         self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
-        self._augmentation = augmentation
+        self._augmentation, self._outliers = augmentation, outliers
         self._memory = Memory()
 
     def cloud(self, frame: StoredFrame) -> StoredFrame:
@@ -200,6 +203,9 @@ class Collate:
         """
         frames = [self._decoded(frame, key) for frame, key in zip(frames, keys, strict=True)]
         if augment_seed is not None:
+            self._add_outliers(
+                frames, frame_label, intrinsics, camera_from_lidar, keys=keys, seed=augment_seed
+            )
             for i, key in enumerate(keys):
                 frames[i], intrinsics[i], camera_from_lidar[i] = augmented(
                     frames[i],
@@ -245,6 +251,31 @@ class Collate:
         frame = with_pixels(frame, self.image_shape, key)
         return with_pixel_label(frame, self.image_shape, self._prepare, key)
 
+    def _add_outliers(
+        self,
+        frames: list[StoredFrame],
+        frame_label: UInt8[np.ndarray, "B"],
+        intrinsics: Float32[np.ndarray, "B 4"],
+        camera_from_lidar: Float32[np.ndarray, "B 4 4"],
+        *,
+        keys: Sequence[Key],
+        seed: tuple[int, int],
+    ) -> None:
+        """Put synthetic outliers into frames and mark those normal ones that got some, in place."""
+        if not self._outliers.changes_frames:
+            return
+        for i, key in enumerate(keys):
+            frames[i] = with_outliers(
+                frames[i],
+                intrinsics[i],
+                camera_from_lidar[i],
+                config=self._outliers,
+                seed=seed,
+                key=key,
+            )
+            if frame_label[i] == NORMAL_LABEL and has_outliers(frames[i]):
+                frame_label[i] = OUTLIER_LABEL
+
 
 def _offset(arrays: Sequence[Sized | None]) -> Int64[Tensor, "B"]:
     """Cumulative lengths."""
@@ -268,6 +299,7 @@ class BlockReader:
         window: int = 1,
         augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008  frozen
         extras: Sequence[Extra] = (),
+        outliers: OutlierConfig = OutlierConfig(),  # noqa: B008  frozen
     ) -> None:
         assert split in SPLITS, split
         folder = Path(folder)
@@ -283,7 +315,11 @@ class BlockReader:
         self.num_points = self.index["num_points"].to_numpy(dtype=np.int64)
         """Points of every row as stored, before the ego box is left out."""
         self._collate = Collate(
-            self.manifest, ego_box_m=ego_box_m, augmentation=augmentation, extras=extras
+            self.manifest,
+            ego_box_m=ego_box_m,
+            augmentation=augmentation,
+            extras=extras,
+            outliers=outliers,
         )
         shape = self._collate.image_shape
         self._frames = [frame for block in blocks for frame in frames_of(block, shape, extras)]

@@ -42,7 +42,7 @@ from pipeline.data.manifest import (
     write_manifest,
     write_text,
 )
-from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, stored_size
+from pipeline.data.plan import ShardPlan, blocks_hash, plan_shards, prepare_facts, stored_size
 from pipeline.data.quarantine import Quarantined
 from pipeline.data.rows import make_row
 from pipeline.data.scene_rules import find_rules
@@ -109,7 +109,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
         logger.info("already prepared: %s", folder)
         return read_manifest(folder)
     _refuse_bad(config, index.quarantined)
-    check_scenes(index.facts, make_splits(index.facts, config.prepare))
+    check_scenes(index.facts, make_splits(index.facts, config.prepare), config.prepare)
     image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -124,7 +124,7 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict
     index = index.without(refused)
     _refuse_bad(config, index.quarantined)
     splits = make_splits(index.facts, config.prepare)
-    check_scenes(index.facts, splits)
+    check_scenes(index.facts, splits, config.prepare)
     remove_leftovers(folder)
     work = Work(
         folder=folder,
@@ -160,7 +160,7 @@ def find_blocks(config: Config) -> Path:
     if is_remote(config.data.blocks):
         return fetch_tables(config)
     place = Path(config.data.blocks)
-    wanted = dataclasses.asdict(config.prepare)
+    wanted = prepare_facts(config.prepare)
     if (place / MANIFEST).is_file():
         if read_manifest(place).prepare != wanted:
             logger.warning("%s was made otherwise; this prepare section has no effect", place)
@@ -307,13 +307,13 @@ def _seal(
     num_bad = sum(bad.frame_id is not None for bad in quarantined)
     assert index.num_found == len(frames) + num_bad, (index.num_found, len(frames), num_bad)
     _assert_dealt(frames, splits)
-    check_both_classes(frames)
+    check_both_classes(frames, work.config.prepare)
     manifest = Manifest(
         blocks_hash=work.folder.name,
         split_hash=split_hash(splits),
         inputs_hash=index.inputs_hash,
         root=work.config.data.root,
-        prepare=dataclasses.asdict(work.config.prepare),
+        prepare=prepare_facts(work.config.prepare),
         num_found=index.num_found,
         num_accepted=len(frames),
         num_quarantined=num_bad,

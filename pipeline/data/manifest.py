@@ -52,6 +52,10 @@ class Balance:
     """Normal items per anomalous one."""
 
 
+NO_ANOMALIES = Balance(prior=1e-3, pos_weight=999.0)
+"""Assumed where train holds no anomaly: it sets the first bias of a logit that is not trained."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelCounts:
     """Labels of one split; pos is anomalous, neg is normal, ignored has label 255."""
@@ -118,13 +122,23 @@ class Manifest:
         """The split's shards in the order that numbers its rows."""
         return [shard for shard in self.shards if shard.split == split]
 
+    def train_balance(self, *, needs_anomalies: bool) -> Balance:
+        """Of train; without anomalous points, where the loss uses none, `NO_ANOMALIES`.
+
+        Raises ValueError when the loss needs some and there are none.
+        """
+        if not needs_anomalies and self.labels["train"].points_pos == 0:
+            return NO_ANOMALIES
+        return self.point_balance("train")
+
     def point_balance(self, split: str) -> Balance:
         """Raises ValueError when the split holds no anomalous point."""
         pos, neg = self.labels[split].points_pos, self.labels[split].points_neg
         if pos == 0:
             raise ValueError(
                 f"split {split} of {self.blocks_hash} holds no anomalous LiDAR point; points "
-                "cannot be trained on: add scenes or change prepare.split_seed"
+                "cannot be trained on: add scenes, change prepare.split_seed or "
+                "prepare.train_kinds, or use loss.name=cross_entropy, which needs none"
             )
         return Balance(prior=pos / (pos + neg), pos_weight=neg / pos)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,20 @@ class ShardPlan:
 
 def blocks_hash(config: PrepareConfig, index: Index) -> str:
     """Names the prepared folder of this config and input."""
-    facts = [dataclasses.asdict(config), index.inputs_hash, SCHEMA_VERSION]
+    facts = [prepare_facts(config), index.inputs_hash, SCHEMA_VERSION]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def prepare_facts(config: PrepareConfig) -> dict[str, Any]:
+    """The prepare section as manifests record it.
+
+    Without `train_kinds` where it is off: that deal is the same as before there was such a key, and
+    shards of whole archives need not be written again.
+    """
+    facts = dataclasses.asdict(config)
+    if not config.train_kinds:
+        del facts["train_kinds"]
+    return facts
 
 
 def stored_size(scenes: Iterable[Scene], config: PrepareConfig) -> tuple[int, int]:

@@ -38,4 +38,5 @@ def open_reader(
         window=window,
         augmentation=config.augment,
         extras=extras,
+        outliers=config.outliers,
     )

@@ -42,16 +42,19 @@ def scene_key(archive: str, scene_id: str) -> str:
 def make_splits(scenes: Sequence[SceneFacts], config: PrepareConfig) -> dict[str, str]:
     """Split of every scene, by `SceneFacts.key`, in sorted order.
 
-    Scenes with a held-out category go to test. The others are dealt kind by kind in the shares of
-    the config (largest remainder; from three scenes on, every split gets one), and each split's
-    scenes are spread over the towns. The order in which scenes come does not matter.
+    Scenes with a held-out category go to test, and those of kinds that are not to be trained on
+    (`prepare.train_kinds`) to val and test, in the shares these have of each other. The others are
+    dealt kind by kind in the shares of the config (largest remainder; from three scenes on, every
+    split gets one), and each split's scenes are spread over the towns. The order in which scenes
+    come does not matter.
     """
     held_out = set(config.hold_out_categories)
     splits = {scene.key: "test" for scene in scenes if scene.category in held_out}
     rest = [scene for scene in scenes if scene.key not in splits]
     for kind in sorted({scene.kind for scene in rest}):
         same_kind = [scene for scene in rest if scene.kind == kind]
-        sizes = split_sizes(len(same_kind), config)
+        is_trained = not config.train_kinds or kind in config.train_kinds
+        sizes = (split_sizes if is_trained else unseen_sizes)(len(same_kind), config)
         names = [split for split in ("test", "val", "train") for _ in range(sizes[split])]
         # Towns alternate in this order, so a run of neighbours holds every town in its share.
         ordered = _alternate_towns(same_kind, seed=config.split_seed)
@@ -76,6 +79,13 @@ def split_sizes(num_scenes: int, config: PrepareConfig) -> dict[str, int]:
             sizes[max(sizes, key=lambda other: sizes[other])] -= 1
             sizes[split] = 1
     return sizes
+
+
+def unseen_sizes(num_scenes: int, config: PrepareConfig) -> dict[str, int]:
+    """Scenes per split of a kind that is not trained on: none for train, one each from two on."""
+    share = config.val_fraction / (config.val_fraction + config.test_fraction)
+    num_val = min(max(round(share * num_scenes), 1), num_scenes - 1) if num_scenes > 1 else 0
+    return {"train": 0, "val": num_val, "test": num_scenes - num_val}
 
 
 def _alternate_towns(scenes: Sequence[SceneFacts], *, seed: int) -> list[SceneFacts]:
@@ -103,10 +113,23 @@ def split_hash(splits: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_scenes(scenes: Sequence[SceneFacts], splits: Mapping[str, str]) -> None:
-    """Refuse before any array is read when a split gets no scene with an anomaly."""
+def check_scenes(
+    scenes: Sequence[SceneFacts], splits: Mapping[str, str], config: PrepareConfig
+) -> None:
+    """Refuse before any array is read when a split gets no scene with an anomaly.
+
+    With `prepare.train_kinds` train may go without: `jobs.train` then takes only a loss that uses
+    none, and it is enough that train gets any scene.
+    """
     given = {splits[scene.key] for scene in scenes if scene.kind != "normality"}
     lacking = [split for split in SPLITS if split not in given]
+    if config.train_kinds:
+        lacking = [split for split in lacking if split != "train"]
+        if "train" not in splits.values():
+            raise ValueError(
+                f"prepare.train_kinds={config.train_kinds} leaves no scene to train on: the kinds "
+                f"there are {sorted({scene.kind for scene in scenes})}"
+            )
     if lacking:
         raise ValueError(
             f"split {' and '.join(lacking)} gets no scene with an anomaly, so it cannot hold both "
@@ -115,13 +138,18 @@ def check_scenes(scenes: Sequence[SceneFacts], splits: Mapping[str, str]) -> Non
         )
 
 
-def check_both_classes(frames: pd.DataFrame) -> None:
+def check_both_classes(frames: pd.DataFrame, config: PrepareConfig) -> None:
     """Refuse when a split lacks normal or anomalous frames.
 
-    `frames` has columns `split` and `frame_label`, one row per frame. Raises ValueError.
+    `frames` has columns `split` and `frame_label`, one row per frame. With `prepare.train_kinds`
+    train needs normal frames only. Raises ValueError.
     """
     counts = {split: _class_counts(frames.query("split == @split")) for split in SPLITS}
-    if all(min(pair) > 0 for pair in counts.values()):
+    needed = {
+        split: pair[:1] if config.train_kinds and split == "train" else pair
+        for split, pair in counts.items()
+    }
+    if all(min(pair) > 0 for pair in needed.values()):
         return
     told = ", ".join(
         f"{split} {neg} normal + {pos} anomalous" for split, (neg, pos) in counts.items()

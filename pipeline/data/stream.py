@@ -134,6 +134,7 @@ class StreamReader:
             ego_box_m=config.data.ego_box_m,
             augmentation=config.augment,
             extras=extras,
+            outliers=config.outliers,
         )
         self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
         self._config, self._folder = config, folder

@@ -29,6 +29,7 @@ from pipeline.evaluation.benchmark import benchmark_metrics
 from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
 from pipeline.evaluation.pixels import PIXEL_SLICES, pixel_items
 from pipeline.evaluation.scenes import SceneCounts
+from pipeline.evaluation.semantics import SemanticCounts, classes_of
 from pipeline.evaluation.views import FrameView, frame_views
 from pipeline.evaluation.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
@@ -88,6 +89,8 @@ class Tally:
         self._scene_counts: dict[str, SceneCounts] = {}
         self._frames: list[dict[str, Any]] = []
         self._rows: set[int] = set()
+        self.semantic = SemanticCounts()
+        """Of models with a semantic head; without points for others."""
 
     def update(self, scores: Scores, batch: Batch, index: pd.DataFrame) -> None:
         """Count a batch; `index` holds the split's metadata in global row order.
@@ -97,6 +100,9 @@ class Tally:
         self._note_rows(batch.row.tolist())
         frame_score = scores.frame_score.cpu().numpy()
         bins_of(frame_score)
+        if scores.semantic is not None:
+            answer = scores.semantic.argmax(dim=1).cpu().numpy()
+            self.semantic.add(answer, classes_of(batch))
         point_score = None if scores.point_score is None else scores.point_score.cpu().numpy()
         start = 0
         for view, score in zip(frame_views(batch), frame_score.tolist(), strict=True):
@@ -221,6 +227,7 @@ class Tally:
             merged._counts[name] = sum((t._counts[name] for t in parts), ScoreCounts())
             merged._scene_counts[name] = sum((t._scene_counts[name] for t in parts), SceneCounts())
         merged._frames = self._frames + other._frames
+        merged.semantic = self.semantic + other.semantic
         return merged
 
     def demand_same_split(self, other: "Tally") -> None:
@@ -286,6 +293,7 @@ class Tally:
         found = {f"{prefix}/{n}_prevalence": self.counts(n).prevalence for n in self.slices}
         found |= {f"{prefix}/{name}": metric.value for name, metric in self.readings().items()}
         found |= {f"{prefix}/{name}": value for name, value in self.benchmark().items()}
+        found |= {f"{prefix}/{name}": value for name, value in self.semantic.readings().items()}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def undefined(self, prefix: str) -> dict[str, str]:
@@ -300,6 +308,7 @@ class Tally:
     def to_file(self, path: Path) -> None:
         """Write everything to an .npz, so that runs can be compared later."""
         arrays = {"about": np.array(json.dumps(self._about())), "scenes": np.array(self.scenes)}
+        arrays |= _sparse("semantic", self.semantic.to_array())
         for name in self._counts:
             arrays |= _sparse(f"counts/{name}", self._counts[name].to_array())
             per_scene = self._scene_counts[name].to_array(self.scenes)
@@ -322,6 +331,7 @@ class Tally:
             tally._counts[name] = ScoreCounts(_dense(f"counts/{name}", arrays))
             per_scene = _dense(f"scene_counts/{name}", arrays)
             tally._scene_counts[name] = SceneCounts.from_array(scenes, per_scene)
+        tally.semantic = SemanticCounts(_dense("semantic", arrays))
         table = {column: arrays[f"frames/{column}"].tolist() for column in _names(arrays, "frames")}
         tally._frames = pd.DataFrame(table).to_dict("records")
         tally._note_rows(table["row"])

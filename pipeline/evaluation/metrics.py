@@ -144,6 +144,17 @@ class ScoreCounts:
         f1 = 2 * pos.cumsum() / (pos.cumsum() + neg.cumsum() + self.num_pos)
         return float(occupied[int(f1.argmax())] / BINS_PER_LOGIT - MAX_LOGIT)
 
+    def normal_threshold(self, specificity: float) -> float:
+        """Lowest logit (edge of a bin) with at least this share of normal items below; nan: none.
+
+        It looks at normal items only.
+        """
+        if not self.num_neg:
+            return math.nan
+        below = np.append(0, self._counts[0].cumsum())
+        first = int((below >= specificity * self.num_neg).argmax())
+        return float(first / BINS_PER_LOGIT - MAX_LOGIT)
+
     def precision_recall(self, max_points: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """Recall and precision by descending threshold, thinned to <= `max_points`, for plots."""
         self._demand_both_classes()

@@ -10,16 +10,18 @@ from functools import partial
 import torch
 from torch import nn
 
+from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.data.batches import Batch
 from pipeline.model_config import ModelConfig
 from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.forms import make_fusion
 from pipeline.models.fusion.late import LateHead
-from pipeline.models.heads import PointHead, frame_scores, prior_logit
+from pipeline.models.heads import PointHead, empty_frame_logit, frame_scores
 from pipeline.models.image import FeatureMap, ImageEncoder
 from pipeline.models.lidar import make_point_encoder
+from pipeline.models.mixing import mixed_features
 from pipeline.models.pixels import PixelHead, map_size
-from pipeline.models.scores import Scores, scores_of_nothing
+from pipeline.models.scores import ScoreName, Scores, anomaly_score, scores_of_nothing
 from pipeline.models.simple import SimpleAnomalyDetector
 
 
@@ -37,6 +39,7 @@ class Detector(nn.Module):
         pixel_prior: float,
         window: int,
         fetch_weights: bool,
+        mixing: float,
     ) -> None:
         super().__init__()
         self.camera, self.lidar = None, None
@@ -45,7 +48,14 @@ class Detector(nn.Module):
         self.fusion = make_fusion(config)
         if config.fusion != "camera_only":
             self.lidar = make_point_encoder(config, has_time=window > 1)
-        make_head = partial(PointHead, config.point_channels, dropout=config.dropout, prior=prior)
+        self.num_classes = NUM_CLASSES if config.semantic_head else 0
+        make_head = partial(
+            PointHead,
+            config.point_channels,
+            dropout=config.dropout,
+            prior=prior,
+            num_classes=self.num_classes,
+        )
         self.head = LateHead(make_head) if config.fusion == "late" else make_head()
         self.pixel_head = None
         if config.pixel_head:
@@ -53,8 +63,10 @@ class Detector(nn.Module):
                 config.image_channels, dropout=config.dropout, prior=pixel_prior
             )
         self.alignment: Alignment = config.alignment
+        self.score: ScoreName = config.score
+        self.mixing = mixing
         self.frame_top_k = config.frame_top_k
-        self.empty_frame_logit = prior_logit(prior)
+        self.empty_frame_logit = empty_frame_logit(config.score, prior=prior)
 
     def forward(self, batch: Batch) -> Scores:
         """Logits of all current points (P) and frames; none of either gives connected ones."""
@@ -67,14 +79,25 @@ class Detector(nn.Module):
         if self.camera is not None:
             maps = self.camera(current.image)
             view = view_of(current, self.alignment)
-        point_score = self.head(self.fusion(points, maps, view))
+        features = self.fusion(points, maps, view)
+        mixed = None
+        if self.mixing and self.training:
+            # Before the head, which may change the features in place.
+            mixed = mixed_features(features, current, share=self.mixing)
+        logits = self.head(features)
+        point_score = anomaly_score(logits, self.score)
         frame_score = frame_scores(
             point_score,
             current.point_offset,
             top_k=self.frame_top_k,
             of_empty_frame=self.empty_frame_logit,
         )
-        scores = Scores(point_score=point_score, frame_score=frame_score)
+        scores = Scores(
+            point_score=point_score,
+            frame_score=frame_score,
+            semantic=logits[:, 1:] if self.num_classes else None,
+            mixed_score=None if mixed is None else anomaly_score(self.head(mixed), self.score),
+        )
         return scores if maps is None else self._with_pixels(scores, maps)
 
     def _with_pixels(self, scores: Scores, maps: tuple[FeatureMap, ...]) -> Scores:
@@ -89,7 +112,8 @@ class Detector(nn.Module):
     def _without_points(self, batch: Batch) -> Scores:
         nothing = scores_of_nothing(self.parameters())
         frames = torch.full_like(batch.frame_label, self.empty_frame_logit, dtype=torch.float32)
-        scores = Scores(point_score=nothing, frame_score=frames)
+        semantic = nothing.view(0, 1).expand(0, self.num_classes) if self.num_classes else None
+        scores = Scores(point_score=nothing, frame_score=frames, semantic=semantic)
         if self.pixel_head is None or self.camera is None:
             return scores
         if batch.num_frames == 0:
@@ -105,14 +129,15 @@ def build_detector(
     pixel_prior: float | None = None,
     window: int = 1,
     fetch_weights: bool = True,
+    mixing: float = 0.0,
 ) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
     `prior` is the share of anomalous points in the train split, `pixel_prior` that of anomalous
     cells for a pixel head (None: as `prior`), `window` is `data.window`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
-    about to fill. Raises ValueError when the weights of `model.image_weights` cannot be had or
-    `prior` is not between 0 and 1.
+    about to fill. `mixing` is `outliers.feature_mixing`, read in training only. Raises ValueError
+    when the weights of `model.image_weights` cannot be had or `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
@@ -122,4 +147,5 @@ def build_detector(
         pixel_prior=prior if pixel_prior is None else pixel_prior,
         window=window,
         fetch_weights=fetch_weights,
+        mixing=mixing,
     )

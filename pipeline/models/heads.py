@@ -8,28 +8,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.layers import full_precision
+from pipeline.models.scores import ScoreName
+
+NOTHING_SEEN = -64.0
+"""The lowest score that metrics tell apart; scores from the semantic head have no prior."""
 
 
 class PointHead(nn.Module):
-    """Point logits from summed features; the mean logit starts near that of the prior.
+    """Point logits from summed features: column 0 anomaly, then `num_classes` normal classes.
+
+    The mean anomaly logit starts near that of the prior.
 
     Starting at log(prior / (1 - prior)) keeps the first steps from being spent on learning how
     rare anomalies are (arXiv 1708.02002, section 3.3).
     """
 
-    def __init__(self, width: int, *, dropout: float, prior: float) -> None:
+    def __init__(self, width: int, *, dropout: float, prior: float, num_classes: int = 0) -> None:
         super().__init__()
         narrow = (width + 1) // 2
         self.hidden = nn.Linear(width, narrow)
-        self.last = nn.Linear(narrow, 1)
+        self.last = nn.Linear(narrow, 1 + num_classes)
         self.dropout = dropout
-        nn.init.constant_(self.last.bias, prior_logit(prior))
+        with torch.no_grad():
+            self.last.bias[0] = prior_logit(prior)
 
-    def forward(self, features: Float32[Tensor, "P C"]) -> Float32[Tensor, "P"]:
+    def forward(self, features: Float32[Tensor, "P C"]) -> Float32[Tensor, "P columns"]:
         with full_precision(features):
             hidden = F.relu(self.hidden(F.relu(features, inplace=True)), inplace=True)
             weight = F.dropout(self.last.weight, self.dropout, self.training)
-            return F.linear(hidden, weight, self.last.bias).squeeze(1)
+            return F.linear(hidden, weight, self.last.bias)
 
 
 def prior_logit(prior: float) -> float:
@@ -40,6 +47,11 @@ def prior_logit(prior: float) -> float:
             "and 1: give the train split scenes of both kinds"
         )
     return math.log(prior / (1 - prior))
+
+
+def empty_frame_logit(how: ScoreName, *, prior: float) -> float:
+    """Score of a frame without points: that of the prior, or below all others (normal)."""
+    return prior_logit(prior) if how == "supervised" else NOTHING_SEEN
 
 
 def frame_scores(

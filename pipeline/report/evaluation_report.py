@@ -22,6 +22,7 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
+from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.scoring import Watch, score_split
@@ -117,7 +118,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
-    text = _text(rows, figures)
+    text = _text(rows, figures, baseline=baseline_name(windows.manifest))
     (folder / "results.md").write_text(text + "\n")
     _log(config, loaded.meta.run_id, tally, baseline, folder)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
@@ -140,6 +141,7 @@ def _fetch(config: Config, place: Path) -> None:
 
 HEADLINES = (
     "test/point_ap",
+    "test/point_fpr95",
     "test/point_prevalence",
     "test/point_in_view_ap",
     "test/small_object_ap",
@@ -147,6 +149,7 @@ HEADLINES = (
     "test/pixel_ap",
     "test/frame_auroc",
     "test/frame_static_auroc",
+    "test/semantic_miou",
 )
 
 
@@ -260,7 +263,25 @@ def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> li
                     **about,
                 )
             )
-    return rows + _benchmark_rows(tally, baseline, about)
+    return rows + _benchmark_rows(tally, baseline, about) + _semantic_rows(tally, about)
+
+
+def _semantic_rows(tally: Tally, about: dict[str, str]) -> list[Row]:
+    """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
+    constants = {"semantic_miou": tally.semantic.constant_miou()}
+    return [
+        Row(
+            metric=f"test/{name}",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            constant=constants.get(name, math.nan),
+            baseline=math.nan,
+            remark="over all points; no interval",
+            **about,
+        )
+        for name, value in tally.semantic.readings().items()
+    ]
 
 
 def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, str]) -> list[Row]:
@@ -285,11 +306,12 @@ def _model_name(meta: Meta) -> str:
     return model["fusion"] if model["name"] == "detector" else model["name"]
 
 
-def _text(rows: list[Row], figures: list[Path]) -> str:
+def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
     shown = [
         row
         for row in rows
-        if any(
+        if row.metric == "test/semantic_miou"
+        or any(
             row.metric == f"test/{name}_{metric}"
             for name in TABLE_SLICES
             for metric in TABLE_METRICS
@@ -298,8 +320,8 @@ def _text(rows: list[Row], figures: list[Path]) -> str:
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     listed = "\n".join(f"  {path}" for path in figures)
     return (
-        f"Test split, {markdown(shown)}\n\nbaseline: gradient-boosted tree on plain point "
-        f"features. constant predictor: AP = prevalence.\n\nFigures\n{listed}"
+        f"Test split, {markdown(shown)}\n\nbaseline: {baseline} on plain point features. "
+        f"constant predictor: AP = prevalence.\n\nFigures\n{listed}"
     )
 
 
@@ -319,6 +341,7 @@ def _draw(
         rows,
         folder,
         name=_model_name(loaded.meta),
+        plain=baseline_name(reader.manifest),
         thresholds=loaded.meta.thresholds,
         note=note,
     )

@@ -1,4 +1,4 @@
-"""Curves and histogram of every level that a model scores, the boosted tree's beside its own."""
+"""Curves and histogram of every level that a model scores, the baseline's beside its own."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from pipeline.report.plots import RankingCurve, precision_recall, roc, score_his
 from pipeline.report.tables import Row
 
 LEVELS = ("point", "voxel", "pixel", "frame")
-TREE = "boosted tree"
 
 
 def draw_levels(
@@ -21,35 +20,45 @@ def draw_levels(
     folder: Path,
     *,
     name: str,
+    plain: str,
     thresholds: Mapping[str, float],
     note: str,
 ) -> list[Path]:
     """Precision-recall, ROC and scores of each level with both classes; the paths of the figures.
 
-    `rows` hold the metrics with their intervals, `thresholds` logits by level.
+    `rows` hold the metrics with their intervals, `thresholds` logits by level; `name` and `plain`
+    are what the model and the baseline are called.
     """
     values, paths = {row.metric: row for row in rows}, []
+    names = (name, plain)
     for level in LEVELS:
         if level not in tally.slices or tally.counts(level).undefined:
             continue
         ap, auroc = (values[f"test/{level}_{metric}"] for metric in ("ap", "auroc"))
         paths += [
-            _precision_recall(tally, baseline, folder, level=level, name=name, row=ap, note=note),
-            _roc(tally, baseline, folder, level=level, name=name, row=auroc, note=note),
+            _precision_recall(tally, baseline, folder, level=level, names=names, row=ap, note=note),
+            _roc(tally, baseline, folder, level=level, names=names, row=auroc, note=note),
             _scores(tally, folder, level=level, threshold=thresholds.get(level), note=note),
         ]
     return paths
 
 
 def _precision_recall(
-    tally: Tally, baseline: Tally, folder: Path, *, level: str, name: str, row: Row, note: str
+    tally: Tally,
+    baseline: Tally,
+    folder: Path,
+    *,
+    level: str,
+    names: tuple[str, str],
+    row: Row,
+    note: str,
 ) -> Path:
     counts = tally.counts(level)
-    curves = [_curve(name, counts.precision_recall(), row)]
-    # The tree scores points, so it has no pixels.
+    curves = [_curve(names[0], counts.precision_recall(), row)]
+    # The baseline scores points, so it has no pixels.
     if level in baseline.slices:
         other = baseline.counts(level)
-        curves.append(_bare(other.precision_recall(), other.average_precision().value))
+        curves.append(_bare(names[1], other.precision_recall(), other.average_precision().value))
     figure = precision_recall(
         curves,
         split="test",
@@ -62,13 +71,20 @@ def _precision_recall(
 
 
 def _roc(
-    tally: Tally, baseline: Tally, folder: Path, *, level: str, name: str, row: Row, note: str
+    tally: Tally,
+    baseline: Tally,
+    folder: Path,
+    *,
+    level: str,
+    names: tuple[str, str],
+    row: Row,
+    note: str,
 ) -> Path:
     counts = tally.counts(level)
-    curves = [_curve(name, counts.roc(), row)]
+    curves = [_curve(names[0], counts.roc(), row)]
     if level in baseline.slices:
         other = baseline.counts(level)
-        curves.append(_bare(other.roc(), other.auroc().value))
+        curves.append(_bare(names[1], other.roc(), other.auroc().value))
     figure = roc(
         curves,
         split="test",
@@ -97,5 +113,5 @@ def _curve(name: str, xy: tuple, row: Row) -> RankingCurve:
     return RankingCurve(name=name, x=xy[0], y=xy[1], area=row.value, low=row.low, high=row.high)
 
 
-def _bare(xy: tuple, area: float) -> RankingCurve:
-    return RankingCurve(name=TREE, x=xy[0], y=xy[1], area=area, low=math.nan, high=math.nan)
+def _bare(name: str, xy: tuple, area: float) -> RankingCurve:
+    return RankingCurve(name=name, x=xy[0], y=xy[1], area=area, low=math.nan, high=math.nan)

@@ -9,14 +9,15 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.losses import constant_predictor_loss
+from pipeline.losses import constant_predictor_loss, main_term
 from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
 from pipeline.training import checkpoints
+from pipeline.training.choice import chosen_by
 from pipeline.training.trainer import Trained
 
 FIGURES = "figures"
-SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc")
+SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc", "semantic_miou")
 
 
 def report_training(config: Config, trained: Trained) -> dict[str, Any]:
@@ -41,23 +42,18 @@ def report_training(config: Config, trained: Trained) -> dict[str, Any]:
 def _draw(config: Config, trained: Trained, folder: Path) -> None:
     manifest = read_manifest(find_blocks(config))
     note = data_note(manifest)
-    losses = tracking.read_history(config.tracking, trained.run_id, "train/point_loss")
+    term, history = main_term(config.loss), trained.history
+    losses = tracking.read_history(config.tracking, trained.run_id, f"train/{term}_loss")
     steps = np.array([step for step, _ in losses])
     values = np.array([value for _, value in losses])
-    balance = manifest.point_balance("train")
-    constant = constant_predictor_loss(
-        balance.prior, config=config.loss, pos_weight=balance.pos_weight
-    )
-    history = trained.history
-    val_losses = [
-        (row["step"], row["val/point_loss"]) for row in history if "val/point_loss" in row
-    ]
+    name = f"val/{term}_loss"
+    val_losses = [(row["step"], row[name]) for row in history if name in row]
     figure = loss_curve(
         steps,
         values,
         val_steps=np.array([step for step, _ in val_losses]),
         val_losses=np.array([value for _, value in val_losses]),
-        constant_loss=constant,
+        constant_loss=_constant_loss(config, manifest, history),
         note=note,
     )
     save(figure, folder / "loss.png")
@@ -67,7 +63,7 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
         for level in ("point", "frame")
         if f"val/{level}_prevalence" in history[-1]
     }
-    chosen = "point_ap" if np.isfinite(curves["point_ap"]).any() else "frame_ap"
+    chosen = chosen_by(config).removeprefix("val/")
     figure = validation_curves(
         np.array([row["epoch"] for row in history]),
         curves,
@@ -76,6 +72,14 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
         note=note,
     )
     save(figure, folder / "validation.png")
+
+
+def _constant_loss(config: Config, manifest: Manifest, history: list[dict[str, float]]) -> float:
+    """What the best constant answer reaches in the term that is drawn."""
+    if config.loss.name == "cross_entropy":
+        return history[-1]["val/semantic_constant_loss"]
+    balance = manifest.point_balance("train")
+    return constant_predictor_loss(balance.prior, config=config.loss, pos_weight=balance.pos_weight)
 
 
 def data_note(manifest: Manifest) -> str:

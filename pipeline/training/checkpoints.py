@@ -56,11 +56,13 @@ class Meta:
     thresholds: dict[str, float]
     """Score thresholds picked on validation, by level."""
     best: dict[str, Any]
-    """`{"value": .., "step": ..}` of the best validation so far; empty before the first."""
+    """`{"metric": .., "value": .., "step": .., "sees": ..}` of the best validation so far, empty
+    before the first; `sees` says what model choice knows of the validation split."""
     history: list[dict[str, float]]
     """Metrics of every validation so far, oldest first."""
     epoch_loss: list[float]
-    """Total and count of the point loss since the epoch began, for the verdict at the end."""
+    """Total and count of the main loss term since the epoch began and the points of each class, for
+    the verdict at the end."""
     largest_grad_norm: float
     """What the collapse guard measures gradients against."""
 

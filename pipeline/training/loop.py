@@ -15,18 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.anovox.classes import NO_CLASS, NUM_CLASSES
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
-from pipeline.losses import constant_predictor_loss, loss_terms
+from pipeline.losses import constant_predictor_loss, loss_terms, main_term
 from pipeline.merging import to_dict
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
+from pipeline.semantic_losses import targets
+from pipeline.terms import MIN_COUNT, Term, local_share, stacked
 from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
 from pipeline.training.steps import open_steps
@@ -88,7 +92,8 @@ class Training:
         self.random_labels = None
         if config.train.shuffle_labels:
             self.random_labels = RandomLabels(self.steps.manifest, seed=config.train.seed)
-        balance = self.steps.manifest.point_balance("train")
+        needs_anomalies = config.loss.name != "cross_entropy"
+        balance = self.steps.manifest.train_balance(needs_anomalies=needs_anomalies)
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
         checkpoints.fetch(config, job.folder)
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
@@ -102,6 +107,7 @@ class Training:
             pixel_prior=cells.prior if cells else None,
             window=config.data.window,
             fetch_weights=not saved,
+            mixing=config.outliers.feature_mixing,
         )
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
@@ -109,7 +115,8 @@ class Training:
         self.position = Position(epoch=0, step_in_epoch=0, step=0)
         self.best: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
-        self.epoch_loss = (0.0, 0.0)
+        self.epoch_loss = torch.zeros(2 + NUM_CLASSES, dtype=torch.float64)
+        """Main term's total and count, and points of each class, since the epoch began."""
         if saved:
             self._restore(saved[-1])
         self.metrics, self.teller = None, None
@@ -157,14 +164,19 @@ class Training:
             group["lr"] = lr
         with self.worker.autocast(train.precision):
             scores = self.wrapped(batch)
+        batch = batch.without_past()
         terms = loss_terms(
             scores,
-            batch.without_past(),
+            batch,
             config=self.config.loss,
             pos_weight=self.pos_weight,
             pixel_pos_weight=self.pixel_pos_weight,
+            score=self.config.model.score,
+            with_outliers=self.config.outliers.any,
         )
         loss, parts = self._global_loss(terms)
+        if scores.semantic is not None:
+            self._count_classes(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = train.grad_clip or math.inf
@@ -176,27 +188,29 @@ class Training:
             told = parts | {"train/lr": lr, "train/grad_norm": grad_norm}
             self.teller.step(step + 1, told, epoch=self.position.epoch)
 
-    def _global_loss(self, terms: dict) -> tuple[Tensor, dict[str, float]]:
+    def _global_loss(self, terms: dict[str, Term]) -> tuple[Tensor, dict[str, float]]:
         """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
-        names = sorted(terms)
-        sums = torch.stack(
-            [terms[name].total.detach().double() for name in names]
-            + [terms[name].count.detach().double() for name in names]
-        )
-        sums = self.worker.sum(sums).cpu()
-        totals, counts = sums[: len(names)], sums[len(names) :].clamp(min=1)
-        share = [terms[n].weight * terms[n].total / counts[i] for i, n in enumerate(names)]
+        names, sums = stacked(terms)
+        totals, counts = self.worker.sum(sums).cpu()
+        counts = counts.clamp(min=MIN_COUNT)
+        share = [
+            local_share(terms[n], total=totals[i], count=counts[i]) for i, n in enumerate(names)
+        ]
         values = {f"train/{n}_loss": float(totals[i] / counts[i]) for i, n in enumerate(names)}
         values["train/loss"] = sum(
             terms[n].weight * float(totals[i] / counts[i]) for i, n in enumerate(names)
         )
-        if "point" in names:
-            i = names.index("point")
-            self.epoch_loss = (
-                self.epoch_loss[0] + float(totals[i]),
-                self.epoch_loss[1] + float(counts[i]),
-            )
+        name = main_term(self.config.loss)
+        if name in names and name != "seed":
+            i = names.index(name)
+            self.epoch_loss[0] += totals[i]
+            self.epoch_loss[1] += counts[i]
         return torch.stack(share).sum().float() * self.worker.num_workers, values
+
+    def _count_classes(self, batch: Batch) -> None:
+        known = targets(batch)
+        counts = torch.bincount(known[known != NO_CLASS], minlength=NUM_CLASSES).double()
+        self.epoch_loss[2:] += self.worker.sum(counts).cpu()
 
     def _watch(self, step: int, scores: Any, grad_norm: float, loss: float) -> None:
         if not self.config.guards.enabled:
@@ -216,7 +230,7 @@ class Training:
         if self.position.step_in_epoch >= self.steps.per_epoch:
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
             if not last:
-                self.epoch_loss = (0.0, 0.0)
+                self.epoch_loss.zero_()
         self._save(metrics=metrics, thresholds=thresholds)
         self.worker.barrier(metrics | {"epoch": epoch})
 
@@ -237,11 +251,11 @@ class Training:
         return metrics, thresholds
 
     def _note(self, metrics: dict[str, float]) -> None:
-        """Keep history and best; the best model is the one with the highest validation AP."""
-        step = self.position.step
-        key = "val/point_ap" if "val/point_ap" in metrics else "val/frame_ap"
+        """Keep history and best, by the metric that `train.choose_by` names."""
+        step, key = self.position.step, chosen_by(self.config)
         if key in metrics and (not self.best or metrics[key] > self.best["value"]):
-            self.best = {"metric": key, "value": metrics[key], "step": step}
+            sees = choice_sees(self.config)
+            self.best = {"metric": key, "value": metrics[key], "step": step, "sees": sees}
         self.history.append({"step": step, "epoch": self.position.epoch + 1, **metrics})
 
     def _checkpoint_due(self) -> bool:
@@ -265,7 +279,7 @@ class Training:
             thresholds=thresholds,
             best=self.best,
             history=self.history,
-            epoch_loss=list(self.epoch_loss),
+            epoch_loss=self.epoch_loss.tolist(),
             largest_grad_norm=self.guard.largest_grad_norm,
         )
         folder = self.job.folder / checkpoints.FOLDER
@@ -278,17 +292,20 @@ class Training:
         checkpoints.load_model(checkpoint, self.model)
         checkpoints.load_optimizer(checkpoint, self.model, self.optimizer)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
-        self.epoch_loss = (meta.epoch_loss[0], meta.epoch_loss[1])
+        self.epoch_loss = torch.tensor(meta.epoch_loss, dtype=torch.float64)
         self.guard.largest_grad_norm = meta.largest_grad_norm
 
     # ---- end
 
     def judge(self) -> None:
         """Raise RunFailed `no_signal` when the last epoch learned nothing a constant would not."""
-        total, count = self.epoch_loss
+        total, count, *class_counts = self.epoch_loss.tolist()
         if self.config.guards.enabled and count:
             constant = constant_predictor_loss(
-                self.prior, config=self.config.loss, pos_weight=self.pos_weight
+                self.prior,
+                config=self.config.loss,
+                pos_weight=self.pos_weight,
+                class_counts=class_counts,
             )
             check_signal(
                 total / count, constant=constant, margin=self.config.guards.no_signal_margin

@@ -29,6 +29,7 @@ from pipeline.merging import flatten, merge, to_dict
 from pipeline.ray_session import ensure_ray, gather_resources
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
+from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
 from pipeline.training.worker import Worker, alone
 
@@ -119,7 +120,7 @@ def config_hash(config: Config) -> str:
 
 def _deciding(config: Config) -> dict[str, Any]:
     """The dotted keys that a training's result depends on."""
-    sections = ("prepare.", "model.", "loss.", "train.", "augment.", "guards.")
+    sections = ("prepare.", "model.", "loss.", "train.", "augment.", "outliers.", "guards.")
     others = ("data.ego_box_m", "data.window_shards", "data.window", "data.reader")
     return {
         key: value
@@ -178,6 +179,8 @@ def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) 
         "config_hash": config_hash(config),
         "revision": revision,
         "blocks": str(blocks),
+        "model_choice": chosen_by(config),
+        "model_choice_sees": choice_sees(config),
     }
     if child:
         run_id, folder = _child_run(config, child, tags), child.folder

@@ -8,12 +8,19 @@ from torch import Tensor, nn
 from pipeline.config import Config
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.evaluation.metrics import ScoreCounts
-from pipeline.losses import Term, loss_terms
+from pipeline.evaluation.semantics import SemanticCounts, classes_of
+from pipeline.losses import entropy_of, loss_terms
 from pipeline.models.pixels import upsampled
 from pipeline.models.scores import Scores
+from pipeline.terms import Term
+from pipeline.training.choice import NORMAL_ONLY, chosen_by
 from pipeline.training.worker import Worker
 
 LEVELS = ("point", "frame", "pixel")
+LOSSES = (*LEVELS, "semantic")
+"""Terms that are summed over the whole split."""
+NORMAL_SPECIFICITY = 0.99
+"""Share of normal items below the threshold where model choice sees normal points only."""
 
 
 @torch.no_grad()
@@ -26,13 +33,16 @@ def validate(
     pos_weight: float,
     pixel_pos_weight: float | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Metrics (`val/point_ap`, ...) and best-F1 thresholds by level; every row is seen once.
+    """Metrics (`val/point_ap`, ...) and thresholds by level; every row is seen once.
 
+    Thresholds are those of the best F1, or, where model choice may see normal points only, pass
+    `NORMAL_SPECIFICITY` of the normal items.
     Every rank must call it; all get the same numbers. The model is left in evaluation mode.
     """
     model.eval()
     counts = {level: ScoreCounts() for level in LEVELS}
-    losses = torch.zeros(len(LEVELS), 2, dtype=torch.float64)
+    losses = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
+    semantic = SemanticCounts()
     for batch in _batches(reader, worker, batch_size=config.evaluation.batch_size):
         with worker.autocast(config.train.precision):
             scores = model(batch)
@@ -40,15 +50,20 @@ def validate(
         for level, found in _by_level(scores, batch):
             labels = getattr(batch, f"{level}_label").flatten().cpu().numpy()
             counts[level].add(found.float().flatten().cpu().numpy(), labels)
+        if scores.semantic is not None:
+            semantic.add(scores.semantic.argmax(dim=1).cpu().numpy(), classes_of(batch))
         terms = loss_terms(
             scores,
             batch,
             config=config.loss,
             pos_weight=pos_weight,
             pixel_pos_weight=pixel_pos_weight,
+            score=config.model.score,
         )
         losses += _loss_sums(terms)
-    return _metrics_over_ranks(counts, losses, worker)
+    sees_anomalies = chosen_by(config) != NORMAL_ONLY
+    metrics, thresholds = _metrics_over_ranks(counts, losses, worker, sees_anomalies=sees_anomalies)
+    return metrics | _semantic_metrics(semantic, worker), thresholds
 
 
 def _batches(reader: BlockReader, worker: Worker, *, batch_size: int) -> Iterator[Batch]:
@@ -68,29 +83,45 @@ def _by_level(scores: Scores, batch: Batch) -> list[tuple[str, Tensor]]:
 
 
 def _loss_sums(terms: dict[str, Term]) -> Tensor:
-    """Total and count of each level's loss term; zero where there is no such term."""
-    sums = torch.zeros(len(LEVELS), 2, dtype=torch.float64)
-    for place, level in enumerate(LEVELS):
+    """Total and count of each loss term; zero where there is no such term."""
+    sums = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
+    for place, level in enumerate(LOSSES):
         if level in terms:
             sums[place] = torch.stack([terms[level].total, terms[level].count]).cpu()
     return sums
 
 
 def _metrics_over_ranks(
-    counts: dict[str, ScoreCounts], losses: Tensor, worker: Worker
+    counts: dict[str, ScoreCounts], losses: Tensor, worker: Worker, *, sees_anomalies: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
     metrics: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     losses = worker.sum(losses.to(worker.device)).cpu()
-    for place, level in enumerate(LEVELS):
+    for level in LEVELS:
         summed = worker.sum(torch.from_numpy(counts[level].to_array()).to(worker.device))
         whole = ScoreCounts.from_array(summed.cpu().numpy())
         if not whole.undefined:
             metrics |= _level_metrics(level, whole)
-            thresholds[level] = whole.best_f1_threshold()
-        if losses[place, 1]:
-            metrics[f"val/{level}_loss"] = float(losses[place, 0] / losses[place, 1])
+            thresholds[level] = (
+                whole.best_f1_threshold()
+                if sees_anomalies
+                else whole.normal_threshold(NORMAL_SPECIFICITY)
+            )
+    for name, (total, count) in zip(LOSSES, losses.tolist(), strict=True):
+        if count:
+            metrics[f"val/{name}_loss"] = total / count
     return metrics, thresholds
+
+
+def _semantic_metrics(counts: SemanticCounts, worker: Worker) -> dict[str, float]:
+    """mIoU, IoU per class and what the class frequencies alone would reach; {} without points."""
+    summed = worker.sum(torch.from_numpy(counts.to_array()).to(worker.device))
+    whole = SemanticCounts(summed.cpu().numpy())
+    found = {f"val/{name}": value for name, value in whole.readings().items()}
+    if found:
+        found["val/semantic_constant_miou"] = whole.constant_miou()
+        found["val/semantic_constant_loss"] = entropy_of(whole.class_counts.tolist())
+    return found
 
 
 def _level_metrics(level: str, counts: ScoreCounts) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.data.manifest import (
     MANIFEST,
+    NO_ANOMALIES,
     LabelCounts,
     Manifest,
     SceneRecord,
@@ -99,6 +100,17 @@ def test_pos_weight_is_negatives_over_positives_without_ignored_points():
 def test_a_split_without_anomalous_points_has_no_balance():
     with pytest.raises(ValueError, match="split val of b holds no anomalous LiDAR point"):
         manifest(count_labels(frames())).point_balance("val")
+
+
+def test_a_loss_that_needs_no_anomaly_trains_without_one_and_any_other_is_refused():
+    whole = manifest(count_labels(frames()))
+    train = dataclasses.replace(whole.labels["train"], points_pos=0)
+    without = dataclasses.replace(whole, labels=whole.labels | {"train": train})
+    assert without.train_balance(needs_anomalies=False) == NO_ANOMALIES
+    with pytest.raises(ValueError, match=r"prepare\.train_kinds, or use loss\.name=cross_entropy"):
+        without.train_balance(needs_anomalies=True)
+    for needs in (True, False):
+        assert whole.train_balance(needs_anomalies=needs) == whole.point_balance("train")
 
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path):

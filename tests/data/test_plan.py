@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.index import Index, scan
-from pipeline.data.plan import blocks_hash, plan_shards, stored_size
+from pipeline.data.plan import blocks_hash, plan_shards, prepare_facts, stored_size
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import make_splits
 from pipeline.data_config import PrepareConfig
@@ -60,3 +60,12 @@ def test_the_folder_is_named_by_config_and_input(index):
     }
     assert len(names) == 3
     assert blocks_hash(PrepareConfig(), index) in names
+
+
+def test_train_kinds_name_another_folder_only_where_they_are_set(index):
+    """Shards prepared without the key stay those of the same config."""
+    facts = prepare_facts(PrepareConfig())
+    assert "train_kinds" not in facts
+    chosen = PrepareConfig(train_kinds=["normality"])
+    assert prepare_facts(chosen) == facts | {"train_kinds": ["normality"]}
+    assert blocks_hash(chosen, index) != blocks_hash(PrepareConfig(), index)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from pipeline.data.splits import (
     SceneFacts,
     check_both_classes,
+    check_scenes,
     make_splits,
     split_hash,
     split_sizes,
+    unseen_sizes,
 )
 from pipeline.data_config import PrepareConfig
 
@@ -105,13 +107,61 @@ def frames(**labels: list[int]) -> pd.DataFrame:
 
 def test_a_split_without_a_class_is_refused_with_its_counts():
     with pytest.raises(ValueError, match=r"val 2 normal \+ 0 anomalous.*each needs both classes"):
-        check_both_classes(frames(train=[0, 1], val=[0, 0, 255], test=[0, 1]))
+        check_both_classes(frames(train=[0, 1], val=[0, 0, 255], test=[0, 1]), PrepareConfig())
 
 
 def test_a_split_without_frames_is_refused():
     with pytest.raises(ValueError, match=r"test 0 normal \+ 0 anomalous"):
-        check_both_classes(frames(train=[0, 1], val=[0, 1]))
+        check_both_classes(frames(train=[0, 1], val=[0, 1]), PrepareConfig())
 
 
 def test_splits_with_both_classes_pass():
-    check_both_classes(frames(train=[0, 1, 255], val=[0, 1], test=[1, 0]))
+    check_both_classes(frames(train=[0, 1, 255], val=[0, 1], test=[1, 0]), PrepareConfig())
+
+
+def test_kinds_that_are_not_trained_on_are_dealt_to_val_and_test_in_their_shares():
+    scenes = world(20)
+    config = PrepareConfig(train_kinds=["normality"])
+    splits = make_splits(scenes, config)
+    counts = Counter((splits[one.key], one.kind) for one in scenes)
+    assert ("train", "static") not in counts
+    assert counts["val", "static"] == 13  # 15 to 30 of 40
+    assert counts["test", "static"] == 27
+    everything = make_splits(scenes, PrepareConfig())
+    of_trained = [one.key for one in scenes if one.kind == "normality"]
+    assert all(splits[key] == everything[key] for key in of_trained)
+
+
+@given(st.integers(0, 60), st.floats(0.05, 0.45), st.floats(0.05, 0.45))
+def test_unseen_sizes_add_up_and_give_train_nothing(number, val, test):
+    sizes = unseen_sizes(number, PrepareConfig(val_fraction=val, test_fraction=test))
+    assert sizes["train"] == 0
+    assert sum(sizes.values()) == number
+    if number >= 2:
+        assert min(sizes["val"], sizes["test"]) >= 1
+
+
+def test_train_may_lack_anomalies_only_where_its_kinds_are_chosen():
+    chosen = PrepareConfig(train_kinds=["normality"])
+    labels = frames(train=[0, 0], val=[0, 1], test=[0, 1])
+    check_both_classes(labels, chosen)
+    with pytest.raises(ValueError, match=r"train 2 normal \+ 0 anomalous"):
+        check_both_classes(labels, PrepareConfig())
+    scenes = world(5)
+    check_scenes(scenes, make_splits(scenes, chosen), chosen)
+    with pytest.raises(ValueError, match=r"val 2 normal \+ 0 anomalous"):
+        check_both_classes(frames(train=[0, 0], val=[0, 0], test=[0, 1]), chosen)
+
+
+def test_val_and_test_need_anomalies_whatever_is_trained_on():
+    chosen = PrepareConfig(train_kinds=["normality"])
+    scenes = [scene(i, "normality") for i in range(9)]
+    with pytest.raises(ValueError, match="split val and test gets no scene with an anomaly"):
+        check_scenes(scenes, make_splits(scenes, chosen), chosen)
+
+
+def test_train_kinds_that_no_scene_is_of_are_refused():
+    chosen = PrepareConfig(train_kinds=["dynamic"])
+    scenes = world(5)
+    with pytest.raises(ValueError, match=r"leaves no scene to train on.*'normality', 'static'"):
+        check_scenes(scenes, make_splits(scenes, chosen), chosen)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from pipeline.data.batches import Batch
 from pipeline.evaluation.baseline import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
@@ -66,7 +67,22 @@ def test_the_same_seed_gives_the_same_scores(make_split, sample, model):
     assert again.equal(point_scores(model, batch))
 
 
-def test_a_sample_of_one_class_is_refused(sample):
-    normal = dataclasses.replace(sample, label=np.zeros_like(sample.label))
-    with pytest.raises(ValueError, match="holds points of one class only"):
-        fit_baseline(normal, seed=0)
+def test_a_sample_without_a_normal_point_is_refused(sample):
+    anomalous = dataclasses.replace(sample, label=np.ones_like(sample.label))
+    with pytest.raises(ValueError, match="holds no normal point"):
+        fit_baseline(anomalous, seed=0)
+
+
+def test_without_anomalies_an_isolation_forest_finds_what_is_unlike_the_normal_points(make_split):
+    """Points far above all others, whether or not a camera sees them."""
+    train = make_split(num_scenes=4, frames_per_scene=1, num_points=400, seed=0)
+    batch = train.batch([1, 3])
+    normal = sample_points([batch], train.index, near_classes=[20], keep=1.0, seed=0)
+    forest = fit_baseline(normal, seed=0)
+    odd = dataclasses.replace(batch, points=batch.points.clone())
+    odd.points[::40, 2] += 30
+    scores = point_scores(forest, odd)
+    is_odd = torch.arange(len(scores)) % 40 == 0
+    assert scores.isfinite().all()
+    assert roc_auc_score(is_odd, scores) > 0.95
+    assert point_scores(fit_baseline(normal, seed=0), odd).equal(scores)

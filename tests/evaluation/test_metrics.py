@@ -237,3 +237,16 @@ def test_counting_100_000_scores_takes_milliseconds():
         counts.add(scores, labels)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.01
+
+
+def test_the_normal_threshold_lets_the_asked_share_of_normal_items_pass():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 2, 20_000)
+    labels = (rng.random(20_000) < 0.3).astype(np.uint8)
+    counts = ScoreCounts()
+    counts.add(scores, labels)
+    threshold = counts.normal_threshold(0.99)
+    assert (scores[labels == 0] < threshold).mean() == pytest.approx(0.99, abs=1e-3)
+    counts.add(rng.normal(30, 2, 5000), np.ones(5000, np.uint8))
+    assert counts.normal_threshold(0.99) == threshold  # anomalies are not looked at
+    assert math.isnan(ScoreCounts().normal_threshold(0.99))

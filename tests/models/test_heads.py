@@ -6,14 +6,14 @@ import torch
 from pipeline.models.heads import PointHead, frame_scores, prior_logit
 
 
-def head(**settings):
+def head(*, dropout: float = 0.0, prior: float = 1e-3, num_classes: int = 0) -> PointHead:
     torch.manual_seed(0)
-    return PointHead(16, **{"dropout": 0.0, "prior": 1e-3} | settings)
+    return PointHead(16, dropout=dropout, prior=prior, num_classes=num_classes)
 
 
 def test_the_first_logits_lie_around_that_of_the_prior():
     scores = head()(torch.randn(500, 16))
-    assert scores.shape == (500,)
+    assert scores.shape == (500, 1)
     assert scores.mean().item() == pytest.approx(math.log(1e-3 / 0.999), abs=0.5)
 
 
@@ -26,7 +26,7 @@ def test_a_train_split_of_one_class_is_refused(prior):
 def test_dropout_is_off_in_evaluation_and_drops_channels_for_all_points_alike_in_training():
     features = torch.randn(1, 16).expand(50, -1).contiguous()
     model = head(dropout=0.5)
-    trained = torch.stack([model(features.clone()) for _ in range(20)])
+    trained = torch.stack([model(features.clone())[:, 0] for _ in range(20)])
     assert torch.equal(trained, trained[:, :1].expand(-1, 50))
     assert len(trained[:, 0].unique()) > 5
     model.eval()
