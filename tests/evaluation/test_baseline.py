@@ -74,15 +74,15 @@ def test_a_sample_without_a_normal_point_is_refused(sample):
 
 
 def test_without_anomalies_an_isolation_forest_finds_what_is_unlike_the_normal_points(make_split):
-    """Points far above all others, whether or not a camera sees them."""
+    """Points far from all others, whether or not a camera sees them."""
     train = make_split(num_scenes=4, frames_per_scene=1, num_points=400, seed=0)
     batch = train.batch([1, 3])
     normal = sample_points([batch], train.index, near_classes=[20], keep=1.0, seed=0)
     forest = fit_baseline(normal, seed=0)
     odd = dataclasses.replace(batch, points=batch.points.clone())
-    odd.points[::40, 2] += 30
+    odd.points[::40, :3] *= 8
     scores = point_scores(forest, odd)
     is_odd = torch.arange(len(scores)) % 40 == 0
     assert scores.isfinite().all()
-    assert roc_auc_score(is_odd, scores) > 0.95
+    assert roc_auc_score(is_odd, scores) > 0.85
     assert point_scores(fit_baseline(normal, seed=0), odd).equal(scores)
