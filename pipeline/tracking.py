@@ -1,4 +1,6 @@
-"""Runs, params, metrics, tags and artifacts in MLflow; the only file that imports it.
+"""Runs, params, metrics, tags, artifacts and models in MLflow.
+
+The only file that imports it, beside the code of the logged model itself.
 
 Everything goes through a client with an explicit store and run id: a driver, its workers and
 trials write to the same run, so nothing may hang on a process's "active run".
@@ -14,11 +16,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, SupportsFloat
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -34,6 +38,24 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 FAILURE_TAGS = frozenset({"failure", "failure_message"})
+PACKAGE = Path(__file__).parent
+MODEL = "detector"
+"""Name of a run's logged model."""
+MODEL_TAG, MODEL_OF_TAG = "logged_model", "logged_model_of"
+"""Tags of a run: address of its logged model, and the checkpoint that it is."""
+SERVED = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pillow",
+    "omegaconf",
+    "safetensors",
+    "jaxtyping",
+)
+"""Packages that a logged model needs."""
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 MAX_PARAMS_PER_CALL = 100
@@ -158,6 +180,36 @@ def read_history(config: TrackingConfig, run_id: str, key: str) -> list[tuple[in
     """Every (step, value) of one metric by ascending step; empty if there is none."""
     points = _client(config.uri).get_metric_history(run_id, key)
     return sorted((point.step, point.value) for point in points)
+
+
+def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
+    """Log a checkpoint as the run's MLflow model `detector`; return its address (`models:/...`).
+
+    The model is code (`pipeline/serving.py`), weights in safetensors and this package; nothing in
+    it is pickled. A checkpoint of a name that the run has logged is not logged again. The run's
+    status stays what it was.
+    """
+    client = _client(config.uri)
+    run = client.get_run(run_id)
+    if run.data.tags.get(MODEL_OF_TAG) == checkpoint.name:
+        return run.data.tags[MODEL_TAG]
+    mlflow.set_tracking_uri(config.uri)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        logged = mlflow.pyfunc.log_model(
+            name=MODEL,
+            python_model=str(PACKAGE / "serving.py"),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(PACKAGE)],
+            pip_requirements=served_requirements(),
+        )
+    client.update_run(run_id, status=run.info.status)
+    set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
+    return logged.model_uri
+
+
+def served_requirements() -> list[str]:
+    """What the logged model needs, at the versions that run here."""
+    return [f"{name}=={version(name)}" for name in SERVED]
 
 
 def log_artifact(config: TrackingConfig, run_id: str, file: Path) -> None:

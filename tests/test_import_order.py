@@ -25,6 +25,7 @@ ORDER = (
     ("pipeline.evaluation",),
     ("pipeline.tracking",),
     ("pipeline.training",),
+    ("pipeline.serving",),
     ("pipeline.report",),
     ("pipeline.tuning",),
     ("jobs",),
@@ -39,7 +40,7 @@ MAY_USE_RAY = (
     "pipeline.tuning",
     "jobs",
 )
-MAY_USE_MLFLOW = ("pipeline.tracking",)
+MAY_USE_MLFLOW = ("pipeline.tracking", "pipeline.serving")
 BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config",
@@ -115,7 +116,7 @@ def test_only_the_edges_import_ray() -> None:
             assert not used, f"{module} imports {used}"
 
 
-def test_only_tracking_imports_mlflow() -> None:
+def test_only_tracking_and_the_logged_model_import_mlflow() -> None:
     for module, path in modules().items():
         if not belongs(module, MAY_USE_MLFLOW):
             assert not [name for name in imports(path) if belongs(name, ("mlflow",))], module

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import math
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,12 +122,14 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     text = _text(rows, figures, baseline=baseline_name(windows.manifest))
     (folder / "results.md").write_text(text + "\n")
     _log(config, loaded.meta.run_id, tally, baseline, folder)
+    logged_model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
         "run_id": loaded.meta.run_id,
         "split_hash": loaded.meta.split_hash,
         "table": str(folder / "results.md"),
         "figures": [str(path) for path in figures],
+        "logged_model": logged_model,
         **shown,
     }
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
@@ -365,3 +368,10 @@ def _log(config: Config, run_id: str, tally: Tally, baseline: Tally, folder: Pat
         config.tracking, run_id, tally.metrics("test") | baseline.metrics("baseline")
     )
     tracking.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
+
+
+def _log_model(config: Config, loaded: Loaded) -> str:
+    """The evaluated weights, without the optimizer's moments, as the run's MLflow model."""
+    with tempfile.TemporaryDirectory() as place:
+        slim = checkpoints.save(Path(place), loaded.model, None, loaded.meta)
+        return tracking.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)
