@@ -18,9 +18,8 @@ BLOCK, POOL, UP, GATE = (1, 1, 2), (1, 1, 1), (2, 2, 3), (1, 1, 1)
 along z; the way up is a 3x3x3 and a pair; the gates look 1 cell along each axis."""
 
 
-def main() -> None:
-    """Print the table in Markdown."""
-    config = ModelConfig(lidar_backbone="cylinder3d")
+def table(config: ModelConfig) -> str:
+    """The table in Markdown."""
     model = Cylinder3D(config, has_time=False)
     width = config.cylinder_channels
     reach, cell = [0, 0, 0], [1, 1, 1]
@@ -55,7 +54,7 @@ def main() -> None:
     total = sum(p.numel() for p in model.parameters())
     lines.append(["all", "", f"{total:,}", "", ""])
     header = ["block", "channels", "parameters", "cells (rho, phi, z)", "metres at 20 m"]
-    print(aligned(header, lines))
+    return aligned(header, lines)
 
 
 def line(name: str, channels: int, modules: list, reach: list[int]) -> list[str]:
@@ -71,4 +70,4 @@ def line(name: str, channels: int, modules: list, reach: list[int]) -> list[str]
 
 
 if __name__ == "__main__":
-    main()
+    print(table(ModelConfig(lidar_backbone="cylinder3d")))
