@@ -1,13 +1,6 @@
 """Scores of a split counted per slice, once for exact metrics and once per scene for intervals.
 
-Voxels and pixels are counted where a batch holds their truth.
-
-A slice name is the metric's prefix: `point` becomes `test/point_ap`. Slices answer what a pooled
-number hides: whether the camera sees the point at all (`_in_view`), whether the score tells an
-anomaly from an ordinary small object (`small_object`), whether it knows more than which archive a
-frame is from (`_static`, `_dynamic`: frames of those archives only), and whether it finds what it
-was never trained on (`_held_out`: anomalies of the categories that the split holds out, against
-what is normal in static archives).
+Voxels and pixels are counted where a batch holds their truth; `slices` says what counts where.
 """
 
 import itertools
@@ -19,53 +12,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from pipeline.anovox.labels import CATEGORY
 from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch
 from pipeline.evaluation.benchmark import benchmark_metrics
 from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
-from pipeline.evaluation.pixels import PIXEL_SLICES, pixel_items
+from pipeline.evaluation.pixels import pixel_items
 from pipeline.evaluation.scenes import SceneCounts
 from pipeline.evaluation.semantics import SemanticCounts, classes_of
+from pipeline.evaluation.slices import CATEGORIES, SLICES, frame_slices, point_masks
 from pipeline.evaluation.views import FrameView, frame_views
 from pipeline.evaluation.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
-DISTANCES_M = {
-    "point_0_10m": (0.0, 10.0),
-    "point_10_20m": (10.0, 20.0),
-    "point_20_40m": (20.0, 40.0),
-    "point_40m": (40.0, math.inf),
-}
-"""Slices by range from the LiDAR: from, up to."""
-CATEGORIES = {f"point_{name}": class_id for class_id, name in CATEGORY.items()}
-"""Slices by category: its points against the normal points of frames in static archives."""
-POINT_SLICES = (
-    "point",
-    "point_in_view",
-    "point_static",
-    "small_object",
-    "small_object_in_view",
-    "point_held_out",
-    "point_held_out_in_view",
-    *DISTANCES_M,
-    *CATEGORIES,
-)
-FRAME_SLICES = (
-    "frame",
-    "frame_static",
-    "frame_static_20in_view",
-    "frame_dynamic",
-    "frame_held_out",
-)
-MIN_POINTS_IN_VIEW = 20
-"""Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
 ABOUT = ("split", "split_hash", "near_classes", "held_out", "voxel_score")
 """What two tallies must share to be added or compared."""
-SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
 
 
 class Tally:
@@ -144,55 +107,13 @@ class Tally:
         self, scores: Float[np.ndarray, "P"], view: FrameView, meta: dict[Hashable, Any]
     ) -> None:
         bins = bins_of(scores)
-        for name, mask in self._point_masks(view, meta).items():
+        masks = point_masks(view, meta, is_near=self._is_near, held_out=self.held_out)
+        for name, mask in masks.items():
             self._count(name, scene_of(meta), bins[mask], view.point_label[mask])
-
-    def _point_masks(
-        self, view: FrameView, meta: dict[Hashable, Any]
-    ) -> dict[str, Bool[np.ndarray, "P"]]:
-        """Points of each slice; those labelled 255 fall out when counted."""
-        anomalous = view.point_label == 1
-        small = anomalous | self._is_near[view.point_class]
-        range_m = np.linalg.norm(view.points[:, :3], axis=1)
-        masks = {
-            "point": np.ones(len(range_m), bool),
-            "point_in_view": view.in_view,
-            "small_object": small,
-            "small_object_in_view": small & view.in_view,
-        }
-        for name, (low, high) in DISTANCES_M.items():
-            masks[name] = (range_m >= low) & (range_m < high)
-        if meta["kind"] == "static":
-            masks["point_static"] = masks["point"]
-            masks |= self._held_out_masks(view, meta)
-            for name, class_id in CATEGORIES.items():
-                masks[name] = view.point_class == class_id
-        return {name: mask for name, mask in masks.items() if mask.any()}
-
-    def _held_out_masks(
-        self, view: FrameView, meta: dict[Hashable, Any]
-    ) -> dict[str, Bool[np.ndarray, "P"]]:
-        if not self.held_out:
-            return {}
-        own = (view.point_label == 0) | (meta["anomaly_category"] in self.held_out)
-        return {"point_held_out": own, "point_held_out_in_view": own & view.in_view}
-
-    def _frame_slices(self, record: dict[str, Any]) -> list[str]:
-        names = ["frame"]
-        if record["kind"] == "dynamic":
-            names.append("frame_dynamic")
-        if record["kind"] == "static":
-            names.append("frame_static")
-            is_normal = record["frame_label"] == 0
-            if is_normal or record["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW:
-                names.append("frame_static_20in_view")
-            if self.held_out and (is_normal or record["anomaly_category"] in self.held_out):
-                names.append("frame_held_out")
-        return names
 
     def _count_frame(self, record: dict[str, Any], scene: str) -> None:
         bins, labels = bins_of(np.array([record["frame_score"]])), np.array([record["frame_label"]])
-        for name in self._frame_slices(record):
+        for name in frame_slices(record, held_out=self.held_out):
             self._count(name, scene, bins, labels)
 
     def _count(
@@ -229,6 +150,27 @@ class Tally:
         merged._frames = self._frames + other._frames
         merged.semantic = self.semantic + other.semantic
         return merged
+
+    def rescored(self, frame_score: Mapping[int, float]) -> "Tally":
+        """The frames alone, each with another score (by row): a control on the same slices."""
+        other = Tally(**self._about())
+        other._note_rows(self._rows)
+        for record in self._frames:
+            changed = record | {"frame_score": frame_score[record["row"]]}
+            other._count_frame(changed, scene_of(record))
+            other._frames.append(changed)
+        return other
+
+    def constant(self) -> "Tally":
+        """The same items, all with score 0: what a constant predictor reaches on every slice."""
+        other = self.rescored(dict.fromkeys(self._rows, 0.0))
+        (zero,) = bins_of(np.zeros(1)).tolist()
+        for name, counts in self._counts.items():
+            array = np.zeros_like(counts.to_array())
+            array[:, zero] = counts.to_array().sum(axis=1)
+            other._counts[name] = ScoreCounts(array)
+            other._scene_counts[name] = self._scene_counts[name].constant(zero)
+        return other
 
     def demand_same_split(self, other: "Tally") -> None:
         """ValueError unless both tallies are of the same split and compare the same classes."""

@@ -60,7 +60,7 @@ def shortcut_probes(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     `train` and `test` are the splits' metadata. A frame's score is the smoothed share of anomalous
     train frames with its value; a value never seen scores the prior. Ignored frames are left out.
     """
-    sides = [_labelled_frames(side) for side in (train, test)]
+    sides = [labelled_frames(side) for side in (train, test)]
     static = [[frame for frame in side if frame["kind"] == "static"] for side in sides]
     lines = []
     for name, fact in FACTS.items():
@@ -69,7 +69,8 @@ def shortcut_probes(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _labelled_frames(index: pd.DataFrame) -> list[dict[Hashable, Any]]:
+def labelled_frames(index: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Lines of metadata without the ignored frames."""
     return [frame for frame in index.to_dict("records") if frame["frame_label"] != 255]
 
 
@@ -89,6 +90,23 @@ FACTS: dict[str, Callable[[dict[Hashable, Any]], Hashable]] = {
 }
 
 
+def fact_scores(
+    fact: Callable[[dict[Hashable, Any]], Hashable],
+    train: list[dict[Hashable, Any]],
+    test: list[dict[Hashable, Any]],
+) -> Float[np.ndarray, "F"]:
+    """Smoothed share of anomalous train frames with each test frame's value of `fact`, in [0, 1].
+
+    Both are labelled frames, and there is at least one of train.
+    """
+    prior = sum(frame["frame_label"] for frame in train) / len(train)
+    seen = collections.Counter(fact(frame) for frame in train)
+    anomalous = collections.Counter(fact(frame) for frame in train if frame["frame_label"] == 1)
+    values = list(map(fact, test))
+    shares = [(anomalous[v] + SMOOTHING * prior) / (seen[v] + SMOOTHING) for v in values]
+    return np.array(shares)
+
+
 def _frame_auroc(
     fact: Callable[[dict[Hashable, Any]], Hashable],
     train: list[dict[Hashable, Any]],
@@ -96,15 +114,9 @@ def _frame_auroc(
 ) -> float:
     if not train:
         return math.nan
-    prior = sum(frame["frame_label"] for frame in train) / len(train)
-    seen = collections.Counter(fact(frame) for frame in train)
-    anomalous = collections.Counter(fact(frame) for frame in train if frame["frame_label"] == 1)
-    scores = [
-        (anomalous[value] + SMOOTHING * prior) / (seen[value] + SMOOTHING)
-        for value in map(fact, test)
-    ]
+    scores = fact_scores(fact, train, test)
     labels = np.array([frame["frame_label"] for frame in test])
-    return _auroc(np.array(scores), labels, np.ones(len(labels)))
+    return _auroc(scores, labels, np.ones(len(labels)))
 
 
 def _verdict(name: str, aurocs: list[float]) -> str:

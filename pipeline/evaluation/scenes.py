@@ -56,6 +56,14 @@ class SceneCounts:
                 array[place] = self._counts[scene]
         return array
 
+    def constant(self, at: int) -> "SceneCounts":
+        """The same items, all in the scene bin of fine bin `at`."""
+        merged = {}
+        for scene, counts in self._counts.items():
+            merged[scene] = np.zeros_like(counts)
+            merged[scene][:, SCENE_BIN[at]] = counts.sum(axis=1)
+        return SceneCounts(merged)
+
     @classmethod
     def from_array(cls, scenes: list[str], array: Int64[np.ndarray, "S 2 bins"]) -> "SceneCounts":
         """Inverse of `to_array`; scenes without an item are left out."""

@@ -6,7 +6,6 @@ predictor and a boosted tree on plain features reach on the same points stands b
 
 import dataclasses
 import logging
-import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -24,13 +23,14 @@ from pipeline.data.frames import Extra
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.baseline import baseline_name
-from pipeline.evaluation.intervals import intervals
+from pipeline.evaluation.controls import best_of, probe_tallies
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.scoring import Watch, score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels
+from pipeline.report.result_rows import TABLE_METRICS, model_name, result_rows
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training import checkpoints
@@ -40,7 +40,6 @@ from pipeline.training.trainer import last_run
 logger = logging.getLogger(__name__)
 
 FOLDER = "test"
-TABLE_METRICS = ("ap", "auroc", "fpr95")
 TABLE_SLICES = (
     "point",
     "point_in_view",
@@ -114,14 +113,16 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
         progress=watch("test"),
     )
     baseline = baseline_of(config, readers, blocks, watch=watch)
-    rows = result_rows(config, loaded.meta, tally, baseline)
+    probes = best_of(probe_tallies_of(readers, tally).values())
+    rows = result_rows(config, loaded.meta, tally, baseline, probes)
     folder = loaded.folder / FOLDER
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
     text = _text(rows, figures, baseline=baseline_name(windows.manifest))
     (folder / "results.md").write_text(text + "\n")
-    _log(config, loaded.meta.run_id, tally, baseline, folder)
+    controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
+    _log(config, loaded.meta.run_id, tally, controls, folder)
     logged_model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
@@ -234,79 +235,9 @@ def baseline_of(
     return Tally.from_file(path)
 
 
-def result_rows(config: Config, meta: Meta, tally: Tally, baseline: Tally) -> list[Row]:
-    """Every metric of every slice with interval, constant predictor and baseline, then AnoVox's own
-    metrics of voxels."""
-    found = intervals(
-        tally,
-        num_resamples=config.evaluation.num_bootstraps,
-        seed=config.evaluation.interval_seed,
-    )
-    readings = baseline.readings()
-    about = {
-        "model": _model_name(meta),
-        "split_hash": meta.split_hash,
-        "run_id": meta.run_id,
-    }
-    rows = []
-    for name in tally.slices:
-        constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 1.0}
-        for metric in TABLE_METRICS:
-            interval = found[f"{name}_{metric}"]
-            other = readings.get(f"{name}_{metric}")
-            rows.append(
-                Row(
-                    metric=f"test/{name}_{metric}",
-                    value=interval.value,
-                    low=interval.low,
-                    high=interval.high,
-                    constant=constants[metric],
-                    baseline=other.value if other else math.nan,
-                    remark=interval.reason,
-                    **about,
-                )
-            )
-    return rows + _benchmark_rows(tally, baseline, about) + _semantic_rows(tally, about)
-
-
-def _semantic_rows(tally: Tally, about: dict[str, str]) -> list[Row]:
-    """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
-    constants = {"semantic_miou": tally.semantic.constant_miou()}
-    return [
-        Row(
-            metric=f"test/{name}",
-            value=value,
-            low=math.nan,
-            high=math.nan,
-            constant=constants.get(name, math.nan),
-            baseline=math.nan,
-            remark="over all points; no interval",
-            **about,
-        )
-        for name, value in tally.semantic.readings().items()
-    ]
-
-
-def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, str]) -> list[Row]:
-    others = baseline.benchmark()
-    return [
-        Row(
-            metric=f"test/{name}",
-            value=value,
-            low=math.nan,
-            high=math.nan,
-            constant=math.nan,
-            baseline=others.get(name, math.nan),
-            remark="as AnoVox's benchmark averages it, without an interval",
-            **about,
-        )
-        for name, value in tally.benchmark().items()
-    ]
-
-
-def _model_name(meta: Meta) -> str:
-    model = meta.config["model"]
-    return model["fusion"] if model["name"] == "detector" else model["name"]
+def probe_tallies_of(readers: dict[str, BlockReader], tally: Tally) -> dict[str, Tally]:
+    """Counts of what archive and frame number alone tell of the frames of `tally`."""
+    return probe_tallies(tally, train=readers["train"].index, test=readers["test"].index)
 
 
 def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
@@ -324,7 +255,8 @@ def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
     listed = "\n".join(f"  {path}" for path in figures)
     return (
         f"Test split, {markdown(shown)}\n\nbaseline: {baseline} on plain point features. "
-        f"constant predictor: AP = prevalence.\n\nFigures\n{listed}"
+        "constant predictor: AP = prevalence. shortcut probe: the best of three that see only a "
+        f"frame's archive, its number, or both.\n\nFigures\n{listed}"
     )
 
 
@@ -343,7 +275,7 @@ def _draw(
         baseline,
         rows,
         folder,
-        name=_model_name(loaded.meta),
+        name=model_name(loaded.meta),
         plain=baseline_name(reader.manifest),
         thresholds=loaded.meta.thresholds,
         note=note,
@@ -363,10 +295,10 @@ def _draw(
     return paths
 
 
-def _log(config: Config, run_id: str, tally: Tally, baseline: Tally, folder: Path) -> None:
-    tracking.log_metrics(
-        config.tracking, run_id, tally.metrics("test") | baseline.metrics("baseline")
-    )
+def _log(
+    config: Config, run_id: str, tally: Tally, controls: dict[str, float], folder: Path
+) -> None:
+    tracking.log_metrics(config.tracking, run_id, tally.metrics("test") | controls)
     tracking.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
 
 

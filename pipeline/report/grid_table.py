@@ -51,6 +51,7 @@ def markdown(lines: Sequence[Line], metrics: Sequence[str], *, reference: str) -
             " ".join(run_id[:8] for run_id in one.run_ids),
         ]
         for one in lines
+        if one.run_ids
     ]
     header = ["row", "changes", "parameters", "frames/s", "runs"]
     if not gains:
@@ -127,7 +128,9 @@ def _value(line: Line, metric: str) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    if interval is None or math.isnan(interval.value):
+    if interval is None:
+        return "not scored"
+    if math.isnan(interval.value):
         return "undefined"
     if math.isnan(interval.low):
         return f"{interval.value:.3f} (too few scenes)"

@@ -29,6 +29,8 @@ class Row:
     """What a constant predictor reaches: the prevalence for AP, 0.5 for AUROC."""
     baseline: float
     """What the simple baseline on plain features reaches."""
+    probe: float = math.nan
+    """What the best shortcut probe reaches; frames only."""
     split_hash: str
     run_id: str
     remark: str = ""
@@ -48,6 +50,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "95 % interval": [_interval(row) for row in rows],
         "constant predictor": [_number(row.constant, like=row.constant) for row in rows],
         "baseline": [_number(row.baseline, like=row.value) for row in rows],
+        "shortcut probe": [_number(row.probe, like=row.value) for row in rows],
         "remark": [row.remark for row in rows],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}

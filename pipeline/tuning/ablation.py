@@ -4,6 +4,7 @@ Every row is a change of the same config, every cell sees the same scenes, and d
 first row are paired by scene. The study is a run of its own in MLflow with the cells under it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.evaluation.intervals import mean_intervals
+from pipeline.evaluation.baseline import baseline_name
+from pipeline.evaluation.controls import CONSTANT
+from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.merging import flatten, merge
-from pipeline.report.evaluation_report import baseline_of, test_readers
+from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training.trainer import config_hash, git_revision
@@ -45,13 +48,13 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     manifest = _one_split(rows)
     study = open_study(config, manifest.split_hash)
     with tracking.failing(config.tracking, study.run_id):
-        _fit_baseline(config, manifest, say)
+        controls = _controls(config, manifest, say)
         cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
         every = [cell for row in cells.values() for cell in row]
         outcomes = run_cells(every, study, num_parallel=config.ablate.num_parallel, say=say)
         by_name = {outcome.name: outcome for outcome in outcomes}
         done = {name: [by_name[cell.name] for cell in row] for name, row in cells.items()}
-        ablated = _told(config, manifest, study, done)
+        ablated = _told(config, manifest, study, done, controls)
     tracking.finish(config.tracking, study.run_id)
     return ablated
 
@@ -92,11 +95,18 @@ def _one_split(rows: Mapping[str, Config]) -> Manifest:
     return manifest
 
 
-def _fit_baseline(config: Config, manifest: Manifest, say: Say) -> None:
-    """Once, before the cells: side by side they would all fit the same tree."""
-    say("boosted tree on plain features")
+def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, Tally]:
+    """What no row may be worse than, by name.
+
+    Made before the cells: side by side they would all fit the same tree.
+    """
+    name = baseline_name(manifest)
+    say(f"controls: {name} on plain features, probes of archive and frame number")
     readers = test_readers(config, split_hash=manifest.split_hash)
-    baseline_of(config, readers, find_blocks(config), watch=lambda _: lambda *_: None)
+    plain = baseline_of(config, readers, find_blocks(config), watch=lambda _: lambda *_: None)
+    probes = probe_tallies_of(readers, plain)
+    told = {f"{fact.replace(' + ', ' and ')} probe": tally for fact, tally in probes.items()}
+    return {name: plain, CONSTANT: plain.constant(), **told}
 
 
 def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[Cell]:
@@ -109,9 +119,13 @@ def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[Cell]:
 
 
 def _told(
-    config: Config, manifest: Manifest, study: Study, done: Mapping[str, list[Outcome]]
+    config: Config,
+    manifest: Manifest,
+    study: Study,
+    done: Mapping[str, list[Outcome]],
+    controls: Mapping[str, Tally],
 ) -> Ablated:
-    lines = _lines(config, done)
+    lines = _lines(config, done, controls)
     metrics, note = config.ablate.metrics, data_note(manifest)
     text = (
         f"{config.ablate.name}: {note}; test split {manifest.split_hash}, seeds "
@@ -143,17 +157,43 @@ def _study_metrics(lines: Sequence[Line], metrics: Sequence[str]) -> dict[str, f
     }
 
 
-def _lines(config: Config, done: Mapping[str, list[Outcome]]) -> list[Line]:
+def _lines(
+    config: Config, done: Mapping[str, list[Outcome]], controls: Mapping[str, Tally]
+) -> list[Line]:
     tallies = {
         name: [one.read_tally() for one in outcomes]
         for name, outcomes in done.items()
         if all(one.status == "finished" for one in outcomes)
     }
     reference = tallies.get(next(iter(done)), [])
-    return [
+    rows = [
         _line(config, text, done=done, tallies=tallies, reference=reference)
         for text in config.ablate.rows
     ]
+    return rows + [
+        _control_line(config, name, tally, reference=reference) for name, tally in controls.items()
+    ]
+
+
+def _control_line(config: Config, name: str, tally: Tally, *, reference: list[Tally]) -> Line:
+    return Line(
+        name=name,
+        changes="control",
+        status="finished",
+        values=_intervals(config, [tally]),
+        by_seed={},
+        differences=_intervals(config, [tally], minus=reference) if reference else {},
+        num_parameters=0,
+        frames_per_s=math.nan,
+        run_ids=[],
+    )
+
+
+def _intervals(
+    config: Config, own: Sequence[Tally], *, minus: Sequence[Tally] = ()
+) -> dict[str, Interval]:
+    num, seed = config.evaluation.num_bootstraps, config.evaluation.interval_seed
+    return mean_intervals(own, minus=minus, num_resamples=num, seed=seed)
 
 
 def _line(
@@ -166,15 +206,14 @@ def _line(
 ) -> Line:
     name, overrides = parse_row(text)
     outcomes, own = done[name], tallies.get(name, [])
-    num, seed = config.evaluation.num_bootstraps, config.evaluation.interval_seed
     differences = {}
     if own and reference and own is not reference:
-        differences = mean_intervals(own, minus=reference, num_resamples=num, seed=seed)
+        differences = _intervals(config, own, minus=reference)
     return Line(
         name=name,
         changes=" ".join(overrides),
         status=_status(outcomes),
-        values=mean_intervals(own, num_resamples=num, seed=seed) if own else {},
+        values=_intervals(config, own) if own else {},
         by_seed=_by_seed(own),
         differences=differences,
         num_parameters=outcomes[0].num_parameters,

@@ -10,7 +10,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.data.batches import Batch
-from pipeline.evaluation.levels import CATEGORIES, DISTANCES_M, FRAME_SLICES, Tally
+from pipeline.evaluation.levels import Tally
+from pipeline.evaluation.slices import CATEGORIES, DISTANCES_M, FRAME_SLICES
 from pipeline.evaluation.views import frame_views
 from pipeline.models.scores import Scores
 

@@ -22,6 +22,13 @@ TINY = {
         "seeds": [0, 1],
     },
 }
+CONTROLS = [
+    "boosted tree",
+    "constant predictor",
+    "archive probe",
+    "frame_index probe",
+    "archive and frame_index probe",
+]
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def test_every_cell_is_trained_once_however_often_the_study_is_started(
     assert len(runs) == 4
     assert {run.info.status for run in runs} == {"FINISHED"}
 
-    lidar, camera = first.lines
+    lidar, camera, *controls = first.lines
     assert lidar.num_parameters < camera.num_parameters
     assert not lidar.differences
     assert camera.differences["point_ap"].value == pytest.approx(
@@ -66,9 +73,12 @@ def test_every_cell_is_trained_once_however_often_the_study_is_started(
     )
     with Path(first.facts["table"]).with_suffix(".csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert {line["row"] for line in lines} == {"lidar", "camera"}
+    assert {line["row"] for line in lines} == {"lidar", "camera", *CONTROLS}
     tex = Path(first.facts["table"]).with_suffix(".tex").read_text()
-    assert tex.count(r"\\") == 3
+    assert tex.count(r"\\") == 3 + len(CONTROLS)
+    assert [control.name for control in controls] == CONTROLS
+    assert controls[2].values.keys() == {m for m in lidar.values if m.startswith("frame")}
+    assert controls[1].values["frame_auroc"].value == 0.5
     parent = MlflowClient(config.tracking.uri).get_run(first.facts["run_id"])
     assert "camera/point_ap" in parent.data.metrics
     assert parent.info.status == "FINISHED"

@@ -1,0 +1,94 @@
+"""Rows of one evaluation's table: no metric without its interval and its controls."""
+
+import math
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.evaluation.controls import beats
+from pipeline.evaluation.intervals import intervals
+from pipeline.evaluation.levels import Tally
+from pipeline.evaluation.metrics import Metric
+from pipeline.report.tables import Row
+from pipeline.training.checkpoints import Meta
+
+TABLE_METRICS = ("ap", "auroc", "fpr95")
+
+
+def result_rows(
+    config: Config, meta: Meta, tally: Tally, baseline: Tally, probes: dict[str, Metric]
+) -> list[Row]:
+    """Every metric of every slice with interval, constant predictor, baseline and shortcut probe,
+    then AnoVox's own metrics of voxels."""
+    found = intervals(
+        tally,
+        num_resamples=config.evaluation.num_bootstraps,
+        seed=config.evaluation.interval_seed,
+    )
+    readings = baseline.readings()
+    about: dict[str, Any] = {
+        "model": model_name(meta),
+        "split_hash": meta.split_hash,
+        "run_id": meta.run_id,
+    }
+    rows = []
+    for name in tally.slices:
+        constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 1.0}
+        for metric in TABLE_METRICS:
+            interval = found[f"{name}_{metric}"]
+            other, probe = readings.get(f"{name}_{metric}"), probes.get(f"{name}_{metric}")
+            is_beaten = probe is not None and not beats(metric, interval.value, probe)
+            rows.append(
+                Row(
+                    metric=f"test/{name}_{metric}",
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    constant=constants[metric],
+                    baseline=other.value if other else math.nan,
+                    probe=probe.value if probe else math.nan,
+                    remark=interval.reason or ("no better than the shortcut probe" * is_beaten),
+                    **about,
+                )
+            )
+    return rows + _benchmark_rows(tally, baseline, about) + _semantic_rows(tally, about)
+
+
+def _semantic_rows(tally: Tally, about: dict[str, Any]) -> list[Row]:
+    """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
+    constants = {"semantic_miou": tally.semantic.constant_miou()}
+    return [
+        Row(
+            metric=f"test/{name}",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            constant=constants.get(name, math.nan),
+            baseline=math.nan,
+            remark="over all points; no interval",
+            **about,
+        )
+        for name, value in tally.semantic.readings().items()
+    ]
+
+
+def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, Any]) -> list[Row]:
+    others = baseline.benchmark()
+    return [
+        Row(
+            metric=f"test/{name}",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            constant=math.nan,
+            baseline=others.get(name, math.nan),
+            remark="as AnoVox's benchmark averages it, without an interval",
+            **about,
+        )
+        for name, value in tally.benchmark().items()
+    ]
+
+
+def model_name(meta: Meta) -> str:
+    """What the table and the figures call the model."""
+    model = meta.config["model"]
+    return model["fusion"] if model["name"] == "detector" else model["name"]
