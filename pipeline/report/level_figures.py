@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import MAX_LOGIT
+from pipeline.evaluation.metrics import MAX_LOGIT, ScoreCounts
 from pipeline.report.figures import save
 from pipeline.report.plots import RankingCurve, precision_recall, roc, score_histogram
 from pipeline.report.tables import Row
@@ -30,67 +30,53 @@ def draw_levels(
     are what the model and the baseline are called.
     """
     values, paths = {row.metric: row for row in rows}, []
-    names = (name, plain)
     for level in LEVELS:
         if level not in tally.slices or tally.counts(level).undefined:
             continue
+        # The baseline scores points, so it has no pixels.
+        shown = {name: tally} | ({plain: baseline} if level in baseline.slices else {})
+        counts = {who: each.counts(level) for who, each in shown.items()}
         ap, auroc = (values[f"test/{level}_{metric}"] for metric in ("ap", "auroc"))
         paths += [
-            _precision_recall(tally, baseline, folder, level=level, names=names, row=ap, note=note),
-            _roc(tally, baseline, folder, level=level, names=names, row=auroc, note=note),
+            _precision_recall(counts, folder, level=level, row=ap, note=note),
+            _roc(counts, folder, level=level, row=auroc, note=note),
             _scores(tally, folder, level=level, threshold=thresholds.get(level), note=note),
         ]
     return paths
 
 
 def _precision_recall(
-    tally: Tally,
-    baseline: Tally,
-    folder: Path,
-    *,
-    level: str,
-    names: tuple[str, str],
-    row: Row,
-    note: str,
+    counts: Mapping[str, ScoreCounts], folder: Path, *, level: str, row: Row, note: str
 ) -> Path:
-    counts = tally.counts(level)
-    curves = [_curve(names[0], counts.precision_recall(), row)]
-    # The baseline scores points, so it has no pixels.
-    if level in baseline.slices:
-        other = baseline.counts(level)
-        curves.append(_bare(names[1], other.precision_recall(), other.average_precision().value))
+    """`counts` by name, the model's first; `row` holds its area."""
+    own, *others = counts.items()
     figure = precision_recall(
-        curves,
+        [
+            _curve(own[0], own[1].precision_recall(), row),
+            *(_bare(n, c.precision_recall(), c.average_precision().value) for n, c in others),
+        ],
         split="test",
         level=level,
-        num_positive=counts.num_pos,
-        prevalence=counts.prevalence,
+        num_positive=own[1].num_pos,
+        prevalence=own[1].prevalence,
         note=note,
     )
     return save(figure, folder / f"{level}_precision_recall.png")
 
 
 def _roc(
-    tally: Tally,
-    baseline: Tally,
-    folder: Path,
-    *,
-    level: str,
-    names: tuple[str, str],
-    row: Row,
-    note: str,
+    counts: Mapping[str, ScoreCounts], folder: Path, *, level: str, row: Row, note: str
 ) -> Path:
-    counts = tally.counts(level)
-    curves = [_curve(names[0], counts.roc(), row)]
-    if level in baseline.slices:
-        other = baseline.counts(level)
-        curves.append(_bare(names[1], other.roc(), other.auroc().value))
+    own, *others = counts.items()
     figure = roc(
-        curves,
+        [
+            _curve(own[0], own[1].roc(), row),
+            *(_bare(name, each.roc(), each.auroc().value) for name, each in others),
+        ],
         split="test",
         level=level,
-        num_positive=counts.num_pos,
-        num_negative=counts.num_neg,
+        num_positive=own[1].num_pos,
+        num_negative=own[1].num_neg,
         note=note,
     )
     return save(figure, folder / f"{level}_roc.png")
