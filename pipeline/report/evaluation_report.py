@@ -288,7 +288,7 @@ def _draw(
                 loaded.model,
                 reader,
                 folder,
-                threshold=threshold,
+                thresholds=loaded.meta.thresholds,
                 device=device_of(config),
                 note=note,
             )

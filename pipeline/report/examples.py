@@ -1,5 +1,6 @@
 """A found and a missed anomaly as pictures: numbers alone do not show what a detector looks at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from torch import nn
 from pipeline.anovox.frame import FrameKey
 from pipeline.anovox.geometry import project
 from pipeline.data.batches import BlockReader
+from pipeline.models.pixels import upsampled
 from pipeline.report.birdseye import birdseye
 from pipeline.report.figures import frame_title, save
-from pipeline.report.overlays import camera_overlay
+from pipeline.report.overlays import camera_overlay, pixel_overlay
 
 MIN_POINTS_IN_VIEW = 10
 """Anomalous points in view that an example must have: fewer cannot be seen in a picture."""
@@ -57,11 +59,15 @@ def draw_example(
     reader: BlockReader,
     folder: Path,
     *,
-    threshold: float,
+    thresholds: Mapping[str, float],
     device: torch.device,
     note: str,
 ) -> list[Path]:
-    """Views of one frame from above (`<name>_birdseye.png`) and by camera (`<name>_camera.png`)."""
+    """Views of one frame from above (`<name>_birdseye.png`) and by camera (`<name>_camera.png`).
+
+    Where the model scores pixels and `reader` gives their labels, `<name>_pixels.png` too.
+    `thresholds` are logits by level.
+    """
     batch = reader.batch([example.row], augment_seed=None)
     scores, batch = model(batch.to(device)), batch.without_past()
     if scores.point_score is None:
@@ -73,12 +79,14 @@ def draw_example(
     title = f"{example.name.capitalize()}: " + frame_title(
         key, frame_label=int(meta["frame_label"]), frame_score=float(scores.frame_score[0])
     )
+    threshold = thresholds["point"]
     above = birdseye(points, score, label, threshold=threshold, title=title, note=note)
     uv, depth = project(
         points, batch.intrinsics[0].double().numpy(), batch.camera_from_lidar[0].double().numpy()
     )
+    image = np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy())
     camera = camera_overlay(
-        np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy()),
+        image,
         uv,
         depth,
         score,
@@ -88,7 +96,19 @@ def draw_example(
         title=title,
         note=note,
     )
-    return [
+    paths = [
         save(above, folder / f"{example.name}_birdseye.png"),
         save(camera, folder / f"{example.name}_camera.png"),
     ]
+    if scores.pixel_score is None or batch.pixel_label is None or "pixel" not in thresholds:
+        return paths
+    spread = upsampled(scores.pixel_score.float(), size=image.shape[:2])
+    pixels = pixel_overlay(
+        image,
+        spread[0].cpu().numpy(),
+        batch.pixel_label[0].numpy(),
+        threshold=thresholds["pixel"],
+        title=title,
+        note=note,
+    )
+    return [*paths, save(pixels, folder / f"{example.name}_pixels.png")]

@@ -54,16 +54,9 @@ def camera_overlay(
     height, width = image.shape[:2]
     seen = in_view(uv, depth, width, height)
     uv, score, label = uv[seen], score[seen], label[seen]
-    is_wide = width > WIDE * height
-    size = (7.8, 2.2 + 3 * 6.2 * height / width) if is_wide else (13.5, 1.3 + 3.7 * height / width)
-    figure = new_figure(*size, note=note)
-    panels = figure.subplots(3, 1) if is_wide else figure.subplots(1, 3)
-
-    def draw_image(axes: Axes, size: float) -> None:
-        axes.imshow(image)
 
     def draw_truth(axes: Axes, size: float) -> None:
-        draw_image(axes, size)
+        axes.imshow(image)
         if pixel_label is not None:
             axes.imshow(_tint(pixel_label), interpolation="nearest")
         _scatter(axes, uv[label == 1], size=size, color=BLUE)
@@ -72,10 +65,83 @@ def camera_overlay(
         axes.imshow(_faded(image))
         _draw_scores(axes, uv, score, threshold=threshold, size=size)
 
-    box = _zoom_box(uv[label == 1], pixel_label, width=width, height=height)
-    captions = _captions(score, label, pixel_label, threshold)
-    draws = (draw_image, draw_truth, draw_scores)
-    for axes, draw, caption in zip(panels, draws, captions, strict=True):
+    return _panels(
+        image,
+        (draw_truth, draw_scores),
+        _captions(score, label, pixel_label, threshold),
+        _zoom_box(uv[label == 1], pixel_label, width=width, height=height),
+        threshold=threshold,
+        title=title,
+        note=note,
+    )
+
+
+def pixel_overlay(
+    image: UInt8[np.ndarray, "H W 3"],
+    score: Float[np.ndarray, "H W"],
+    label: UInt8[np.ndarray, "H W"],
+    *,
+    threshold: float,
+    title: str,
+    note: str = "",
+) -> Figure:
+    """Three panels: image, truth (anomalous pixels tinted), pixels coloured by score.
+
+    `score` and `threshold` are logits, labels 0, 1 or 255. Pixels far below the threshold stay
+    grey.
+    """
+    height, width = image.shape[:2]
+    grey, _ = far_below(score.ravel(), threshold=threshold)
+    is_low = np.zeros(score.shape, bool)
+    is_low.flat[grey] = True
+    shown = np.ma.masked_array(score, is_low)
+
+    def draw_truth(axes: Axes, size: float) -> None:
+        axes.imshow(image)
+        axes.imshow(_tint(label), interpolation="nearest")
+
+    def draw_scores(axes: Axes, size: float) -> None:
+        axes.imshow(_faded(image))
+        scale = score_scale(threshold=threshold)
+        axes.imshow(shown, cmap=SCORE_COLOURS, norm=scale, interpolation="nearest", alpha=0.8)
+
+    above = int((score >= threshold).sum())
+    return _panels(
+        image,
+        (draw_truth, draw_scores),
+        (
+            f"truth: {int((label == 1).sum()):,} pixels (light blue)",
+            f"score: {above:,} of {score.size:,} pixels at or above the threshold",
+        ),
+        _zoom_box(np.empty((0, 2)), label, width=width, height=height),
+        threshold=threshold,
+        title=title,
+        note=note,
+    )
+
+
+def _panels(
+    image: UInt8[np.ndarray, "H W 3"],
+    draws: tuple[Draw, Draw],
+    captions: tuple[str, str],
+    box: tuple[float, float, float, float] | None,
+    *,
+    threshold: float,
+    title: str,
+    note: str,
+) -> Figure:
+    """The image, then what `draws` draw of truth and score, each with the zoom on `box`."""
+    height, width = image.shape[:2]
+    is_wide = width > WIDE * height
+    size = (7.8, 2.2 + 3 * 6.2 * height / width) if is_wide else (13.5, 1.3 + 3.7 * height / width)
+    figure = new_figure(*size, note=note)
+    panels = figure.subplots(3, 1) if is_wide else figure.subplots(1, 3)
+
+    def draw_image(axes: Axes, size: float) -> None:
+        axes.imshow(image)
+
+    named = zip(panels, (draw_image, *draws), ("camera image", *captions), strict=True)
+    for axes, draw, caption in named:
         draw(axes, POINT_SIZE)
         if box is not None:
             _add_inset(axes, draw, box, width=width, height=height)
@@ -87,13 +153,13 @@ def camera_overlay(
 
 def _captions(
     score: np.ndarray, label: np.ndarray, pixel_label: np.ndarray | None, threshold: float
-) -> tuple[str, str, str]:
+) -> tuple[str, str]:
     truth = f"truth: {int((label == 1).sum()):,} points (dark blue)"
     if pixel_label is not None:
         truth += f", {int((pixel_label == 1).sum()):,} pixels (light blue)"
     num = int((score >= threshold).sum())
     scores = f"score: {num:,} of {len(score):,} points at or above the threshold"
-    return "camera image", truth, scores
+    return truth, scores
 
 
 def _draw_scores(

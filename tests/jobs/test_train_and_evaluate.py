@@ -122,6 +122,7 @@ def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
     assert "pixel_ap" in evaluated.text
     names = {Path(path).name for path in evaluated.facts["figures"]}
     assert {"pixel_precision_recall.png", "pixel_roc.png", "voxel_roc.png"} <= names
+    assert any(name.endswith("_pixels.png") for name in names)
 
 
 def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trained):

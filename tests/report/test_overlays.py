@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
 from pipeline.report import overlays
-from pipeline.report.overlays import camera_overlay
+from pipeline.report.overlays import camera_overlay, pixel_overlay
 
 Check = Callable[[Figure], np.ndarray]
 THRESHOLD = -1.0
@@ -130,3 +130,25 @@ def test_only_anomalous_pixels_are_tinted() -> None:
     label = np.array([[0, 1], [255, 0]], np.uint8)
     alpha = overlays._tint(label)[..., 3]
     np.testing.assert_array_equal(alpha > 0, [[False, True], [False, False]])
+
+
+@pytest.mark.parametrize(("width", "height"), [(384, 128), (768, 512)])
+def test_scores_of_pixels_are_drawn_over_the_image_with_their_truth(
+    check: Check, width: int, height: int
+) -> None:
+    arrays = frame(width, height)
+    label = arrays["pixel_label"]
+    score = np.where(label == 1, 2.0, -9.0).astype(np.float32)
+    title = "AnoVox_Static_Mono_Town03, scene 739b5ee1, frame 204\ntruth: anomalous"
+    figure = pixel_overlay(
+        arrays["image"], score, label, threshold=THRESHOLD, title=title, note="synthetic data"
+    )
+    check(figure)
+    assert captions(figure) == [
+        "camera image",
+        "truth: 49 pixels (light blue)",
+        f"score: 49 of {width * height:,} pixels at or above the threshold",
+    ]
+    coloured = figure.axes[2].images[1].get_array()
+    assert isinstance(coloured, np.ma.MaskedArray)
+    np.testing.assert_array_equal(~np.ma.getmaskarray(coloured), label == 1)
