@@ -181,6 +181,7 @@ def test_a_frozen_backbone_is_unchanged_after_five_steps_and_what_merges_it_lear
         ({"fusion": "concat", "attention_heads": 8}, "attention_heads=8 has no effect without"),
         ({"fusion": "gated", "positional_encoding": "none"}, "positional_encoding=none has no"),
         ({"fusion": "cross_attention", "attention_heads": 5}, "does not fit model.point_channels"),
+        ({"fusion": "lidar_only", "image_input": "raw"}, "image_input=raw has no effect on fusion"),
         ({"name": "simple", "alignment": "scrambled"}, "has no effect on simple"),
     ],
 )
