@@ -112,6 +112,25 @@ def test_the_feed_forward_network_is_gone_when_off():
     assert lost == 2 * 16 + 16 * 32 + 32 + 32 * 16 + 16
 
 
+def test_without_attention_the_modules_of_cross_attention_are_gone_and_concat_is_left():
+    """What a silent attention leaves of cross_attention is concat, to the bit."""
+    whole = detector("cross_attention", attention_ffn=False)
+    rest = detector("concat")
+    kept = {
+        name.replace("fusion.concat.", "fusion."): value
+        for name, value in whole.state_dict().items()
+        if not name.startswith("fusion.") or name.startswith("fusion.concat.")
+    }
+    rest.load_state_dict(kept)
+    gone = {name.split(".")[1] for name in whole.state_dict() if name.startswith("fusion.")}
+    assert gone - {"concat"} == {"tokens", "norm", "attention"}
+    batch = street_batch()
+    assert not torch.equal(scores_of(whole, batch), scores_of(rest, batch))
+    torch.nn.init.zeros_(whole.fusion.attention.out.weight)
+    torch.nn.init.zeros_(whole.fusion.attention.out.bias)
+    assert torch.equal(scores_of(whole, batch), scores_of(rest, batch))
+
+
 def test_without_residuals_the_input_reaches_the_head_through_attention_alone():
     batch = street_batch()
     for kept in (True, False):
