@@ -39,7 +39,5 @@ def test_with_augmentation_frames_are_others_in_every_epoch_and_labels_the_same(
     assert images[0].keys() == images[1].keys()
     changed = [not torch.equal(images[0][row], images[1][row]) for row in images[0]]
     assert all(changed)
-    labels = [
-        sorted(torch.cat([b.point_label for b in batches]).tolist()) for batches in (one, two)
-    ]
+    labels = [sorted(torch.cat([b.point_label for b in each]).tolist()) for each in (one, two)]
     assert labels[0] == labels[1]

@@ -1,4 +1,4 @@
-"""Every axis that the prior system's ablations named is a row of configs/ablation.yaml or a flag."""
+"""Every axis of the prior system's ablations is a row of configs/ablation.yaml or a flag."""
 
 from pathlib import Path
 from typing import Any
