@@ -45,6 +45,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
     missing.
     """
     rows = row_configs(config, config.ablate.rows)
+    _one_timing(config, rows)
     manifest = one_split(rows)
     worker = alone(lambda _: None, use_gpu=config.scaling.use_gpu)
     subjects = [make_subject(name, row, config.profile) for name, row in rows.items()]
@@ -64,6 +65,16 @@ def profile(config: Config, progress: Progress) -> Profiled:
         profiled = _told(config, manifest, run_id, _costs(config, subjects, turns), worker)
     tracking.finish(config.tracking, run_id)
     return profiled
+
+
+def _one_timing(config: Config, rows: Mapping[str, Config]) -> None:
+    """ValueError when a row would be timed otherwise than the rest."""
+    for name, row in rows.items():
+        if row.profile != config.profile or row.scaling.use_gpu != config.scaling.use_gpu:
+            raise ValueError(
+                f"row {name} changes how it is timed, and its figures could not be compared; take "
+                "profile and scaling.use_gpu out of ablate.rows and set them for all rows"
+            )
 
 
 def device_name(worker: Worker) -> str:

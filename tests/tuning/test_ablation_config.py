@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config
+from pipeline.evaluation.probes import FACTS
 from pipeline.merging import flatten, load, override
 from pipeline.training.trainer import config_hash
 from pipeline.tuning.rows import row_configs
@@ -147,6 +148,10 @@ def test_a_row_changes_what_its_axis_says_and_no_more(rows: dict[str, Config]):
 def test_what_is_no_row_is_a_flag(what: str, base: Config):
     changed = override(base, FLAGS[what].split())
     assert config_hash(changed) != config_hash(base)
+
+
+def test_the_archive_and_the_frame_index_are_probes_beside_every_result():
+    assert {"archive", "frame_index"} <= set(FACTS)
 
 
 def test_the_study_uses_the_demos_scenes_and_shards(base: Config):

@@ -198,6 +198,8 @@ def test_the_estimate_is_frames_over_rates_times_seeds(config: Config, tiny_bloc
         ({"scaling": {"use_gpu": True}}, "scaling.use_gpu=true but torch sees no CUDA device"),
         ({"ablate": {"rows": ["a", "b model.fusoin=late"]}}, "row b: unknown key 'model.fusoin'"),
         ({"ablate": {"rows": ["a", "b prepare.split_seed=3"]}}, r"jobs\.prepare"),
+        ({"ablate": {"rows": ["a", "b profile.num_rounds=9"]}}, "row b changes how it is timed"),
+        ({"ablate": {"rows": ["a", "b scaling.use_gpu=true"]}}, "row b changes how it is timed"),
     ],
 )
 def test_what_cannot_be_timed_is_refused_before_a_run_is_begun(
