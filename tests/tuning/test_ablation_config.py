@@ -1,4 +1,7 @@
-"""Every axis of the prior system's ablations is a row of configs/ablation.yaml or a flag."""
+"""The rows of configs/ablation.yaml: complete, legal, and able to learn.
+
+Every axis of the prior system's ablations is a row of configs/ablation.yaml or a flag.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +10,10 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.evaluation.probes import FACTS
-from pipeline.merging import flatten, load, override
+from pipeline.merging import flatten, load, merge, override, to_dict
 from pipeline.training.trainer import config_hash
+from pipeline.training.worker import alone
+from pipeline.tuning.cost import learn, make_subject, score
 from pipeline.tuning.rows import row_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -170,3 +175,21 @@ def test_the_prior_systems_network_is_trained_as_it_was(rows: dict[str, Config])
     ours, theirs = flatten(row), flatten(control)
     recipe = [k for k in ours if k.startswith("train.") and not k.endswith(schedule)]
     assert {key: ours[key] for key in recipe} == {key: theirs[key] for key in recipe}
+
+
+@pytest.mark.slow
+def test_every_row_has_a_forward_pass_a_loss_and_gradients(base: Config, tiny_config: Config):
+    """On the tiny world; trainings of single rows are tested elsewhere."""
+    place = {"root": tiny_config.data.root, "blocks": tiny_config.data.blocks}
+    timing = {"num_frames": 2, "batch_size": 2}
+    prepare = to_dict(tiny_config)["prepare"]
+    config = merge(base, {"data": place, "profile": timing, "prepare": prepare})
+    worker = alone(print, use_gpu=False)
+    for name, row in row_configs(config, config.ablate.rows).items():
+        subject = make_subject(name, row, config.profile)
+        batch = subject.reader.batch(subject.rows, augment_seed=None)
+        score(subject, worker, batch)
+        learn(subject, worker, batch)
+        gradients = [p.grad for p in subject.model.parameters() if p.requires_grad]
+        assert all(grad is not None and grad.isfinite().all() for grad in gradients), name
+        assert any(grad is not None and grad.any() for grad in gradients), name
