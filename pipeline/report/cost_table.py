@@ -71,7 +71,7 @@ def markdown(costs: Sequence[Cost]) -> str:
         "parameters": [sensible(cost.num_parameters) for cost in costs],
         "trained": [sensible(cost.num_trained) for cost in costs],
         "forward, frames/s": [_figure(cost, "forward_frames_per_s") for cost in costs],
-        f"over {first}": _ratios(costs, "forward_frames_per_s"),
+        f"forward over {first}": _ratios(costs, "forward_frames_per_s"),
         "training, frames/s": [_figure(cost, "training_frames_per_s") for cost in costs],
         f"training over {first}": _ratios(costs, "training_frames_per_s"),
         "latency p50, ms": [_figure(cost, "latency_p50_ms") for cost in costs],

@@ -166,7 +166,7 @@ def _text(
     timing = config.profile
     note = " ".join(word for word in (data_note(manifest), f"split {SPLIT}") if word)
     head = (
-        f"{device_name(worker)}, {config.train.num_threads} threads, {config.train.precision}; "
+        f"{device_name(worker)}, threads: {config.train.num_threads}, {config.train.precision}; "
         f"{timing.num_frames} frames ({note} of {manifest.split_hash}) in batches of "
         f"{timing.batch_size}, medians of {timing.num_rounds} rounds; ratios are paired by round "
         f"[smallest, largest]; latency is that of single frames, {len(costs[0].latency_ms)} of "

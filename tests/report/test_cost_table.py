@@ -54,7 +54,7 @@ def test_a_ratio_is_paired_so_that_what_disturbed_a_round_falls_out():
 
 def test_the_table_says_both_and_what_each_row_changes():
     head, _, first, slow = markdown([FIRST, SLOW]).splitlines()
-    for words in ("over full", "training over full", "peak memory, GB"):
+    for words in ("forward over full", "training over full", "peak memory, GB"):
         assert words in head
     cells = [cell.strip() for cell in slow.strip("|").split("|")]
     assert cells[:6] == ["slow", "2,000", "1,000", "10.0", "0.50 [0.50, 0.50]", "4.00"]
