@@ -184,6 +184,32 @@ class AblateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileConfig:
+    """How `jobs.profile` times the networks of `ablate.rows`."""
+
+    num_frames: int = 16
+    """Frames of the val split, evenly spread, that every row is timed on in every round."""
+    batch_size: int = 4
+    """Frames per batch behind frames/s; divides num_frames. Latency is that of single frames."""
+    num_rounds: int = 5
+    """Rounds over all rows; a row's figures are medians over them."""
+    num_warmup: int = 1
+    """Batches before the clock starts, in every turn of a row; 0 = none."""
+    backward: bool = True
+    """Whether to time training (forward, loss, backward) beside the forward pass alone."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_frames", "batch_size", "num_rounds"):
+            at_least("profile", self, key, 1)
+        at_least("profile", self, "num_warmup", 0)
+        if self.num_frames % self.batch_size:
+            raise ValueError(
+                f"profile.num_frames={self.num_frames} is no multiple of profile.batch_size="
+                f"{self.batch_size}; whole batches are timed: change one of them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """MLflow."""
 
@@ -228,6 +254,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:

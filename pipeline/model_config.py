@@ -35,7 +35,7 @@ class ModelConfig:
     attention_residual: bool = True
     """Whether attention and the network after it add to their input or, false, replace it."""
     image_input: Literal["normalised", "raw"] = "normalised"
-    """ImageNet mean and deviation, or raw 0-255 (the prior system's; with `simple` only)."""
+    """ImageNet mean and deviation, or raw 0-255 as the prior system had it."""
     image_weights: str = "none"
     """`none` (random, GroupNorm), `imagenet` (torchvision's, frozen BatchNorm) or a file."""
     freeze_image_backbone: bool = False
@@ -84,8 +84,6 @@ class ModelConfig:
             raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
-        if self.image_input == "raw" and self.name != "simple":
-            raise ValueError("model.image_input=raw works with model.name=simple only")
         if self.pixel_head and (self.name == "simple" or self.fusion == "lidar_only"):
             without = "model.name=simple" if self.name == "simple" else "model.fusion=lidar_only"
             raise ValueError(
@@ -117,8 +115,14 @@ class ModelConfig:
 
     def _check_fusion(self) -> None:
         """A setting of the camera asks for a form that has one, and one that it can change."""
-        for key, off in (("alignment", "projection"), ("freeze_image_backbone", False)):
+        for key, off in (
+            ("alignment", "projection"),
+            ("freeze_image_backbone", False),
+            ("image_input", "normalised"),
+        ):
             value = getattr(self, key)
+            if self.name == "simple" and key == "image_input":
+                continue
             if value != off and (self.name == "simple" or self.fusion == "lidar_only"):
                 name = self.name if self.name == "simple" else f"fusion={self.fusion}"
                 raise ValueError(

@@ -146,7 +146,6 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("prepare.val_fraction=0.9", "prepare.val_fraction + prepare.test_fraction is 1.2"),
         ("model.image_stages=5", "model.image_stages is 5; it takes 2, 3 or 4"),
         ("model.dropout=1", "model.dropout is 1.0"),
-        ("model.image_input=raw", "model.image_input=raw works with model.name=simple only"),
         ("loss.pixel_weight=0", "loss.pixel_weight is 0.0; it must be a finite number > 0"),
         ("model.pillar_size_m=0", "model.pillar_size_m is 0.0; it must be > 0"),
         ("model.pillar_range_m=[1,2]", "model.pillar_range_m is [1.0, 2.0]; it takes x_min"),

@@ -54,6 +54,7 @@ class ImageEncoder(nn.Module):
         stages = (network.layer1, network.layer2, network.layer3, network.layer4)
         self.stages = nn.ModuleList(stages[: config.image_stages])
         self.is_frozen = config.freeze_image_backbone
+        self.takes_raw = config.image_input == "raw"
         if self.is_frozen:
             # Before DDP wraps the model: it then waits for no gradient of theirs.
             self.stem.requires_grad_(False)
@@ -84,9 +85,9 @@ class ImageEncoder(nn.Module):
         return maps
 
     def normalised(self, image: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-        """Pixels with ImageNet's mean and deviation taken out."""
+        """Pixels with ImageNet's mean and deviation taken out, or raw as they are."""
         x = image.to(torch.float32, memory_format=torch.channels_last)
-        return (x - self.mean) / self.std
+        return x if self.takes_raw else (x - self.mean) / self.std
 
     def _merged(self, maps: list[Tensor]) -> Tensor:
         merged = self.lateral[-1](maps[-1])

@@ -47,7 +47,7 @@ def markdown(lines: Sequence[Line], metrics: Sequence[str], *, reference: str) -
             one.name,
             one.changes,
             sensible(one.num_parameters),
-            f"{one.frames_per_s:.1f}",
+            "" if math.isnan(one.frames_per_s) else f"{one.frames_per_s:.1f}",
             " ".join(run_id[:8] for run_id in one.run_ids),
         ]
         for one in lines

@@ -45,7 +45,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     Raises ValueError before anything starts when a row is wrong or is of another split.
     """
     rows = row_configs(config, config.ablate.rows)
-    manifest = _one_split(rows)
+    manifest = one_split(rows)
     study = open_study(config, manifest.split_hash)
     with tracking.failing(config.tracking, study.run_id):
         controls = _controls(config, manifest, say)
@@ -81,7 +81,7 @@ def open_study(config: Config, split_hash: str) -> Study:
     return Study(run_id=run_id, folder=folder)
 
 
-def _one_split(rows: Mapping[str, Config]) -> Manifest:
+def one_split(rows: Mapping[str, Config]) -> Manifest:
     """The manifest that all rows share; ValueError when a row's shards hold another split."""
     manifests = {name: read_manifest(find_blocks(row)) for name, row in rows.items()}
     first, manifest = next(iter(manifests.items()))

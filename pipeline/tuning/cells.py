@@ -21,8 +21,9 @@ from pipeline.config import Config
 from pipeline.evaluation.levels import Tally
 from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
+from pipeline.models.detector import build_detector
 from pipeline.ray_session import ensure_ray
-from pipeline.report.evaluation_report import evaluate_run, load_run
+from pipeline.report.evaluation_report import evaluate_run
 from pipeline.training.trainer import Child, fit, printing
 
 logger = logging.getLogger(__name__)
@@ -191,16 +192,15 @@ def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
         run_id=run_id,
         status=status,
         tally=tally,
-        num_parameters=_num_parameters(child.folder),
+        num_parameters=_num_parameters(config),
         frames_per_s=statistics.median([value for _, value in speeds] or [math.nan]),
     )
 
 
-def _num_parameters(folder: Path) -> int:
-    """Of the run's model; 0 when a guard ended it before its first checkpoint."""
-    if not any((folder / "checkpoints").glob("step-*")):
-        return 0
-    return sum(p.numel() for p in load_run(folder).model.parameters())
+def _num_parameters(config: Config) -> int:
+    """Of the network itself: a run that a guard ended may have left no checkpoint."""
+    model = build_detector(config.model, prior=0.5, window=config.data.window, fetch_weights=False)
+    return sum(p.numel() for p in model.parameters())
 
 
 def _note(study: Study, name: str) -> Path:

@@ -44,6 +44,24 @@ def test_a_form_without_a_modality_does_not_own_its_branch():
     }
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_half_the_width_halves_all_that_is_no_resnet(fusion):
+    """Weights between wide layers fall to a quarter, biases and those at a fixed width to half."""
+    whole, half = (
+        dict(detector(fusion, image_channels=width, point_channels=width).named_parameters())
+        for width in (32, 16)
+    )
+    assert whole.keys() == half.keys()
+    for name, weight in whole.items():
+        share = half[name].numel() / weight.numel()
+        if name.startswith(("camera.stem", "camera.stages")):
+            assert share == 1
+        elif name.startswith("head.") and weight.numel() <= 2:
+            assert share == 1  # the bias of the logit, or the weights of two logits
+        else:
+            assert 0.2 < share < 0.8, name
+
+
 def test_the_name_simple_gives_the_prior_systems_network():
     raw = build_detector(ModelConfig(name="simple", image_input="raw"), prior=1e-3)
     assert isinstance(raw, SimpleAnomalyDetector)

@@ -72,6 +72,14 @@ def test_pixels_are_normalised_inside():
     assert "mean" not in model.state_dict()
 
 
+def test_raw_pixels_reach_the_network_as_they_are():
+    image = street_batch().image
+    raw, usual = encoder(image_input="raw"), encoder()
+    assert torch.equal(raw.normalised(image), image.float())
+    assert raw.state_dict().keys() == usual.state_dict().keys()
+    assert not torch.equal(raw(image)[0].values, usual(image)[0].values)
+
+
 def test_random_weights_come_with_group_norm_in_groups_of_16_channels():
     kinds = {type(module) for module in encoder().modules()}
     assert nn.GroupNorm in kinds

@@ -113,6 +113,20 @@ def test_half_the_width_has_about_a_quarter_of_the_parameters(name: str):
 # ---- pooling
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pooling_changes_features_and_attention_alone_owns_a_weight(name: str):
+    batch, models = street_batch(), {kind: encoder(name, point_pooling=kind) for kind in POOLINGS}
+    shared = models["max"].state_dict()
+    for model in models.values():
+        model.load_state_dict(shared, strict=False)
+    top, mean, learned = (models[kind](batch) for kind in POOLINGS)
+    assert not torch.allclose(top, mean, atol=1e-4)
+    assert not torch.allclose(mean, learned, atol=1e-4)
+    assert models["mean"].state_dict().keys() == shared.keys()
+    (own,) = models["attention"].state_dict().keys() - shared.keys()
+    assert own.endswith("pooling.score.weight")
+
+
 def test_a_point_twice_counts_twice_in_a_mean_and_once_in_a_maximum():
     values, group = torch.tensor([[1.0], [4.0], [7.0]]), torch.tensor([0, 0, 1])
     twice, groups = torch.cat([values, values[:1]]), torch.cat([group, group[:1]])

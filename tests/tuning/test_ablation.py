@@ -7,9 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.merging import load, merge
 from pipeline.tuning.ablation import ablate
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
     "train": {"num_epochs": 1, "warmup_steps": 2, "log_every_n_steps": 1},
@@ -95,6 +96,29 @@ def test_a_row_whose_guard_fired_says_so_and_the_others_stand(
     assert ablated.lines[1].status == "no_signal (1 of 1)"
     assert "no_signal (1 of 1)" in ablated.text
     assert ablated.lines[0].values
+
+
+@pytest.mark.slow
+def test_the_prior_systems_row_collapses_and_is_told_with_its_parameters(
+    config: Config, tiny_blocks: Path, ray_session
+):
+    base = load(CONFIGS / "ablation.yaml")
+    (simple,) = (text for text in base.ablate.rows if text.startswith("simple "))
+    rows = ["full model.fusion=lidar_only guards.enabled=false", simple]
+    changes = {"guards": {"enabled": True}, "ablate": {"rows": rows, "seeds": [0, 1]}}
+    ablated = ablate(merge(config, changes), say=quiet)
+    assert ablated.lines[1].status == "collapsed (2 of 2)"
+    assert ablated.lines[1].num_parameters == 1_146_497
+    values, made_of = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in ablated.text.splitlines()
+        if line.startswith("| simple ")
+    )
+    assert values == ["simple", *["collapsed (2 of 2)"] * len(config.ablate.metrics)]
+    assert made_of[2] == "1,146,497"
+    parent = children(config, ablated.facts["run_id"])
+    tags = {run.data.tags.get("failure") for run in parent if "simple" in run.data.tags["cell"]}
+    assert tags == {"collapsed"}
 
 
 @pytest.mark.parametrize(

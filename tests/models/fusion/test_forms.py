@@ -112,6 +112,25 @@ def test_the_feed_forward_network_is_gone_when_off():
     assert lost == 2 * 16 + 16 * 32 + 32 + 32 * 16 + 16
 
 
+def test_without_attention_the_modules_of_cross_attention_are_gone_and_concat_is_left():
+    """What a silent attention leaves of cross_attention is concat, to the bit."""
+    whole = detector("cross_attention", attention_ffn=False)
+    rest = detector("concat")
+    kept = {
+        name.replace("fusion.concat.", "fusion."): value
+        for name, value in whole.state_dict().items()
+        if not name.startswith("fusion.") or name.startswith("fusion.concat.")
+    }
+    rest.load_state_dict(kept)
+    gone = {name.split(".")[1] for name in whole.state_dict() if name.startswith("fusion.")}
+    assert gone - {"concat"} == {"tokens", "norm", "attention"}
+    batch = street_batch()
+    assert not torch.equal(scores_of(whole, batch), scores_of(rest, batch))
+    torch.nn.init.zeros_(whole.fusion.attention.out.weight)
+    torch.nn.init.zeros_(whole.fusion.attention.out.bias)
+    assert torch.equal(scores_of(whole, batch), scores_of(rest, batch))
+
+
 def test_without_residuals_the_input_reaches_the_head_through_attention_alone():
     batch = street_batch()
     for kept in (True, False):
@@ -181,6 +200,7 @@ def test_a_frozen_backbone_is_unchanged_after_five_steps_and_what_merges_it_lear
         ({"fusion": "concat", "attention_heads": 8}, "attention_heads=8 has no effect without"),
         ({"fusion": "gated", "positional_encoding": "none"}, "positional_encoding=none has no"),
         ({"fusion": "cross_attention", "attention_heads": 5}, "does not fit model.point_channels"),
+        ({"fusion": "lidar_only", "image_input": "raw"}, "image_input=raw has no effect on fusion"),
         ({"name": "simple", "alignment": "scrambled"}, "has no effect on simple"),
     ],
 )

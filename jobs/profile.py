@@ -1,0 +1,19 @@
+"""Parameters, frames/s, latency and memory of every row of a grid, timed against each other."""
+
+from typing import Any
+
+from jobs.command import run
+from jobs.progress import Progress
+from pipeline.config import Config
+from pipeline.tuning.profile import profile
+
+
+def work(config: Config) -> dict[str, Any]:
+    """Time the networks of `ablate.rows` on frames of the val split; print the table."""
+    profiled = profile(config, Progress("profile", "turns"))
+    print(profiled.text)
+    return profiled.facts
+
+
+if __name__ == "__main__":
+    run("profile", work)
