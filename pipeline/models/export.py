@@ -5,8 +5,6 @@ symbols, loops over frames run once, and no count need be known in Python. Each 
 1 as well: the layers that torch would specialise on those say so where `is_exporting` is asked.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
@@ -110,15 +108,8 @@ def inputs_of(frame: Batch) -> Inputs:
     }
 
 
-def differences(
-    model: nn.Module, program: Callable[..., dict[str, Tensor]], frame: Batch
-) -> dict[str, float]:
-    """Largest absolute difference of each output to the model's own on a batch of one frame.
-
-    Infinity where one is finite and the other is not.
-    """
-    with torch.no_grad():
-        ours, theirs = outputs_of(model(frame)), program(**inputs_of(frame))
+def largest_differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
+    """Of each output, absolute; infinity where one is a number and the other is not."""
     assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
     return {name: _largest_difference(ours[name], theirs[name]) for name in ours}
 
