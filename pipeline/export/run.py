@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.export import ExportedProgram
 
 from pipeline import tracking
 from pipeline.config import Config
@@ -74,7 +76,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     say(f"exported in {export_s:.1f} s; writing, loading and checking it")
     folder = loaded.folder / FOLDER
     with _named_at_the_end(folder / PROGRAM) as temporary:
-        torch.export.save(program, temporary)
+        _save(program, temporary)
         checked = _check(loaded, temporary, _frames(readers))
         digest = _sha256(temporary)
         size = temporary.stat().st_size
@@ -92,6 +94,13 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
         "export_s": round(export_s, 1),
         **dataclasses.asdict(checked),
     }
+
+
+def _save(program: ExportedProgram, file: Path) -> None:
+    with warnings.catch_warnings():
+        # Of weights that lie channels last in memory; they are written whole.
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        torch.export.save(program, file)
 
 
 def _opened(config: Config, place: Path, *, say: Say) -> tuple[Loaded, list[BlockReader]]:

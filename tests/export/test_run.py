@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,9 @@ def test_the_card_describes_the_program_and_where_it_is_from(run: Config):
     assert card["checked"]["num_frames"] == facts["num_frames"] == 17
     assert max(card["checked"]["differences"].values()) <= 1e-4
     assert card["program_sha256"] == export_run._sha256(Path(facts["program"]))
+    with zipfile.ZipFile(facts["program"]) as archive:
+        told = b"".join(archive.read(name) for name in archive.namelist() if "json" in name)
+    assert str(Path(__file__).parents[2]).encode() not in told
     files = MlflowClient(run.tracking.uri).list_artifacts(facts["run_id"], "export")
     assert {file.path for file in files} == {"export/detector.json", "export/detector.pt2"}
     assert {path.name for path in Path(facts["card"]).parent.iterdir()} == {
