@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
 
 from pipeline import tracking
 from pipeline.config import Config
@@ -29,7 +27,13 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.export.card import card_of
 from pipeline.failures import RunFailed
-from pipeline.models.export import export_detector, inputs_of, largest_differences, outputs_of
+from pipeline.models.export import (
+    export_detector,
+    inputs_of,
+    largest_differences,
+    outputs_of,
+    save_program,
+)
 from pipeline.report.evaluation_report import Loaded, demand_split, fetch_run, load_run
 from pipeline.training.trainer import last_run
 
@@ -76,7 +80,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     say(f"exported in {export_s:.1f} s; writing, loading and checking it")
     folder = loaded.folder / FOLDER
     with _named_at_the_end(folder / PROGRAM) as temporary:
-        _save(program, temporary)
+        save_program(program, temporary)
         checked = _check(loaded, temporary, _frames(readers))
         digest = _sha256(temporary)
         size = temporary.stat().st_size
@@ -94,13 +98,6 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
         "export_s": round(export_s, 1),
         **dataclasses.asdict(checked),
     }
-
-
-def _save(program: ExportedProgram, file: Path) -> None:
-    with warnings.catch_warnings():
-        # Of weights that lie channels last in memory; they are written whole.
-        warnings.filterwarnings("ignore", "No complete tensor found")
-        torch.export.save(program, file)
 
 
 def _opened(config: Config, place: Path, *, say: Say) -> tuple[Loaded, list[BlockReader]]:

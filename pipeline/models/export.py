@@ -5,6 +5,9 @@ symbols, loops over frames run once, and no count need be known in Python. Each 
 1 as well: the layers that torch would specialise on those say so where `is_exporting` is asked.
 """
 
+import warnings
+from pathlib import Path
+
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
@@ -106,6 +109,14 @@ def _forget_traces(program: ExportedProgram) -> None:
         if isinstance(part, GraphModule):
             for node in part.graph.nodes:
                 node.meta.pop("stack_trace", None)
+
+
+def save_program(program: ExportedProgram, file: Path) -> None:
+    """Write the program; `file` ends in .pt2."""
+    with warnings.catch_warnings():
+        # Of weights that lie channels last in memory; they are written whole.
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        torch.export.save(program, file)
 
 
 def inputs_of(frame: Batch) -> Inputs:
