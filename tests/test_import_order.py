@@ -27,6 +27,7 @@ ORDER = (
     ("pipeline.training",),
     ("pipeline.serving",),
     ("pipeline.report",),
+    ("pipeline.export",),
     ("pipeline.tuning",),
     ("jobs",),
 )

@@ -69,7 +69,7 @@ class Cylinder3D(nn.Module):
                 batch.point_frame(), cells, shape=self.grid, num_frames=batch.num_frames
             )
             points = self.embed(self._described(batch.points, cylindrical, cells))
-            pooled = F.relu(self.pooling(points, of_point, len(voxels.keys)))
+            pooled = F.relu(self.pooling(points, of_point, voxels.keys.shape[0]))
             seen = self._network(F.relu(self.to_cell(pooled)), geometry_of(voxels, STRIDES))
             joined = torch.cat([seen.index_select(0, of_point), F.relu(points)], dim=1)
             return self.refine(joined)

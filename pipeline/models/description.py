@@ -46,7 +46,7 @@ def describe(
     extent = _extreme(xyz[:, 2], pillars, "amax") - lowest
     ground = _ground(lowest, pillars, grid=grid, num_frames=num_frames)
     log_count = pillars.count.float().log1p()
-    mean = xyz.new_zeros(len(lowest), 3).index_add_(0, pillars.of_point, xyz)
+    mean = xyz.new_zeros(lowest.shape[0], 3).index_add_(0, pillars.of_point, xyz)
     mean = mean / pillars.count[:, None]
 
     per_pillar = torch.cat([mean, torch.stack([lowest, ground, extent, log_count], 1)], 1)
@@ -63,7 +63,7 @@ def describe(
         xyz[:, 2] - per_point[:, 3],
         height,
         *per_point[:, 5:].unbind(1),
-        *(10 * points[:, 4:]).unbind(1),
+        *(10 * points[:, column] for column in range(4, points.shape[1])),
     ]
     of_pillars = [
         _occupancy(height, pillars),
@@ -75,7 +75,7 @@ def describe(
 
 def _extreme(values: Tensor, pillars: Pillars, which: Literal["amin", "amax"]) -> Tensor:
     """Lowest or highest value of each pillar."""
-    start = values.new_zeros(len(pillars.count))
+    start = values.new_zeros(pillars.count.shape[0])
     return start.scatter_reduce(0, pillars.of_point, values, which, include_self=False)
 
 
@@ -98,6 +98,6 @@ def _ground(lowest: Tensor, pillars: Pillars, *, grid: Grid, num_frames: int) ->
 def _occupancy(height: Tensor, pillars: Pillars) -> Float32[Tensor, "V N"]:
     """1 where a pillar has a point in that bin of height above the ground, else 0."""
     bins = (height / HEIGHT_BIN_M).floor().clamp(0, NUM_HEIGHT_BINS - 1).long()
-    full = height.new_zeros(len(pillars.count) * NUM_HEIGHT_BINS)
+    full = height.new_zeros(pillars.count.shape[0] * NUM_HEIGHT_BINS)
     full.index_fill_(0, pillars.of_point * NUM_HEIGHT_BINS + bins, 1.0)
     return full.view(-1, NUM_HEIGHT_BINS)

@@ -71,7 +71,7 @@ class Detector(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Logits of all current points (P) and frames; none of either gives connected ones."""
         current = batch.without_past()
-        if len(current.points) == 0:
+        if not torch.compiler.is_exporting() and current.points.shape[0] == 0:
             return self._without_points(batch)
         points, maps, view = None, None, None
         if self.lidar is not None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.layers import full_precision
+from pipeline.models.ragged import frame_sizes
 from pipeline.models.scores import ScoreName
 
 NOTHING_SEEN = -64.0
@@ -62,11 +63,12 @@ def frame_scores(
     of_empty_frame: float,
 ) -> Float32[Tensor, "B"]:
     """Mean of each frame's `top_k` highest point logits (of all, where it has fewer)."""
-    counts = torch.diff(point_offset, prepend=point_offset.new_zeros(1)).tolist()
-    means = [
-        own.topk(min(top_k, len(own))).values.mean()
-        if len(own)
-        else point_score.new_tensor(of_empty_frame)
-        for own in point_score.split(counts)
-    ]
-    return torch.stack(means)
+    counts = torch.diff(point_offset, prepend=point_offset.new_zeros(1))
+    parts = point_score.split(frame_sizes(counts, total=point_score.shape[0]))
+    # Padded, so that k is one number for all frames, those without points included.
+    lowest = point_score.new_full((top_k,), -torch.inf)
+    top = torch.stack([torch.cat([own, lowest]).topk(top_k).values for own in parts])
+    num_taken = counts.clamp(max=top_k)
+    is_taken = torch.arange(top_k, device=top.device) < num_taken[:, None]
+    mean = torch.where(is_taken, top, 0.0).sum(1) / num_taken.clamp(min=1)
+    return torch.where(counts > 0, mean, of_empty_frame)

@@ -40,7 +40,7 @@ class PointMlp(nn.Module):
         with full_precision(batch.points):
             points = self.embed(_described(batch.points))
             frames, of_frame = torch.unique(batch.point_frame(), return_inverse=True)
-            cloud = self.pooling(self.to_cloud(points), of_frame, len(frames))
+            cloud = self.pooling(self.to_cloud(points), of_frame, frames.shape[0])
             context = self.from_cloud(F.relu(cloud)).index_select(0, of_frame)
             return self.from_point(points) + context
 

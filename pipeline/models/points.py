@@ -45,7 +45,7 @@ class PointEncoder(nn.Module):
         known = describe(batch.points, pillars, grid=self.grid, num_frames=batch.num_frames)
         with full_precision(batch.points):
             points = F.relu(self.embed(known.of_points), inplace=True)
-            top = self.pooling(self.to_pillar(points), pillars.of_point, len(pillars.count))
+            top = self.pooling(self.to_pillar(points), pillars.of_point, pillars.count.shape[0])
             columns = F.relu(self.mix(torch.cat([top, known.of_pillars], dim=1)), inplace=True)
         around = self._around(columns, pillars, batch.num_frames)
         with full_precision(batch.points):
@@ -64,7 +64,7 @@ class PointEncoder(nn.Module):
         num_x, num_y = seen.shape[2:]
         table = seen.permute(0, 2, 3, 1).flatten(0, 2).float()
         found = table.index_select(0, (frame * num_x + i // 2) * num_y + j // 2)
-        return self.outside.expand(len(columns), -1).index_copy(0, rows, found)
+        return self.outside.expand(columns.shape[0], -1).index_copy(0, rows, found)
 
 
 def spread(

@@ -94,7 +94,7 @@ def evaluate(config: Config, *, watch: Watch) -> Evaluated:
 
 def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
-    _fetch(config, place)
+    fetch_run(config, place)
     loaded = load_run(place)
     tracking.demand_run(config.tracking, loaded.meta.run_id)
     blocks = find_blocks(config)
@@ -136,7 +136,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
 
 
-def _fetch(config: Config, place: Path) -> None:
+def fetch_run(config: Config, place: Path) -> None:
     """Bring a run, or the run that a checkpoint belongs to, here from a remote storage path."""
     if place.is_relative_to(config.storage_path):
         in_run = place.parent.name == checkpoints.FOLDER
@@ -201,14 +201,19 @@ def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
         split: open_reader(config, blocks, split, window=1, say=logger.info, extras=names)
         for split, names in extras.items()
     }
-    found = readers["test"].manifest.split_hash
+    demand_split(readers["test"], blocks, split_hash=split_hash)
+    return readers
+
+
+def demand_split(reader: BlockReader, blocks: Path, *, split_hash: str) -> None:
+    """ValueError unless `blocks`, which the reader has opened, hold the split of the training."""
+    found = reader.manifest.split_hash
     if found != split_hash:
         raise ValueError(
             f"{blocks} holds split {found} but the model was trained on split {split_hash}, so its "
             "test scenes may be among those it was trained on; point data.blocks at the shards of "
             "the training"
         )
-    return readers
 
 
 def baseline_of(

@@ -39,7 +39,7 @@ def view_of(batch: Batch, alignment: Alignment) -> View:
     """
     frame = batch.point_frame()
     if alignment == "none":
-        return _view(batch, torch.arange(len(frame), device=frame.device), frame, None)
+        return _view(batch, torch.arange(frame.shape[0], device=frame.device), frame, None)
     uv, seen = project(batch, frame)
     rows = seen.nonzero().squeeze(1)
     uv, frame = uv.index_select(0, rows), frame.index_select(0, rows)
@@ -50,7 +50,7 @@ def view_of(batch: Batch, alignment: Alignment) -> View:
 
 def _view(batch: Batch, rows: Tensor, frame: Tensor, uv: Tensor | None) -> View:
     return View(
-        num_points=len(batch.points),
+        num_points=batch.points.shape[0],
         rows=rows,
         frame=frame,
         place=batch.points[:, :3].index_select(0, rows),

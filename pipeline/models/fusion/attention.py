@@ -5,6 +5,8 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.models.ragged import frame_sizes
+
 
 class Attention(nn.Module):
     """Multi-head attention (arXiv 1706.03762, section 3.2); memory is linear in the queries.
@@ -30,15 +32,26 @@ class Attention(nn.Module):
         values: Float32[Tensor, "B T C"],
     ) -> Float32[Tensor, "N C"]:
         """What every query takes from the T tokens of its frame; `frame` is ascending."""
-        counts = torch.bincount(frame, minlength=len(keys)).tolist()
-        query = self._heads(self.query(queries)).split(counts, dim=1)
+        frames = torch.arange(keys.shape[0] + 1, device=frame.device)
+        counts = torch.diff(torch.searchsorted(frame, frames))
+        sizes = frame_sizes(counts, total=frame.shape[0])
+        query = self._heads(self.query(queries)).split(sizes, dim=1)
         key, value = self._heads(self.key(keys)), self._heads(self.value(values))
-        found = [
-            F.scaled_dot_product_attention(own[None], k[None], v[None])[0]
-            for own, k, v in zip(query, key, value, strict=True)
-        ]
+        found = [_attended(own, k, v) for own, k, v in zip(query, key, value, strict=True)]
         return self.out(torch.cat(found, dim=1).transpose(0, 1).flatten(1))
 
     def _heads(self, x: Tensor) -> Tensor:
         """(..., T, C) to (..., heads, T, C / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+
+
+def _attended(
+    query: Float32[Tensor, "heads N D"],
+    key: Float32[Tensor, "heads T D"],
+    value: Float32[Tensor, "heads T D"],
+) -> Float32[Tensor, "heads N D"]:
+    if torch.compiler.is_exporting():
+        # An exported program has one path for all numbers of queries, and torch forks at 0.
+        query = F.pad(query, (0, 0, 0, 1))
+        return F.scaled_dot_product_attention(query[None], key[None], value[None])[0, :, :-1]
+    return F.scaled_dot_product_attention(query[None], key[None], value[None])[0]

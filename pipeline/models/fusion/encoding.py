@@ -35,7 +35,7 @@ class PositionalEncoding(nn.Module):
         parts = [waves(place, self.width, ratio=self.ratio)] if self.has_waves else []
         if self.learned is not None:
             parts.append(self.learned(place))
-        return sum(parts, start=place.new_zeros(1, self.width).expand(len(place), -1))
+        return sum(parts, start=place.new_zeros(1, self.width).expand(place.shape[0], -1))
 
 
 def waves(place: Float32[Tensor, "N axes"], width: int, *, ratio: float) -> Float32[Tensor, "N C"]:

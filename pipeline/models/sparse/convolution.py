@@ -85,7 +85,7 @@ def _gathered(features: Tensor, weight: Tensor, neighbours: Neighbours) -> Tenso
     else:
         out = features @ weight[neighbours.identity]
     for at, (of, to) in enumerate(neighbours.pairs):
-        if at != neighbours.identity and len(of):
+        if at != neighbours.identity:
             out.index_add_(0, to, features.index_select(0, of) @ weight[at])
     return out
 

@@ -60,7 +60,7 @@ def submanifold(voxels: Voxels) -> Neighbours:
 
     Offset d connects input cell c + d to output cell c, as in torch's conv3d with padding 1.
     """
-    num = len(voxels.keys)
+    num = voxels.keys.shape[0]
     every = torch.arange(num, device=voxels.keys.device)
     found: dict[Triple, Rows] = {(0, 0, 0): (every, every)}
     for i, j in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
@@ -82,7 +82,7 @@ def strided(fine: Voxels, coarse: Voxels, stride: Triple) -> Neighbours:
     keys = keys_of(frame.squeeze(1), at, shape=fine.shape)
     columns = product((-1, 0, 1), (-1, 0, 1))
     pairs = tuple(rows for i, j in columns for rows in _column(fine, keys, i, j))
-    return Neighbours(pairs=pairs, num_inputs=len(fine.keys), num_outputs=len(coarse.keys))
+    return Neighbours(pairs=pairs, num_inputs=fine.keys.shape[0], num_outputs=coarse.keys.shape[0])
 
 
 def _column(voxels: Voxels, keys: Int64[Tensor, "M"], i: int, j: int) -> list[Rows]:

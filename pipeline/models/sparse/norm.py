@@ -23,6 +23,8 @@ class FrameNorm(nn.Module):
         self, features: Float[Tensor, "V C"], frame_sizes: list[int]
     ) -> Float[Tensor, "V C"]:
         """`frame_sizes` are the voxels of each frame, summing to V."""
+        if torch.compiler.is_exporting():
+            return self._written_out(features)
         parts = [self._one(part) for part in features.split(frame_sizes) if len(part)]
         return torch.cat(parts) if parts else features
 
@@ -31,3 +33,15 @@ class FrameNorm(nn.Module):
         image = part.t()[None, :, :, None]
         done = F.group_norm(image, norm.num_groups, norm.weight, norm.bias, norm.eps)
         return done[0, :, :, 0].t()
+
+    def _written_out(self, features: Float[Tensor, "V C"]) -> Float[Tensor, "V C"]:
+        """One frame's rows in plain operations, for torch.export.
+
+        An exported program has one path for all numbers of rows, and torch's kernel refuses 0.
+        """
+        norm = self.norm
+        grouped = features.unflatten(1, (norm.num_groups, -1))
+        centred = grouped - grouped.mean(dim=(0, 2), keepdim=True)
+        variance = centred.square().mean(dim=(0, 2), keepdim=True)
+        done = (centred * torch.rsqrt(variance + norm.eps)).flatten(1)
+        return done * norm.weight + norm.bias

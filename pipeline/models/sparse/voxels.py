@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from pipeline.models.ragged import frame_sizes
+
 Triple = tuple[int, int, int]
 
 
@@ -40,7 +42,8 @@ class Voxels:
         """Voxels of each frame; on a GPU this waits for it."""
         per_frame = prod(_bordered(self.shape))
         ends = torch.arange(self.num_frames + 1, device=self.keys.device) * per_frame
-        return torch.diff(torch.searchsorted(self.keys, ends)).tolist()
+        counts = torch.diff(torch.searchsorted(self.keys, ends))
+        return frame_sizes(counts, total=self.keys.shape[0])
 
 
 def voxelise(

@@ -1,0 +1,1 @@
+"""A trained detector as a file for other programs: torch.export program and its card."""
