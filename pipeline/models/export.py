@@ -81,6 +81,7 @@ def export_detector(
             "model.alignment=scrambled cannot be exported: it draws a wrong calibration per frame "
             "of a split; export a run with model.alignment=projection"
         )
+    assert not model.training, "dropout would be exported too"
     shapes = {name: {} for name in ("image", "intrinsics", "camera_from_lidar")}
     with torch.no_grad():
         program = torch.export.export(
