@@ -7,7 +7,6 @@ ranks restore the same one and a lost node loses nothing. Without a mirror all o
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -20,6 +19,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.config import Config
+from pipeline.locks import alone
 
 LOCK = ".lock"
 CHUNK_BYTES = 8 * 2**20
@@ -112,7 +112,7 @@ def fetch_folders(config: Config, folder: Path, *, last: str) -> None:
     remote, base = _remote(config)
     there = f"{base}/{_relative(config, folder)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder / LOCK):
         whole = {
             name: content
             for name in _subfolders(remote, there)
@@ -201,11 +201,3 @@ def _download(remote: fs.FileSystem, source: str, path: Path) -> None:
     with remote.open_input_stream(source) as stream, temporary.open("wb") as file:
         shutil.copyfileobj(stream, file, CHUNK_BYTES)
     temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of this node at a time; the kernel lifts the lock of a killed one."""
-    with (folder / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

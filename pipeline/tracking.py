@@ -31,11 +31,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.config import TrackingConfig
 from pipeline.failures import RunFailed
+from pipeline.sqlite_store import SQLITE, demand_store
 
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 FAILURE_TAGS = frozenset({"failure", "failure_message"})
 PACKAGE = Path(__file__).parent
@@ -328,12 +328,14 @@ class MetricLogger:
 
 
 def _client(uri: str) -> MlflowClient:
-    path = uri.removeprefix(SQLITE)
+    path = uri.removeprefix(SQLITE).partition("?")[0]
     if uri.startswith(SQLITE) and not Path(path).is_absolute():
         raise ValueError(
             f"tracking.uri={uri} is relative, so each process would open its own file; write "
             f"{SQLITE}/absolute/path.db"
         )
+    if uri.startswith(SQLITE):
+        demand_store(Path(path), artifacts=Path(path).parent / ARTIFACTS)
     return MlflowClient(uri)
 
 
