@@ -6,8 +6,6 @@ every later one when the first is killed. So one process makes the database unde
 only then is it there.
 """
 
-import os
-from pathlib import Path
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -32,4 +30,4 @@ def demand_store(database: Path, *, artifacts: Path) -> None:
         for leftover in database.parent.glob(f"{temporary.name}*"):
             leftover.unlink()
         SqlAlchemyStore(f"{SQLITE}{temporary}", str(artifacts)).engine.dispose()
-        os.replace(temporary, database)
+        temporary.replace(database)
