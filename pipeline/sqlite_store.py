@@ -6,6 +6,7 @@ every later one when the first is killed. So one process makes the database unde
 only then is it there.
 """
 
+from pathlib import Path
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
