@@ -199,7 +199,7 @@ def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
     mark = {"cell": child.name}
     run_id = tracking.find_run(config.tracking, mark, parent=child.study)
     if run_id:
-        tracking.reopen(config.tracking, run_id)
+        tracking.reopen(config.tracking, run_id, params=flatten(config))
         return run_id
     return tracking.start_run(
         config.tracking,
@@ -257,7 +257,11 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
 
     scaling = config.scaling
     _check_resources(config)
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
+    # Ray gives up after `num_waits` + 1 of its time-outs, and knows no bound on their sum.
+    num_waits = max(1, scaling.max_failures)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(
+        scaling.start_timeout_s / (num_waits + 1)
+    )
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"job": dataclasses.asdict(job), "queue": queue},
@@ -270,7 +274,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
             name=job.folder.name,
             storage_path=storage.place(config, "ray"),
             failure_config=FailureConfig(
-                max_failures=scaling.max_failures, controller_failure_limit=1
+                max_failures=scaling.max_failures, controller_failure_limit=num_waits
             ),
         ),
         **_ingest(config, job),
@@ -280,11 +284,9 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         assert result is not None
         return result
     except ray.train.TrainingFailedError as error:
-        raise RunFailed(
-            f"the workers failed: {_last_line(error)}",
-            reason="worker_error",
-            facts={"run_id": job.run_id},
-        ) from error
+        from pipeline.training.lost_workers import failure_of
+
+        raise failure_of(error, job) from error
 
 
 def _ingest(config: Config, job: Job) -> dict[str, Any]:
@@ -362,8 +364,3 @@ def _pump(queue: Any, say: Say, done: threading.Event) -> None:
         except Empty:
             if done.is_set():
                 return
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
