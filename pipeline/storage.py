@@ -7,6 +7,7 @@ ranks restore the same one and a lost node loses nothing. Without a mirror all o
 """
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -78,6 +79,36 @@ def fetch_file(config: Config, path: Path) -> None:
     source = f"{base}/{_relative(config, path)}"
     if remote.get_file_info(source).type == fs.FileType.File:
         _download(remote, source, path)
+
+
+def fetch_files(config: Config, folder: Path) -> None:
+    """Make the files of `folder`, not of its subfolders, those at the address."""
+    if not config.storage_mirror:
+        return
+    remote, base = _remote(config)
+    there = f"{base}/{_relative(config, folder)}"
+    infos = remote.get_file_info(fs.FileSelector(there, allow_not_found=True))
+    found = {info.base_name: info.path for info in infos if info.type == fs.FileType.File}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in found:
+            path.unlink()
+    for name, source in found.items():
+        _download(remote, source, folder / name)
+
+
+def push_file(config: Config, path: Path) -> None:
+    """Upload one file now: what must be known even if this node is lost before the job ends."""
+    if not config.storage_mirror:
+        return
+    remote, base = _remote(config)
+    _upload(remote, path, f"{base}/{_relative(config, path)}")
+
+
+def push_results(config: Config, folder: Path) -> None:
+    """Upload the tables, figures and notes of a run folder now."""
+    for path in _written_since(folder, -math.inf):
+        push_file(config, path)
 
 
 def push_folders(config: Config, folder: Path, *, last: str) -> None:

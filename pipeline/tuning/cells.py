@@ -1,7 +1,8 @@
 """Cells of a study: one training with its evaluation each, side by side, each done once.
 
 A cell is a Ray task. Killed at any moment and started again, a study finds the cells that are done
-by their notes, and the others go on in their own MLflow run from their newest checkpoint.
+by their notes, and the others go on in their own MLflow run from their newest checkpoint. On a
+remote storage path results and note are there as soon as the cell is done, for any other node.
 """
 
 import dataclasses
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import tracking
+from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.evaluation.levels import Tally
 from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run, load_run
+from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, fit, printing
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class Outcome:
     status: str
     """`finished`, or the reason why a guard ended the run."""
     tally: str
-    """File of the test scores' counts; empty when a guard ended the run."""
+    """File of the test scores' counts (in the note: relative to the study's folder, as that is
+    elsewhere on other nodes); empty when a guard ended the run."""
     num_parameters: int
     frames_per_s: float
     """Median while training, on a machine that may have trained other cells beside it."""
@@ -75,6 +78,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
     A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
     names it, and the next start tries it again. `num_parallel` as `ablate.num_parallel`.
     """
+    storage.fetch_files(cells[0].config, study.folder / NOTES)
     missing = [cell for cell in cells if not _note(study, cell.name).is_file()]
     say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them found done")
     failed = _run_missing(missing, study, num_parallel, say) if missing else {}
@@ -85,7 +89,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
             "others are kept: repair it and start the same command again",
             reason="worker_error",
         )
-    return [_read_note(study, cell.name) for cell in cells]
+    return [_read_note(study, cell) for cell in cells]
 
 
 def _run_missing(
@@ -164,11 +168,17 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
             queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
 
     outcome = run_cell(cell, study, say=say)
-    note = _note(study, name)
+    storage.push_results(cell.config, study.folder / name)
+    write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
+
+
+def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
+    """Say that something is done, after all that it promises is stored: whole or not at all."""
     note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_name(f".{note.name}.tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
+    temporary.write_text(json.dumps(facts))
     temporary.replace(note)
+    storage.push_file(config, note)
 
 
 def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
@@ -184,20 +194,21 @@ def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
         status, run_id = failure.reason, str(failure.facts["run_id"])
     if status == "finished":
         evaluated = evaluate_run(config, child.folder, watch=lambda _: lambda *_: None)
-        tally = str(evaluated.tally_path)
+        tally = str(evaluated.tally_path.relative_to(study.folder))
     speeds = tracking.read_history(config.tracking, run_id, "perf/frames_per_s")
     return Outcome(
         name=cell.name,
         run_id=run_id,
         status=status,
         tally=tally,
-        num_parameters=_num_parameters(child.folder),
+        num_parameters=_num_parameters(config, child.folder),
         frames_per_s=statistics.median([value for _, value in speeds] or [math.nan]),
     )
 
 
-def _num_parameters(folder: Path) -> int:
+def _num_parameters(config: Config, folder: Path) -> int:
     """Of the run's model; 0 when a guard ended it before its first checkpoint."""
+    checkpoints.fetch(config, folder)
     if not any((folder / "checkpoints").glob("step-*")):
         return 0
     return sum(p.numel() for p in load_run(folder).model.parameters())
@@ -207,5 +218,10 @@ def _note(study: Study, name: str) -> Path:
     return study.folder / NOTES / f"{name}.json"
 
 
-def _read_note(study: Study, name: str) -> Outcome:
-    return Outcome(**json.loads(_note(study, name).read_text()))
+def _read_note(study: Study, cell: Cell) -> Outcome:
+    facts = json.loads(_note(study, cell.name).read_text())
+    if facts["tally"]:
+        tally = study.folder / facts["tally"]
+        storage.fetch_file(cell.config, tally)
+        facts["tally"] = str(tally)
+    return Outcome(**facts)
