@@ -186,6 +186,25 @@ def test_a_reopened_run_is_running_and_no_failure(store: TrackingConfig, run_id:
     assert not tracking.FAILURE_TAGS & run.data.tags.keys()
 
 
+def test_a_job_killed_before_its_params_were_logged_logs_them_when_it_goes_on(
+    store: TrackingConfig,
+) -> None:
+    run_id = tracking.start_run(store, name="killed", params={"a": 1}, tags={})
+    tracking.reopen(store, run_id, params={"a": 2, "b": 3})
+    assert MlflowClient(store.uri).get_run(run_id).data.params == {"a": "1", "b": "3"}
+
+
+def test_a_result_that_is_told_again_is_not_logged_twice(
+    store: TrackingConfig, run_id: str
+) -> None:
+    for ap in (0.25, 0.25, 0.5):
+        tracking.log_metrics(store, run_id, {"test/ap": ap, "test/undefined": math.nan})
+    client = MlflowClient(store.uri)
+    values = [point.value for point in client.get_metric_history(run_id, "test/ap")]
+    assert sorted(values) == [0.25, 0.5]
+    assert len(client.get_metric_history(run_id, "test/undefined")) == 1
+
+
 def test_reopening_a_run_of_another_store_is_refused(store: TrackingConfig) -> None:
     with pytest.raises(ValueError, match=r"run 0000 is not in sqlite:.* set tracking\.uri to"):
         tracking.reopen(store, "0000")
