@@ -44,7 +44,7 @@ def children(uri: str, study: str) -> dict[str, Run]:
     assert {run.data.tags["mlflow.parentRunId"] for run in found} <= {study}
     names = Counter(run.info.run_name for run in found)
     assert set(names.values()) <= {1}, names
-    return {run.info.run_name: run for run in found}
+    return {str(run.info.run_name): run for run in found}
 
 
 def histories(uri: str, run: Run) -> dict[str, list[tuple[int, float]]]:

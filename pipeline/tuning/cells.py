@@ -21,6 +21,7 @@ from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.evaluation.levels import Tally
 from pipeline.failures import RunFailed
+from pipeline.locks import alone
 from pipeline.merging import merge, to_dict
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run, load_run
@@ -32,6 +33,7 @@ Say = Callable[[str], None]
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
 """Reasons of a failed run that are a result: the same config fails the same way again."""
 NOTES = "cells"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,16 +162,26 @@ def _task_resources(config: Config) -> dict[str, Any]:
 
 
 def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> None:
-    """Entry point of the task: train, evaluate, leave a note."""
+    """Entry point of the task: train, evaluate, leave a note.
+
+    Ray's workers outlive a killed driver by moments, so that two tasks of one cell may run at once,
+    as when a study is started twice: the second one waits, and has nothing to do where the first
+    came to its end.
+    """
     cell = Cell(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
         if "validation" in line:
             queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
 
-    outcome = run_cell(cell, study, say=say)
-    storage.push_results(cell.config, study.folder / name)
-    write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
+    folder = study.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder / LOCK):
+        if _note(study, name).is_file():
+            return
+        outcome = run_cell(cell, study, say=say)
+        storage.push_results(cell.config, folder)
+        write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
 
 
 def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:

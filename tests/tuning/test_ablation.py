@@ -1,14 +1,18 @@
 """A tiny grid: every cell once, found again after a stop, one table with its differences."""
 
 import csv
+import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.locks import alone
+from pipeline.merging import merge, to_dict
 from pipeline.tuning.ablation import ablate
+from pipeline.tuning.cells import Study, _run_cell, write_note
 
 TINY = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
@@ -85,6 +89,23 @@ def test_a_row_whose_guard_fired_says_so_and_the_others_stand(
     assert ablated.lines[1].status == "no_signal (1 of 1)"
     assert "no_signal (1 of 1)" in ablated.text
     assert ablated.lines[0].values
+
+
+def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_again(
+    config: Config, tmp_path: Path
+):
+    study = Study(run_id="r", folder=tmp_path / "study")
+    folder = study.folder / "full-seed0"
+    folder.mkdir(parents=True)
+    task = threading.Thread(target=_run_cell, args=("full-seed0", to_dict(config), study, Queue()))
+    with alone(folder / ".lock"):
+        task.start()
+        task.join(timeout=1)
+        assert task.is_alive()
+        write_note(config, study.folder / "cells" / "full-seed0.json", {"status": "finished"})
+    task.join(timeout=30)
+    assert not task.is_alive()
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(
