@@ -18,9 +18,10 @@ def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
     cause = getattr(error, "controller_failure", None)
     if type(cause).__name__ == TIMED_OUT:
         reason, told = "no_resources", _not_given(scaling)
+    elif failures := getattr(error, "worker_failures", {}):
+        reason, told = "worker_error", _ended(failures, scaling)
     else:
-        failures = getattr(error, "worker_failures", {})
-        reason, told = "worker_error", _ended(failures or {0: cause or error}, scaling)
+        reason, told = "worker_error", f"Ray Train failed ({_last_line(cause or error)})"
     facts = {"run_id": job.run_id, "folder": str(job.folder)}
     return RunFailed(f"{told}; {_way_on(job)}", reason=reason, facts=facts)
 

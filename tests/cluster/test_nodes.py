@@ -4,8 +4,11 @@ Training draws nothing from where it was interrupted, so the weights are compare
 those of a run that nobody disturbed.
 """
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,17 @@ def gone_on_from(run: Run) -> list[int]:
     """Steps of the checkpoints that restarts began with."""
     said = re.findall(r"going on from step (\d+)", "\n".join(run.lines))
     return [int(step) for step in said]
+
+
+def test_the_cluster_asks_for_the_token(nodes: Nodes):
+    """What the other tests start has it, from the file that Ray keeps."""
+    code = f"import ray; ray.init(address={nodes.cluster.address!r})"
+    refused = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert refused.returncode != 0
+    assert "Authentication" in refused.stderr, refused.stderr
 
 
 def test_a_node_lost_while_training_is_replaced_and_nothing_of_the_run_changes(
