@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,16 +14,14 @@ from typing import Any
 import psutil
 from mlflow import MlflowClient
 from ray_head import end_tree
+from study_runs import job
 
 from pipeline.config import Config
 
 REPOSITORY = Path(__file__).parents[1]
-PREPARED = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
 TRAINING = (
-    *("model.image_channels=8", "model.point_channels=8", "model.image_stages=2"),
     *("train.num_epochs=6", "train.batch_size=4", "train.validate_every_n_epochs=3"),
-    *("train.log_every_n_steps=1", "train.checkpoint_every_n_steps=4", "train.warmup_steps=2"),
-    *("scaling.num_workers=2", "guards.enabled=false", "tracking.system_metrics=false"),
+    *("train.checkpoint_every_n_steps=4", "scaling.num_workers=2", "tracking.system_metrics=false"),
 )
 NUM_STEPS = 36
 """Of this training on the tiny world."""
@@ -104,12 +101,8 @@ def training(nodes: Nodes, config: Config, folder: Path) -> Iterator[Callable[..
 def _start(nodes: Nodes, config: Config, folder: Path, *overrides: str) -> Run:
     """`jobs.train` on the tiny world with two workers, each on a node of its own."""
     uri = f"sqlite:///{folder}/mlflow.db"
-    command = [
-        *(sys.executable, "-m", "jobs.train", *TRAINING),
-        *(f"prepare.{name}={getattr(config.prepare, name)}" for name in PREPARED),
-        *(f"data.root={config.data.root}", f"data.blocks={config.data.blocks}"),
-        *(f"storage_path={folder}/runs", f"tracking.uri={uri}", *overrides),
-    ]
+    places = (f"storage_path={folder}/runs", f"tracking.uri={uri}")
+    command = job("train", config, *TRAINING, *places, *overrides)
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=os.environ | {"RAY_ADDRESS": nodes.cluster.address},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

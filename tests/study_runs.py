@@ -1,4 +1,4 @@
-"""`jobs.ablate` on the tiny world as its users start it, and what MLflow has of a study."""
+"""Jobs on the tiny world as users start them, and what MLflow has of a study."""
 
 import os
 import sys
@@ -19,16 +19,15 @@ SMALL = (
 
 
 def job(name: str, config: Config, *overrides: str) -> list[str]:
-    """The command of a job on the tiny world with a small model."""
-    prepared = (f"prepare.{name}={getattr(config.prepare, name)}" for name in PREPARED)
+    """The command of a job on the tiny world with a small model; later overrides win."""
+    prepared = (f"prepare.{key}={getattr(config.prepare, key)}" for key in PREPARED)
     places = (f"data.root={config.data.root}", f"data.blocks={config.data.blocks}")
     return [sys.executable, "-m", f"jobs.{name}", *SMALL, *prepared, *places, *overrides]
 
 
 def environment(folder: Path) -> dict[str, str]:
     """With a folder of its own for Ray, whose killed sessions stay where they were."""
-    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-    return os.environ | keys | {"RAY_TMPDIR": str(folder)}
+    return os.environ | {"RAY_TMPDIR": str(folder)}
 
 
 def every_run(uri: str) -> list[Run]:

@@ -171,7 +171,7 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
     cell = Cell(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
-        if "validation" in line:
+        if "validation" in line or "going on" in line:
             queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
 
     folder = study.folder / name

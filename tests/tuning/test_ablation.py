@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from pipeline.config import Config
 from pipeline.locks import alone
 from pipeline.merging import merge, to_dict
-from pipeline.tuning.ablation import ablate
-from pipeline.tuning.cells import Study, _run_cell, write_note
+from pipeline.tuning.ablation import ablate, open_study
+from pipeline.tuning.cells import Cell, Study, _run_cell, run_cell, write_note
 
 TINY = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
@@ -89,6 +89,26 @@ def test_a_row_whose_guard_fired_says_so_and_the_others_stand(
     assert ablated.lines[1].status == "no_signal (1 of 1)"
     assert "no_signal (1 of 1)" in ablated.text
     assert ablated.lines[0].values
+
+
+@pytest.mark.slow
+def test_a_cell_killed_between_its_evaluation_and_its_note_leaves_nothing_double(
+    config: Config, tiny_blocks: Path
+):
+    study = open_study(config, "s")
+    cell = Cell(name="full-seed0", config=config)
+    first = run_cell(cell, study, say=quiet)
+    client = MlflowClient(config.tracking.uri)
+    before = client.get_run(first.run_id)
+    assert run_cell(cell, study, say=quiet).run_id == first.run_id
+    after = client.get_run(first.run_id)
+    assert before.outputs is not None
+    assert after.outputs == before.outputs
+    assert {"train/loss", "test/point_ap", "baseline/point_ap"} <= after.data.metrics.keys()
+    for key in after.data.metrics:
+        steps = [point.step for point in client.get_metric_history(first.run_id, key)]
+        assert len(set(steps)) == len(steps), key
+    assert len(children(config, study.run_id)) == 1
 
 
 def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_again(

@@ -66,17 +66,19 @@ def test_a_study_killed_ten_times_ends_as_if_nobody_had_touched_it(
     assert undisturbed.process.returncode == 0, "\n".join(undisturbed.lines)
 
     done: dict[str, tuple[int, float]] = {}
-    num_kills, life = 0, undisturbed
+    num_kills, life, gone_on = 0, undisturbed, 0
     moments = random_moments(seed=5)
     for life in lives(command(tiny_config, killed), moments, environment=surroundings):
         found = f"ablate: 4 trainings, {len(done)} of them found done"
         said = [line for line in life.lines if "trainings," in line]
         assert said in ([], [found])
         num_kills += life.killed
+        gone_on += sum("going on from step" in line for line in life.lines)
         before, done = done, notes(killed)
         assert before.items() <= done.items(), "a finished cell was run again"
     assert life.process.returncode == 0, "\n".join(life.lines)
     assert num_kills == NUM_KILLS
+    assert gone_on, "no kill hit a cell that had a checkpoint"
     assert table(life) == table(undisturbed)
     assert_same_runs(killed, life, calm, undisturbed)
 
