@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline import storage, tracking
-from pipeline.config import Config
+from pipeline.config import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
@@ -252,16 +252,11 @@ def _run_workers(config: Config, job: Job, say: Say) -> dict[str, Any]:
 
 def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
     import ray.train
-    from ray.train import FailureConfig, RunConfig
+    from ray.train import RunConfig
     from ray.train.torch import TorchTrainer
 
     scaling = config.scaling
     _check_resources(config)
-    # Ray gives up after `num_waits` + 1 of its time-outs, and knows no bound on their sum.
-    num_waits = max(1, scaling.max_failures)
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(
-        scaling.start_timeout_s / (num_waits + 1)
-    )
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"job": dataclasses.asdict(job), "queue": queue},
@@ -273,9 +268,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         run_config=RunConfig(
             name=job.folder.name,
             storage_path=storage.place(config, "ray"),
-            failure_config=FailureConfig(
-                max_failures=scaling.max_failures, controller_failure_limit=num_waits
-            ),
+            failure_config=_patience(scaling),
         ),
         **_ingest(config, job),
     )
@@ -287,6 +280,19 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         from pipeline.training.lost_workers import failure_of
 
         raise failure_of(error, job) from error
+
+
+def _patience(scaling: ScalingConfig) -> Any:
+    """Ray's FailureConfig: restarts, and waits for nodes that add up to `start_timeout_s`.
+
+    Ray gives up after `num_waits` + 1 time-outs, one after another, and has no bound on their sum.
+    """
+    from ray.train import FailureConfig
+
+    num_waits = max(1, scaling.max_failures)
+    timeout_s = scaling.start_timeout_s / (num_waits + 1)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(timeout_s)
+    return FailureConfig(max_failures=scaling.max_failures, controller_failure_limit=num_waits)
 
 
 def _ingest(config: Config, job: Job) -> dict[str, Any]:
