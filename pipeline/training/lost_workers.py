@@ -10,6 +10,8 @@ from pipeline.training.loop import Job
 # Ray keeps these two classes to itself, so they are known by name.
 TIMED_OUT = "WorkerGroupStartupTimeoutError"
 LOST = "WorkerHealthCheckFailedError"
+MEMORY_ADVICE = "RAY_memory_usage_threshold"
+"""In what Ray says when it killed a process because its node's memory ran out."""
 
 
 def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
@@ -21,7 +23,7 @@ def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
     elif failures := getattr(error, "worker_failures", {}):
         reason, told = "worker_error", _ended(failures, scaling)
     else:
-        reason, told = "worker_error", f"Ray Train failed ({_last_line(cause or error)})"
+        reason, told = "worker_error", f"Ray Train failed ({_told(cause or error)})"
     facts = {"run_id": job.run_id, "folder": str(job.folder)}
     return RunFailed(f"{told}; {_way_on(job)}", reason=reason, facts=facts)
 
@@ -39,9 +41,8 @@ def _ended(failures: dict[int, BaseException], scaling: ScalingConfig) -> str:
     """The lost worker's sentence if there is one: the others only fail because it is gone."""
     lost = [rank for rank, error in failures.items() if type(error).__name__ == LOST]
     rank = min(lost or failures)
-    what = "its process or its node died" if lost else _last_line(failures[rank])
     return (
-        f"worker {rank} of {scaling.num_workers} failed ({what}) and "
+        f"worker {rank} of {scaling.num_workers} failed ({_told(failures[rank])}) and "
         f"scaling.max_failures={scaling.max_failures} allows no further restart"
     )
 
@@ -53,6 +54,11 @@ def _way_on(job: Job) -> str:
     return "it had no checkpoint yet, so start it again"
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _told(error: BaseException) -> str:
+    text = str(error)
+    if MEMORY_ADVICE in text:
+        return "Ray ended it, as the memory of its node ran out"
+    if type(error).__name__ == LOST:
+        return "its process or its node died"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

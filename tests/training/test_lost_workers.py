@@ -64,6 +64,13 @@ def test_the_lost_worker_is_named_and_not_the_one_that_noticed_first(job: Job):
     )
 
 
+def test_a_worker_that_took_too_much_memory_is_told_as_that(job: Job):
+    ray_says = "a page\nset the environment variable `RAY_memory_usage_threshold` when starting Ray"
+    gone = WorkerHealthCheckFailedError("a page", failure=RuntimeError(ray_says))
+    for error in (WorkerGroupError("", {0: gone}), ControllerError(OSError(ray_says))):
+        assert "(Ray ended it, as the memory of its node ran out)" in str(failure_of(error, job))
+
+
 def test_workers_that_never_started_are_missing_resources(job: Job):
     with_checkpoint(job)
     failure = failure_of(ControllerError(WorkerGroupStartupTimeoutError(num_workers=2)), job)
