@@ -185,7 +185,7 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
 
 
 def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
-    """Write the note that something is done, whole or not at all; what it names is stored by then."""
+    """Say, whole or not at all, that something is done; what the note names is stored by then."""
     note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_name(f".{note.name}.tmp")
     temporary.write_text(json.dumps(facts))
