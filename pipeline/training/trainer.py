@@ -346,10 +346,24 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def printing(say: Say) -> Iterator[Any]:
-    """A Ray queue whose lines are handed to `say` on this side until the block ends."""
-    from ray.util.queue import Queue
+    """A Ray queue whose lines are handed to `say` on this side until the block ends.
 
-    queue = Queue(actor_options={"num_cpus": 0})
+    A training must not end because its progress lines cannot be told: the queue is kept on this
+    node, and when its process dies it is started again, at most some lines poorer.
+    """
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(
+        actor_options={
+            "num_cpus": 0,
+            "max_restarts": -1,
+            "max_task_retries": -1,
+            "scheduling_strategy": here,
+        }
+    )
     done = threading.Event()
     thread = threading.Thread(target=_pump, args=(queue, say, done), daemon=True)
     thread.start()

@@ -14,11 +14,13 @@ from study_runs import children, environment, every_run, histories, job, steps
 from pipeline.config import Config
 
 NUM_KILLS = 10
+NUM_STEPS = 30
+"""Of each training."""
 STUDY = (
     "ablate.name=killed",
     'ablate.rows=["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"]',
     "ablate.seeds=[0,1]",
-    *("train.num_epochs=4", "train.checkpoint_every_n_steps=2"),
+    *("train.num_epochs=5", "train.checkpoint_every_n_steps=2"),
 )
 OF_THE_MACHINE = {"frames_per_s", "run_ids"}
 """Columns of the table that differ from one study to the next."""
@@ -37,11 +39,15 @@ def command(config: Config, folder: Path) -> list[str]:
 
 
 def random_moments(seed: int) -> list[Moment]:
-    """Some while the study is opened on a store that is not there yet, most while cells run."""
+    """While the store and the study are made, while Ray starts, and while cells run.
+
+    A cell says its first line when it has a checkpoint, however slow the machine is.
+    """
     dice = random.Random(seed)
-    early = [Moment(delay_s=dice.uniform(4, 10)) for _ in range(3)]
-    late = [Moment(after="trainings,", delay_s=dice.uniform(3, 14)) for _ in range(NUM_KILLS - 3)]
-    return [*early, *late]
+    opening = [Moment(delay_s=dice.uniform(4, 10)) for _ in range(3)]
+    starting = [Moment(after="trainings,", delay_s=dice.uniform(1, 8)) for _ in range(2)]
+    running = [Moment(after="-seed", delay_s=dice.uniform(0, 2.5)) for _ in range(NUM_KILLS - 5)]
+    return [*opening, *starting, *running]
 
 
 def notes(folder: Path) -> dict[str, tuple[int, float]]:
@@ -96,7 +102,7 @@ def assert_same_runs(killed: Path, life: Life, calm: Path, undisturbed: Life) ->
         assert histories(uri, run) == histories(calm_uri, other)
         for prefix in ("train/loss", "perf/"):
             assert steps(uri, run, prefix) == steps(calm_uri, other, prefix)
-        assert steps(uri, run, "train/loss")["train/loss"] == list(range(1, 25))
+        assert steps(uri, run, "train/loss")["train/loss"] == list(range(1, NUM_STEPS + 1))
         assert run.data.params.keys() == other.data.params.keys()
         for key, logged in steps(uri, run, "system/").items():
             assert len(set(logged)) == len(logged), key
