@@ -107,7 +107,8 @@ class ScalingConfig:
     cpus_per_worker: float = 1.0
     """CPUs that Ray reserves per worker."""
     start_timeout_s: float = 120.0
-    """How long to wait for the resources before the run fails."""
+    """How long to wait for the resources before the run fails; later in the run, for those of lost
+    nodes, as long in all."""
     max_failures: int = 1
     """Worker restarts from the last checkpoint before the run fails."""
 

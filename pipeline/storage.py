@@ -7,7 +7,7 @@ ranks restore the same one and a lost node loses nothing. Without a mirror all o
 """
 
 import contextlib
-import fcntl
+import math
 import os
 import shutil
 import time
@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.config import Config
+from pipeline.locks import alone
 
 LOCK = ".lock"
 CHUNK_BYTES = 8 * 2**20
@@ -80,6 +81,36 @@ def fetch_file(config: Config, path: Path) -> None:
         _download(remote, source, path)
 
 
+def fetch_files(config: Config, folder: Path) -> None:
+    """Make the files of `folder`, not of its subfolders, those at the address."""
+    if not config.storage_mirror:
+        return
+    remote, base = _remote(config)
+    there = f"{base}/{_relative(config, folder)}"
+    infos = remote.get_file_info(fs.FileSelector(there, allow_not_found=True))
+    found = {info.base_name: info.path for info in infos if info.type == fs.FileType.File}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in found:
+            path.unlink()
+    for name, source in found.items():
+        _download(remote, source, folder / name)
+
+
+def push_file(config: Config, path: Path) -> None:
+    """Upload one file now: what must be known even if this node is lost before the job ends."""
+    if not config.storage_mirror:
+        return
+    remote, base = _remote(config)
+    _upload(remote, path, f"{base}/{_relative(config, path)}")
+
+
+def push_results(config: Config, folder: Path) -> None:
+    """Upload the tables, figures and notes of a run folder now."""
+    for path in _written_since(folder, -math.inf):
+        push_file(config, path)
+
+
 def push_folders(config: Config, folder: Path, *, last: str) -> None:
     """Make the address' subfolders of `folder` those that lie here.
 
@@ -112,7 +143,7 @@ def fetch_folders(config: Config, folder: Path, *, last: str) -> None:
     remote, base = _remote(config)
     there = f"{base}/{_relative(config, folder)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder / LOCK):
         whole = {
             name: content
             for name in _subfolders(remote, there)
@@ -201,11 +232,3 @@ def _download(remote: fs.FileSystem, source: str, path: Path) -> None:
     with remote.open_input_stream(source) as stream, temporary.open("wb") as file:
         shutil.copyfileobj(stream, file, CHUNK_BYTES)
     temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of this node at a time; the kernel lifts the lock of a killed one."""
-    with (folder / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -31,11 +31,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.config import TrackingConfig
 from pipeline.failures import RunFailed
+from pipeline.sqlite_store import SQLITE, demand_store
 
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 FAILURE_TAGS = frozenset({"failure", "failure_message"})
 PACKAGE = Path(__file__).parent
@@ -83,10 +83,17 @@ def start_run(
     run_id = client.create_run(
         experiment_id, run_name=name, tags=_texts(tags, limit=MAX_TAG_LENGTH)
     ).info.run_id
-    entities = [Param(key, text) for key, text in _texts(params, limit=MAX_PARAM_LENGTH).items()]
+    _log_params(client, run_id, params)
+    return run_id
+
+
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, object]) -> None:
+    """Those that the run lacks: MLflow refuses to change the others."""
+    known = client.get_run(run_id).data.params
+    texts = _texts(params, limit=MAX_PARAM_LENGTH)
+    entities = [Param(key, text) for key, text in texts.items() if key not in known]
     for start in range(0, len(entities), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=entities[start : start + MAX_PARAMS_PER_CALL])
-    return run_id
 
 
 def find_run(config: TrackingConfig, tags: Mapping[str, str], *, parent: str = "") -> str:
@@ -114,11 +121,17 @@ def demand_run(config: TrackingConfig, run_id: str) -> None:
         ) from error
 
 
-def reopen(config: TrackingConfig, run_id: str) -> None:
-    """Set an ended run to RUNNING again, for a training that goes on from a checkpoint."""
+def reopen(
+    config: TrackingConfig, run_id: str, *, params: Mapping[str, object] | None = None
+) -> None:
+    """Set an ended run to RUNNING again, for work that goes on where it was.
+
+    Of `params`, those are added that a job killed at its start did not get to log.
+    """
     demand_run(config, run_id)
     client = _client(config.uri)
     client.update_run(run_id, status="RUNNING")
+    _log_params(client, run_id, params or {})
     for key in FAILURE_TAGS & client.get_run(run_id).data.tags.keys():
         client.delete_tag(run_id, key)
 
@@ -168,12 +181,19 @@ def log_metrics(
 ) -> None:
     """Log a result at once, in this thread; `MetricLogger` is for training loops.
 
-    NaN and infinities are logged as they are (MLflow keeps infinity as the largest float).
+    NaN and infinities are logged as they are (MLflow keeps infinity as the largest float). What the
+    run has already is left out, so that work done again after a kill makes no duplicates.
     """
-    entities = _metric_entities(step, metrics)
+    client = _client(config.uri)
+    known = {
+        metric.key: (metric.step, repr(metric.value))
+        for metric in client.get_run(run_id).data._metric_objs
+    }
+    # As texts, because NaN does not equal itself.
+    fresh = {k: v for k, v in metrics.items() if known.get(k) != (step, repr(float(v)))}
+    entities = _metric_entities(step, fresh)
     for start in range(0, len(entities), MAX_METRICS_PER_CALL):
-        batch = entities[start : start + MAX_METRICS_PER_CALL]
-        _client(config.uri).log_batch(run_id, metrics=batch)
+        client.log_batch(run_id, metrics=entities[start : start + MAX_METRICS_PER_CALL])
 
 
 def read_history(config: TrackingConfig, run_id: str, key: str) -> list[tuple[int, float]]:
@@ -328,12 +348,14 @@ class MetricLogger:
 
 
 def _client(uri: str) -> MlflowClient:
-    path = uri.removeprefix(SQLITE)
+    path = uri.removeprefix(SQLITE).partition("?")[0]
     if uri.startswith(SQLITE) and not Path(path).is_absolute():
         raise ValueError(
             f"tracking.uri={uri} is relative, so each process would open its own file; write "
             f"{SQLITE}/absolute/path.db"
         )
+    if uri.startswith(SQLITE):
+        demand_store(Path(path), artifacts=Path(path).parent / ARTIFACTS)
     return MlflowClient(uri)
 
 

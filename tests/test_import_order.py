@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("pipeline.limits",),
+    ("pipeline.limits", "pipeline.locks"),
     ("pipeline.data_config", "pipeline.model_config"),
     ("pipeline.config", "pipeline.failures"),
     ("pipeline.merging", "pipeline.storage"),
@@ -23,6 +23,7 @@ ORDER = (
     ("pipeline.semantic_losses",),
     ("pipeline.losses", "pipeline.guards"),
     ("pipeline.evaluation",),
+    ("pipeline.sqlite_store",),
     ("pipeline.tracking",),
     ("pipeline.training",),
     ("pipeline.serving",),
@@ -41,7 +42,7 @@ MAY_USE_RAY = (
     "pipeline.tuning",
     "jobs",
 )
-MAY_USE_MLFLOW = ("pipeline.tracking", "pipeline.serving")
+MAY_USE_MLFLOW = ("pipeline.tracking", "pipeline.sqlite_store", "pipeline.serving")
 BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config",
@@ -131,7 +132,8 @@ def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
 
 def test_tracking_knows_the_config_only() -> None:
     own = [name for name in imports(ROOT / "pipeline/tracking.py") if belongs(name, ("pipeline",))]
-    assert all(belongs(name, ("pipeline.config", "pipeline.failures")) for name in own)
+    known = ("pipeline.config", "pipeline.failures", "pipeline.sqlite_store")
+    assert all(belongs(name, known) for name in own)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.fs as pa_fs
 import pytest
-from moto.server import ThreadedMotoServer
+from s3_server import running_s3
 
 from pipeline import storage
 from pipeline.config import Config
@@ -32,19 +32,11 @@ SMALL = {
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`s3://results/runs` of a local S3 server whose bucket `results` is there."""
+    """`s3://results/runs` of a local S3 server."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        query = f"scheme=http&endpoint_override={host}%3A{port}"
-        s3, _ = pa_fs.FileSystem.from_uri(f"s3://results?{query}&allow_bucket_creation=true")
-        s3.create_dir("results")
-        yield f"s3://results/runs?{query}"
-    finally:
-        server.stop()
+    with running_s3() as address:
+        yield address
 
 
 def on_node(name: str, tmp_path: Path, address: str, *more: str) -> Config:
@@ -75,6 +67,10 @@ def nodes(tmp_path: Path) -> tuple[Config, Config]:
 
 def run_of(config: Config) -> Path:
     return Path(config.storage_path) / "run" / "checkpoints"
+
+
+def notes_of(config: Config) -> Path:
+    return Path(config.storage_path) / "study" / "cells"
 
 
 def test_a_remote_storage_path_is_a_local_folder_and_its_address(tmp_path: Path):
@@ -195,6 +191,43 @@ def test_a_failed_job_still_uploads_its_figures_but_not_older_files(nodes: tuple
     with pytest.raises(RuntimeError):
         job()
     assert there(config) == {"run/loss.png"}
+
+
+def test_notes_are_those_of_the_address_and_nothing_else(nodes: tuple[Config, Config]):
+    ours, theirs = nodes
+    write(notes_of(ours), a_json="a", b_json="b")
+    storage.push_file(ours, notes_of(ours) / "a.json")
+    write(notes_of(theirs), a_json="old", c_json="never pushed")
+    write(notes_of(theirs) / "folder", d_json="d")
+    storage.fetch_files(theirs, notes_of(theirs))
+    found = {p.name: p.read_text() for p in notes_of(theirs).iterdir() if p.is_file()}
+    assert found == {"a.json": "a"}
+    assert (notes_of(theirs) / "folder" / "d.json").is_file()
+
+
+def test_notes_that_nobody_has_pushed_yet_are_none(nodes: tuple[Config, Config]):
+    storage.fetch_files(nodes[0], notes_of(nodes[0]))
+    assert not list(notes_of(nodes[0]).iterdir())
+
+
+def test_results_travel_at_once_and_checkpoints_their_own_way(nodes: tuple[Config, Config]):
+    config = nodes[0]
+    run = Path(config.storage_path) / "run"
+    write(run / "test", tally_npz="counts")
+    write(run, config_yaml="c")
+    write(run_of(config) / "step-1", meta_json="1")
+    (run / ".config.yaml.tmp").write_text("half")
+    storage.push_results(config, run)
+    assert there(config) == {"run/test/tally.npz", "run/config.yaml"}
+
+
+def test_without_a_mirror_notes_stay_as_they_are(tmp_path: Path):
+    config = load(None, [f"storage_path={tmp_path}/runs"])
+    write(notes_of(config), a_json="a")
+    storage.fetch_files(config, notes_of(config))
+    storage.push_file(config, notes_of(config) / "a.json")
+    storage.push_results(config, notes_of(config))
+    assert (notes_of(config) / "a.json").read_text() == "a"
 
 
 def test_a_bucket_that_is_not_there_ends_the_job_before_it_starts(tmp_path: Path, address: str):

@@ -56,6 +56,47 @@ def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+# ---- a fresh sqlite store
+
+START = """
+import sys
+from pipeline import tracking
+from pipeline.config import TrackingConfig
+print(tracking.start_run(TrackingConfig(uri=sys.argv[1]), name="a run", params={}, tags={}))
+"""
+
+
+def test_jobs_that_start_at_once_on_a_fresh_store_all_get_their_run(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/not/yet/there/mlflow.db"
+    jobs = [run_python(START, uri) for _ in range(3)]
+    started = {job.communicate(timeout=240)[0].strip() for job in jobs}
+    assert [job.returncode for job in jobs] == [0, 0, 0]
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(TrackingConfig().experiment)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in found} == started
+
+
+def test_a_job_killed_while_it_makes_the_store_leaves_none_that_is_half_made(
+    tmp_path: Path,
+) -> None:
+    database = tmp_path / "mlflow.db"
+    job = run_python(START, f"sqlite:///{database}")
+    half_made = tmp_path / ".mlflow.db.tmp"
+    end = time.monotonic() + 120
+    while not (half_made.is_file() and half_made.stat().st_size) and time.monotonic() < end:
+        time.sleep(0.005)
+    job.kill()
+    job.wait()
+    assert half_made.is_file()
+    assert not database.exists()
+    store = TrackingConfig(uri=f"sqlite:///{database}")
+    run_id = tracking.start_run(store, name="a run", params={}, tags={})
+    assert MlflowClient(store.uri).get_run(run_id).info.status == "RUNNING"
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+
+
 # ---- runs
 
 
@@ -143,6 +184,25 @@ def test_a_reopened_run_is_running_and_no_failure(store: TrackingConfig, run_id:
     assert run.info.status == "RUNNING"
     assert "split_hash" in run.data.tags
     assert not tracking.FAILURE_TAGS & run.data.tags.keys()
+
+
+def test_a_job_killed_before_its_params_were_logged_logs_them_when_it_goes_on(
+    store: TrackingConfig,
+) -> None:
+    run_id = tracking.start_run(store, name="killed", params={"a": 1}, tags={})
+    tracking.reopen(store, run_id, params={"a": 2, "b": 3})
+    assert MlflowClient(store.uri).get_run(run_id).data.params == {"a": "1", "b": "3"}
+
+
+def test_a_result_that_is_told_again_is_not_logged_twice(
+    store: TrackingConfig, run_id: str
+) -> None:
+    for ap in (0.25, 0.25, 0.5):
+        tracking.log_metrics(store, run_id, {"test/ap": ap, "test/undefined": math.nan})
+    client = MlflowClient(store.uri)
+    values = [point.value for point in client.get_metric_history(run_id, "test/ap")]
+    assert sorted(values) == [0.25, 0.5]
+    assert len(client.get_metric_history(run_id, "test/undefined")) == 1
 
 
 def test_reopening_a_run_of_another_store_is_refused(store: TrackingConfig) -> None:

@@ -8,7 +8,6 @@ size and hash are those of the manifest, so a killed copy goes on where it stopp
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
@@ -33,6 +32,7 @@ from pipeline.data.manifest import (
     replace_durably,
 )
 from pipeline.data.shards import remove_leftovers
+from pipeline.locks import alone
 
 CHUNK_BYTES = 4 * 2**20
 LOCK = ".lock"
@@ -109,7 +109,7 @@ def fetch_tables(config: Config) -> Path:
     store = find_store(config)
     folder = Path(config.data.cache) / store.facts["blocks_hash"]
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), enough_space(config):
+    with alone(folder / LOCK), enough_space(config):
         manifest = store.read(MANIFEST)
         path = folder / MANIFEST
         if path.is_file() and path.read_bytes() != manifest:
@@ -130,7 +130,7 @@ def fetch_split(config: Config, split: str, *, say: Say) -> Path:
     """
     folder = fetch_tables(config)
     shards = read_manifest(folder).shards_of(split)
-    with _alone(folder), enough_space(config):
+    with alone(folder / LOCK), enough_space(config):
         missing = [shard for shard in shards if not _is_there(folder, shard)]
         if missing:
             _demand_space(config, folder, missing)
@@ -205,14 +205,6 @@ def enough_space(config: Config) -> Iterator[None]:
         raise ValueError(
             f"the disk of data.cache={config.data.cache} is full; make room or give another folder"
         ) from None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of this node copies at a time; the kernel lifts the lock of a killed one."""
-    with (folder / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -83,7 +83,11 @@ def save(
     (temporary / META).write_text(json.dumps(facts, indent=1))
     for name in (TENSORS, META):
         _fsync(temporary / name)
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        # Aside, not away: deleting takes long enough to be killed in, and then there is neither.
+        old = temporary.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
     temporary.rename(final)
     return final
 
@@ -140,7 +144,9 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 
 
 def keep(folder: Path, steps: set[int]) -> None:
-    """Delete every checkpoint whose step is not in `steps`."""
+    """Delete every checkpoint whose step is not in `steps`, and what killed writers left."""
+    for path in folder.glob(f".{PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"{PREFIX}*"):
         if int(path.name.removeprefix(PREFIX)) not in steps:
             shutil.rmtree(path, ignore_errors=True)

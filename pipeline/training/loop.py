@@ -129,6 +129,8 @@ class Training:
                 first_step=self.position.step,
                 total_steps=self.total_steps,
             )
+            if saved:
+                worker.progress(f"train: going on from step {self.position.step}")
 
     # ---- plan
 

@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline import storage, tracking
-from pipeline.config import Config
+from pipeline.config import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
@@ -199,7 +199,7 @@ def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
     mark = {"cell": child.name}
     run_id = tracking.find_run(config.tracking, mark, parent=child.study)
     if run_id:
-        tracking.reopen(config.tracking, run_id)
+        tracking.reopen(config.tracking, run_id, params=flatten(config))
         return run_id
     return tracking.start_run(
         config.tracking,
@@ -252,12 +252,11 @@ def _run_workers(config: Config, job: Job, say: Say) -> dict[str, Any]:
 
 def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
     import ray.train
-    from ray.train import FailureConfig, RunConfig
+    from ray.train import RunConfig
     from ray.train.torch import TorchTrainer
 
     scaling = config.scaling
     _check_resources(config)
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"job": dataclasses.asdict(job), "queue": queue},
@@ -269,9 +268,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         run_config=RunConfig(
             name=job.folder.name,
             storage_path=storage.place(config, "ray"),
-            failure_config=FailureConfig(
-                max_failures=scaling.max_failures, controller_failure_limit=1
-            ),
+            failure_config=_patience(scaling),
         ),
         **_ingest(config, job),
     )
@@ -280,11 +277,22 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         assert result is not None
         return result
     except ray.train.TrainingFailedError as error:
-        raise RunFailed(
-            f"the workers failed: {_last_line(error)}",
-            reason="worker_error",
-            facts={"run_id": job.run_id},
-        ) from error
+        from pipeline.training.lost_workers import failure_of
+
+        raise failure_of(error, job) from error
+
+
+def _patience(scaling: ScalingConfig) -> Any:
+    """Ray's FailureConfig: restarts, and waits for nodes that add up to `start_timeout_s`.
+
+    Ray gives up after `num_waits` + 1 time-outs, one after another, and has no bound on their sum.
+    """
+    from ray.train import FailureConfig
+
+    num_waits = max(1, scaling.max_failures)
+    timeout_s = scaling.start_timeout_s / (num_waits + 1)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(timeout_s)
+    return FailureConfig(max_failures=scaling.max_failures, controller_failure_limit=num_waits)
 
 
 def _ingest(config: Config, job: Job) -> dict[str, Any]:
@@ -338,10 +346,24 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def printing(say: Say) -> Iterator[Any]:
-    """A Ray queue whose lines are handed to `say` on this side until the block ends."""
-    from ray.util.queue import Queue
+    """A Ray queue whose lines are handed to `say` on this side until the block ends.
 
-    queue = Queue(actor_options={"num_cpus": 0})
+    A training must not end because its progress lines cannot be told: the queue is kept on this
+    node, and when its process dies it is started again, at most some lines poorer.
+    """
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(
+        actor_options={
+            "num_cpus": 0,
+            "max_restarts": -1,
+            "max_task_retries": -1,
+            "scheduling_strategy": here,
+        }
+    )
     done = threading.Event()
     thread = threading.Thread(target=_pump, args=(queue, say, done), daemon=True)
     thread.start()
@@ -362,8 +384,3 @@ def _pump(queue: Any, say: Say, done: threading.Event) -> None:
         except Empty:
             if done.is_set():
                 return
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

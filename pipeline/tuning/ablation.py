@@ -68,7 +68,7 @@ def open_study(config: Config, split_hash: str) -> Study:
     }
     run_id = tracking.find_run(config.tracking, tags)
     if run_id:
-        tracking.reopen(config.tracking, run_id)
+        tracking.reopen(config.tracking, run_id, params=flatten(config))
     else:
         run_id = tracking.start_run(
             config.tracking,

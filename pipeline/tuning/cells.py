@@ -1,7 +1,8 @@
 """Cells of a study: one training with its evaluation each, side by side, each done once.
 
 A cell is a Ray task. Killed at any moment and started again, a study finds the cells that are done
-by their notes, and the others go on in their own MLflow run from their newest checkpoint.
+by their notes, and the others go on in their own MLflow run from their newest checkpoint. On a
+remote storage path results and note are there as soon as the cell is done, for any other node.
 """
 
 import dataclasses
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import tracking
+from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.evaluation.levels import Tally
 from pipeline.failures import RunFailed
+from pipeline.locks import alone
 from pipeline.merging import merge, to_dict
 from pipeline.models.detector import build_detector
 from pipeline.ray_session import ensure_ray
@@ -31,6 +33,7 @@ Say = Callable[[str], None]
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
 """Reasons of a failed run that are a result: the same config fails the same way again."""
 NOTES = "cells"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,8 @@ class Outcome:
     status: str
     """`finished`, or the reason why a guard ended the run."""
     tally: str
-    """File of the test scores' counts; empty when a guard ended the run."""
+    """File of the test scores' counts (in the note: relative to the study's folder, as that is
+    elsewhere on other nodes); empty when a guard ended the run."""
     num_parameters: int
     frames_per_s: float
     """Median while training, on a machine that may have trained other cells beside it."""
@@ -76,6 +80,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
     A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
     names it, and the next start tries it again. `num_parallel` as `ablate.num_parallel`.
     """
+    storage.fetch_files(cells[0].config, study.folder / NOTES)
     missing = [cell for cell in cells if not _note(study, cell.name).is_file()]
     say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them found done")
     failed = _run_missing(missing, study, num_parallel, say) if missing else {}
@@ -86,7 +91,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
             "others are kept: repair it and start the same command again",
             reason="worker_error",
         )
-    return [_read_note(study, cell.name) for cell in cells]
+    return [_read_note(study, cell) for cell in cells]
 
 
 def _run_missing(
@@ -157,19 +162,35 @@ def _task_resources(config: Config) -> dict[str, Any]:
 
 
 def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> None:
-    """Entry point of the task: train, evaluate, leave a note."""
+    """Entry point of the task: train, evaluate, leave a note.
+
+    Ray's workers outlive a killed driver by moments, so that two tasks of one cell may run at once,
+    as when a study is started twice: the second one waits, and has nothing to do where the first
+    came to its end.
+    """
     cell = Cell(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
-        if "validation" in line:
+        if "validation" in line or "going on" in line:
             queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
 
-    outcome = run_cell(cell, study, say=say)
-    note = _note(study, name)
+    folder = study.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder / LOCK):
+        if _note(study, name).is_file():
+            return
+        outcome = run_cell(cell, study, say=say)
+        storage.push_results(cell.config, folder)
+        write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
+
+
+def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
+    """Say, whole or not at all, that something is done; what the note names is stored by then."""
     note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_name(f".{note.name}.tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
+    temporary.write_text(json.dumps(facts))
     temporary.replace(note)
+    storage.push_file(config, note)
 
 
 def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
@@ -185,7 +206,7 @@ def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
         status, run_id = failure.reason, str(failure.facts["run_id"])
     if status == "finished":
         evaluated = evaluate_run(config, child.folder, watch=lambda _: lambda *_: None)
-        tally = str(evaluated.tally_path)
+        tally = str(evaluated.tally_path.relative_to(study.folder))
     speeds = tracking.read_history(config.tracking, run_id, "perf/frames_per_s")
     return Outcome(
         name=cell.name,
@@ -207,5 +228,10 @@ def _note(study: Study, name: str) -> Path:
     return study.folder / NOTES / f"{name}.json"
 
 
-def _read_note(study: Study, name: str) -> Outcome:
-    return Outcome(**json.loads(_note(study, name).read_text()))
+def _read_note(study: Study, cell: Cell) -> Outcome:
+    facts = json.loads(_note(study, cell.name).read_text())
+    if facts["tally"]:
+        tally = study.folder / facts["tally"]
+        storage.fetch_file(cell.config, tally)
+        facts["tally"] = str(tally)
+    return Outcome(**facts)

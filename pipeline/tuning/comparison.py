@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks, prepare
@@ -26,6 +27,7 @@ from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
 from pipeline.report.tables import aligned, sensible
 from pipeline.training.trainer import config_hash, fit, git_revision
+from pipeline.tuning.cells import NOTES, write_note
 
 Say = Callable[[str], None]
 BASELINE = "boosted_tree"
@@ -61,6 +63,7 @@ class Cell:
 def compare(config: Config, *, say: Say) -> Compared:
     """Synthesize, prepare, train and evaluate every world x fusion; then tables and a figure."""
     cells: list[Cell] = []
+    storage.fetch_files(config, Path(config.storage_path) / NOTES)
     for number, seed in enumerate(config.compare.world_seeds, start=1):
         say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
         world = world_config(config, seed)
@@ -90,7 +93,7 @@ def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
     config = merge(world, {"model": {"fusion": fusion}})
     split_hash = read_manifest(find_blocks(config)).split_hash
     name = f"world-{seed}-{fusion}-{config_hash(config)}-{split_hash[:8]}"
-    note = Path(config.storage_path) / "cells" / f"{name}.json"
+    note = Path(config.storage_path) / NOTES / f"{name}.json"
     if note.is_file():
         say(f"compare: world {seed}, {fusion}: found in {note}")
     else:
@@ -99,12 +102,14 @@ def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
         evaluated = evaluate_run(
             config, trained.folder, watch=lambda phase: _every_tenth(say, phase)
         )
-        note.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"run_id": trained.run_id, "tally": str(evaluated.tally_path)}
-        note.write_text(json.dumps(facts))
+        storage.push_results(config, trained.folder)
+        place = str(evaluated.tally_path.relative_to(config.storage_path))
+        write_note(config, note, {"run_id": trained.run_id, "tally": place})
     facts = json.loads(note.read_text())
-    tally = Tally.from_file(Path(facts["tally"]))
-    return Cell(world=seed, name=fusion, run_id=facts["run_id"], tally=tally)
+    # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
+    tally = Path(config.storage_path) / facts["tally"]
+    storage.fetch_file(config, tally)
+    return Cell(world=seed, name=fusion, run_id=facts["run_id"], tally=Tally.from_file(tally))
 
 
 def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:

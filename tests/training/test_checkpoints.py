@@ -125,6 +125,18 @@ def test_only_wanted_checkpoints_are_kept(tmp_path: Path):
     ]
 
 
+def test_writing_a_step_again_replaces_it_and_keeping_clears_what_killed_writers_left(
+    tmp_path: Path,
+):
+    model, _ = trained_model()
+    checkpoints.save(tmp_path, model, None, meta(7))
+    path = checkpoints.save(tmp_path, model, None, meta(7, metrics={"val/point_ap": 0.75}))
+    (tmp_path / ".step-00000008.4711.tmp").mkdir()
+    assert checkpoints.read_meta(path).metrics == {"val/point_ap": 0.75}
+    checkpoints.keep(tmp_path, {7})
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_meta_is_plain_json(tmp_path: Path):
     model, _ = trained_model()
     path = checkpoints.save(tmp_path, model, None, meta(5))

@@ -1,14 +1,19 @@
 """A tiny grid: every cell once, found again after a stop, one table with its differences."""
 
 import csv
+import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipeline.config import Config
-from pipeline.merging import load, merge
-from pipeline.tuning.ablation import ablate
+from pipeline.locks import alone
+from pipeline.merging import load, merge, to_dict
+from pipeline.tuning.ablation import ablate, open_study
+from pipeline.tuning.cells import Cell, Study, _run_cell, run_cell, write_note
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {
@@ -51,6 +56,11 @@ def children(config: Config, study: str):
     assert experiment is not None
     query = f"tags.mlflow.parentRunId = '{study}'"
     return client.search_runs([experiment.experiment_id], query)
+
+
+def logged_models(run: Run) -> list[str]:
+    assert run.outputs is not None
+    return [model.model_id for model in run.outputs.model_outputs]
 
 
 @pytest.mark.slow
@@ -119,6 +129,43 @@ def test_the_prior_systems_row_collapses_and_is_told_with_its_parameters(
     parent = children(config, ablated.facts["run_id"])
     tags = {run.data.tags.get("failure") for run in parent if "simple" in run.data.tags["cell"]}
     assert tags == {"collapsed"}
+
+
+@pytest.mark.slow
+def test_a_cell_killed_between_its_evaluation_and_its_note_leaves_nothing_double(
+    config: Config, tiny_blocks: Path
+):
+    study = open_study(config, "s")
+    cell = Cell(name="full-seed0", config=config)
+    first = run_cell(cell, study, say=quiet)
+    client = MlflowClient(config.tracking.uri)
+    models = logged_models(client.get_run(first.run_id))
+    assert run_cell(cell, study, say=quiet).run_id == first.run_id
+    after = client.get_run(first.run_id)
+    assert logged_models(after) == models
+    assert len(models) == 1
+    assert {"train/loss", "test/point_ap", "baseline/point_ap"} <= after.data.metrics.keys()
+    for key in after.data.metrics:
+        steps = [point.step for point in client.get_metric_history(first.run_id, key)]
+        assert len(set(steps)) == len(steps), key
+    assert len(children(config, study.run_id)) == 1
+
+
+def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_again(
+    config: Config, tmp_path: Path
+):
+    study = Study(run_id="r", folder=tmp_path / "study")
+    folder = study.folder / "full-seed0"
+    folder.mkdir(parents=True)
+    task = threading.Thread(target=_run_cell, args=("full-seed0", to_dict(config), study, Queue()))
+    with alone(folder / ".lock"):
+        task.start()
+        task.join(timeout=1)
+        assert task.is_alive()
+        write_note(config, study.folder / "cells" / "full-seed0.json", {"status": "finished"})
+    task.join(timeout=30)
+    assert not task.is_alive()
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(

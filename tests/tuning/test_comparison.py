@@ -1,12 +1,13 @@
 """A comparison of two fusion types on one tiny world, stopped never and started twice."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.merging import absolute_paths, merge
 from pipeline.tuning.comparison import compare, world_config
 
 TINY = {
@@ -60,3 +61,19 @@ def test_a_second_start_trains_nothing_and_tells_the_same(tmp_path: Path, ray_se
     for name in ("lidar_only", "camera_only", "boosted_tree", "constant"):
         assert name in first.text
     assert Path(first.facts["figure"]).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_on_a_remote_storage_path_another_node_finds_what_is_done(tmp_path: Path, ray_session):
+    """The address is a folder here; what S3 adds to that is tested with the storage itself."""
+
+    def on_node(name: str) -> Config:
+        cache = {"storage_path": f"file://{tmp_path}/bucket", "storage_cache": f"{tmp_path}/{name}"}
+        return absolute_paths(merge(tiny(tmp_path), cache))
+
+    first = compare(on_node("a"), say=lambda line: None)
+    shutil.rmtree(tmp_path / "a")
+    said: list[str] = []
+    second = compare(on_node("b"), say=said.append)
+    assert second.text == first.text
+    assert sum("found in" in line for line in said) == 2

@@ -1,0 +1,64 @@
+"""Why the workers of a training ended, in one sentence; Ray's own errors are pages long."""
+
+from ray.train import TrainingFailedError
+
+from pipeline.config import ScalingConfig
+from pipeline.failures import RunFailed
+from pipeline.training import checkpoints
+from pipeline.training.loop import Job
+
+# Ray keeps these two classes to itself, so they are known by name.
+TIMED_OUT = "WorkerGroupStartupTimeoutError"
+LOST = "WorkerHealthCheckFailedError"
+MEMORY_ADVICE = "RAY_memory_usage_threshold"
+"""In what Ray says when it killed a process because its node's memory ran out."""
+
+
+def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
+    """RunFailed `no_resources` when no node took a lost one's place, else `worker_error`."""
+    scaling = job.config.scaling
+    cause = getattr(error, "controller_failure", None)
+    if type(cause).__name__ == TIMED_OUT:
+        reason, told = "no_resources", _not_given(scaling)
+    elif failures := getattr(error, "worker_failures", {}):
+        reason, told = "worker_error", _ended(failures, scaling)
+    else:
+        reason, told = "worker_error", f"Ray Train failed ({_told(cause or error)})"
+    facts = {"run_id": job.run_id, "folder": str(job.folder)}
+    return RunFailed(f"{told}; {_way_on(job)}", reason=reason, facts=facts)
+
+
+def _not_given(scaling: ScalingConfig) -> str:
+    what = f"{scaling.cpus_per_worker:g} CPU" + (" and 1 GPU" if scaling.use_gpu else "")
+    return (
+        f"the cluster did not give {scaling.num_workers} workers {what} each within "
+        f"scaling.start_timeout_s={scaling.start_timeout_s:g}, as nodes were lost or are in use; "
+        "add nodes or lower scaling.num_workers"
+    )
+
+
+def _ended(failures: dict[int, BaseException], scaling: ScalingConfig) -> str:
+    """The lost worker's sentence if there is one: the others only fail because it is gone."""
+    lost = [rank for rank, error in failures.items() if type(error).__name__ == LOST]
+    rank = min(lost or failures)
+    return (
+        f"worker {rank} of {scaling.num_workers} failed ({_told(failures[rank])}) and "
+        f"scaling.max_failures={scaling.max_failures} allows no further restart"
+    )
+
+
+def _way_on(job: Job) -> str:
+    checkpoints.fetch(job.config, job.folder)
+    if checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER):
+        return f"train.resume={job.folder} goes on from its last checkpoint"
+    return "it had no checkpoint yet, so start it again"
+
+
+def _told(error: BaseException) -> str:
+    text = str(error)
+    if MEMORY_ADVICE in text:
+        return "Ray ended it, as the memory of its node ran out"
+    if type(error).__name__ == LOST:
+        return "its process or its node died"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,50 @@
+"""A study whose runs are on S3: another node, with nothing on its disk, goes on with it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3_server import running_s3
+from study_runs import children, job
+
+from pipeline.config import Config
+
+REPOSITORY = Path(__file__).parents[2]
+STUDY = (
+    *("train.num_epochs=1", "tracking.system_metrics=false"),
+    'ablate.rows=["lidar model.fusion=lidar_only"]',
+)
+
+
+def ablate(config: Config, *overrides: str) -> tuple[dict[str, Any], str]:
+    """The job's last line and what it said on stderr."""
+    command = job("ablate", config, *STUDY, *overrides)
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+
+
+@pytest.mark.slow
+def test_cells_that_one_node_has_done_are_found_done_by_another(
+    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with running_s3() as address:
+
+        def on_node(name: str, seeds: str) -> tuple[dict[str, Any], str]:
+            place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
+            return ablate(tiny_config, *place, f"ablate.seeds={seeds}", f"tracking.uri={uri}")
+
+        first, _ = on_node("a", "[0]")
+        shutil.rmtree(tmp_path / "a")
+        second, said = on_node("b", "[0,1]")
+        assert "ablate: 2 trainings, 1 of them found done" in said
+        assert second["run_id"] == first["run_id"]
+        third, said = on_node("c", "[0,1]")
+        assert "ablate: 2 trainings, 2 of them found done" in said
+    assert len(children(uri, third["run_id"])) == 2
