@@ -1,7 +1,5 @@
 """Why the workers of a training ended, in one sentence; Ray's own errors are pages long."""
 
-from ray.train import TrainingFailedError
-
 from pipeline.config import ScalingConfig
 from pipeline.failures import RunFailed
 from pipeline.training import checkpoints
@@ -14,8 +12,11 @@ MEMORY_ADVICE = "RAY_memory_usage_threshold"
 """In what Ray says when it killed a process because its node's memory ran out."""
 
 
-def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
-    """RunFailed `no_resources` when no node took a lost one's place, else `worker_error`."""
+def failure_of(error: Exception, job: Job) -> RunFailed:
+    """What Ray's TrainingFailedError means for the run.
+
+    RunFailed `no_resources` when no node took a lost one's place, else `worker_error`.
+    """
     scaling = job.config.scaling
     cause = getattr(error, "controller_failure", None)
     if type(cause).__name__ == TIMED_OUT:
@@ -23,7 +24,7 @@ def failure_of(error: TrainingFailedError, job: Job) -> RunFailed:
     elif failures := getattr(error, "worker_failures", {}):
         reason, told = "worker_error", _ended(failures, scaling)
     else:
-        reason, told = "worker_error", f"Ray Train failed ({_told(cause or error)})"
+        reason, told = "worker_error", f"Ray Train failed ({cause_of(cause or error)})"
     facts = {"run_id": job.run_id, "folder": str(job.folder)}
     return RunFailed(f"{told}; {_way_on(job)}", reason=reason, facts=facts)
 
@@ -42,7 +43,7 @@ def _ended(failures: dict[int, BaseException], scaling: ScalingConfig) -> str:
     lost = [rank for rank, error in failures.items() if type(error).__name__ == LOST]
     rank = min(lost or failures)
     return (
-        f"worker {rank} of {scaling.num_workers} failed ({_told(failures[rank])}) and "
+        f"worker {rank} of {scaling.num_workers} failed ({cause_of(failures[rank])}) and "
         f"scaling.max_failures={scaling.max_failures} allows no further restart"
     )
 
@@ -54,7 +55,8 @@ def _way_on(job: Job) -> str:
     return "it had no checkpoint yet, so start it again"
 
 
-def _told(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """What a process of Ray's died of, in a few words; of a program's error, the last line."""
     text = str(error)
     if MEMORY_ADVICE in text:
         return "Ray ended it, as the memory of its node ran out"

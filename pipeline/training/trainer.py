@@ -31,6 +31,7 @@ from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
+from pipeline.training.lost_workers import failure_of
 from pipeline.training.worker import Worker, alone
 
 logger = logging.getLogger(__name__)
@@ -277,8 +278,6 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         assert result is not None
         return result
     except ray.train.TrainingFailedError as error:
-        from pipeline.training.lost_workers import failure_of
-
         raise failure_of(error, job) from error
 
 

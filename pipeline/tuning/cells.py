@@ -26,6 +26,7 @@ from pipeline.merging import merge, to_dict
 from pipeline.models.detector import build_detector
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
+from pipeline.training.lost_workers import cause_of
 from pipeline.training.trainer import Child, fit, printing
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def _run_missing(
             try:
                 ray.get(done[0])
             except RayError as error:
-                failed[name] = str(error).strip().splitlines()[-1]
+                failed[name] = cause_of(error)
             num_done += 1
             eta_s = (time.monotonic() - started_s) / num_done * (len(missing) - num_done)
             told = f"failed: {failed[name]}" if name in failed else "done"

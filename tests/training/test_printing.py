@@ -3,8 +3,7 @@
 import os
 import signal
 import time
-
-import psutil
+from typing import cast
 
 from pipeline.training.trainer import printing
 
@@ -23,8 +22,7 @@ def test_lines_are_told_even_after_the_queue_s_process_has_died(ray_session: Non
     with printing(said.append) as queue:
         queue.put("before", block=False)
         wait_for(said, "before")
-        pid = ray.get(queue.actor.__ray_call__.remote(lambda actor: os.getpid()))
-        assert isinstance(pid, int)
-        psutil.Process(pid).send_signal(signal.SIGKILL)
+        asked = queue.actor.__ray_call__.remote(lambda actor: os.getpid())
+        os.kill(cast(int, ray.get(asked)), signal.SIGKILL)
         queue.put("after", block=False)
         wait_for(said, "after")
