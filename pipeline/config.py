@@ -18,6 +18,7 @@ from pipeline.data_config import (
 )
 from pipeline.limits import at_least, choices, not_empty
 from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
+from pipeline.study_config import TuneConfig
 
 VoxelScore = Literal["max", "centre_point", "mean", "median"]
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
@@ -228,6 +229,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
