@@ -30,7 +30,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.config import TrackingConfig
-from pipeline.failures import RunFailed
+from pipeline.failures import Pruned, RunFailed
 
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -140,11 +140,14 @@ def failing(config: TrackingConfig, run_id: str) -> Iterator[None]:
     """End the run when the block raises: FAILED (KILLED when interrupted) with a tag `failure`.
 
     The tag holds RunFailed's reason, `interrupted` (Ctrl-C, SIGTERM), `bad_input` (ValueError) or
-    `error`; `failure_message` holds the sentence. The exception goes on to the caller.
+    `error`; `failure_message` holds the sentence. The exception goes on to the caller. A Pruned
+    trial's run is left to the study.
     """
     with _sigterm_raises():
         try:
             yield
+        except Pruned:
+            raise
         except BaseException as error:
             reason = _failure_reason(error)
             status = "KILLED" if reason == "interrupted" else "FAILED"
