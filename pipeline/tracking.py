@@ -210,6 +210,27 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     return logged.model_uri
 
 
+def register(config: TrackingConfig, run_id: str, *, model: str, name: str, alias: str) -> str:
+    """Give a logged model (`models:/...`) a version of the registered model `name`; return it.
+
+    The alias moves to that version. A model that has a version already gets no second one.
+    """
+    client = _client(config.uri)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    found = [
+        one
+        for one in client.search_model_versions(f"name = '{name}'")
+        if (one.source, one.run_id) == (model, run_id)
+    ]
+    version = found[0] if found else client.create_model_version(name, model, run_id=run_id)
+    client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
 def served_requirements() -> list[str]:
     """What the logged model needs, at the versions that run here."""
     return [f"{name}=={version(name)}" for name in SERVED]

@@ -35,6 +35,39 @@ def check_space(config: Config, dimensions: Sequence[Dimension]) -> None:
     _check_some_make_sense(config, dimensions)
 
 
+def check_study(config: Config) -> None:
+    """ValueError when trials could not be compared by `tune.metric`, or never be pruned."""
+    if config.train.resume:
+        raise ValueError(
+            f"train.resume={config.train.resume} would start every trial from the same run; leave "
+            "it out, a study goes on by itself"
+        )
+    _check_metric(config)
+    grace = config.tune.grace_validations * config.train.validate_every_n_epochs
+    if config.tune.scheduler == "asha" and grace >= config.train.num_epochs:
+        raise ValueError(
+            f"tune.grace_validations={config.tune.grace_validations} is {grace} epochs, so none of "
+            f"train.num_epochs={config.train.num_epochs} is left to prune; lower it or set "
+            "tune.scheduler=none"
+        )
+
+
+def _check_metric(config: Config) -> None:
+    model, metric = config.model, config.tune.metric
+    has = {
+        "point_ap": model.name != "simple",
+        "frame_ap": True,
+        "pixel_ap": model.pixel_head,
+        "semantic_miou": model.semantic_head,
+    }
+    if not has[metric]:
+        raise ValueError(
+            f"tune.metric={metric} is no metric of this model; set it to one of "
+            f"{', '.join(name for name, known in has.items() if known)}, or give the model that "
+            "head"
+        )
+
+
 def _check_kinds(config: Config, dimensions: Sequence[Dimension]) -> None:
     grids = [one for one in dimensions if one.kind == "grid"]
     if grids and config.tune.searcher == "optuna":
