@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.report.tables import aligned
+from pipeline.report.tables import aligned, sensible
 from pipeline.tuning.ledger import FINISHED, PRUNED, SKIPPED, UNFINISHED, Record
 from pipeline.tuning.space import words
 
@@ -43,7 +43,7 @@ def board(records: Sequence[Record], *, metric: str) -> str:
         [
             str(rank),
             one.name,
-            f"{one.value:.3f}",
+            sensible(one.value or 0.0),
             one.status,
             str(one.num_epochs),
             " ".join(words(one.settings)),

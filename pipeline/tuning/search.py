@@ -5,8 +5,8 @@ Tune schedules and stops trials; what became of them is in the study's ledger, w
 
 import contextlib
 import dataclasses
+import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,14 +17,14 @@ from ray.tune.search import Searcher
 
 from pipeline import storage, tracking
 from pipeline.config import Config
-from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.tuning.asha import RememberingAsha
 from pipeline.tuning.capacity import needs, num_fitting
-from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record, Validation
+from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
 from pipeline.tuning.study import Study
 from pipeline.tuning.trial import VALUE, make_trial, run_trial
+from pipeline.tuning.watch import StudyWatch
 
 Say = Callable[[str], None]
 SWITCHES = {
@@ -32,6 +32,8 @@ SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ctrl-C is an exception here as everywhere, not a quiet end.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Its tables on stdout; a job prints its own result there.
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
@@ -47,6 +49,8 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
     num_parallel = num_fitting(config, asked=config.tune.num_parallel)
     say(f"up to {num_waiting} trials to run, {num_parallel} side by side")
     os.environ.update(SWITCHES)
+    # It warns of every trial whose result files, see above, are not there.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     tuner = tune.Tuner(
         tune.with_resources(_trainable(config, study), trial_resources(config)),
         tune_config=tune.TuneConfig(
@@ -54,6 +58,8 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
             scheduler=make_scheduler(config, ledger),
             num_samples=num_waiting,
             max_concurrent_trials=num_parallel,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
             name=study.folder.name,
@@ -88,6 +94,10 @@ def _trainable(config: Config, study: Study) -> Callable[[dict[str, Any]], None]
         run_trial(made, report=tune.report)
 
     return trial
+
+
+def _trial_name(trial: TuneTrial) -> str:
+    return trial.config["name"]
 
 
 class StudySearcher(Searcher):
@@ -142,69 +152,6 @@ class StudySearcher(Searcher):
         """Nothing: the ledger is on disk."""
 
 
-class StudyWatch(tune.Callback):
-    """Keeps what trials report, tells it, and ends a study in which nothing happens."""
-
-    def __init__(self, config: Config, ledger: Ledger, *, num_waiting: int, say: Say) -> None:
-        self._config, self._ledger, self._say = config, ledger, say
-        self._num_waiting, self._num_ended = num_waiting, 0
-        self._started_s = self._last_s = time.monotonic()
-
-    def on_trial_start(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
-        """A sign of life."""
-        self._last_s = time.monotonic()
-
-    def on_trial_result(
-        self, iteration: int, trials: list, trial: TuneTrial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Keep the report."""
-        self._last_s = time.monotonic()
-        record = self._ledger[trial.config["name"]]
-        history = [Validation(**one) for one in result.get("history", [])]
-        kept = {
-            key: result[key]
-            for key in ("status", "message", "run_id", "best_step")
-            if key in result
-        }
-        record = dataclasses.replace(record, history=history or record.history, **kept)
-        self._ledger.write(record)
-        if record.status == OPEN:
-            self._say(
-                f"{record.name}: epoch {record.num_epochs} of {self._config.train.num_epochs}, "
-                f"{self._config.tune.metric} {result[VALUE]:.3f}"
-            )
-
-    def on_trial_complete(
-        self, iteration: int, trials: list, trial: TuneTrial, **info: Any
-    ) -> None:
-        """Tell how it ended."""
-        self._ended(self._ledger[trial.config["name"]])
-
-    def on_trial_error(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
-        """Keep the reason of a trial that broke, and tell it."""
-        record = self._ledger[trial.config["name"]]
-        message = _last_line(trial.get_error())
-        self._ended(self._ledger.write(dataclasses.replace(record, message=message)))
-
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        """RunFailed when nothing has happened for too long."""
-        limit_s = self._config.tune.stall_timeout_s
-        if time.monotonic() - self._last_s > limit_s:
-            raise RunFailed(_stall(self._config, trials, limit_s=limit_s), reason="stalled")
-
-    def _ended(self, record: Record) -> None:
-        self._last_s = time.monotonic()
-        self._num_ended += 1
-        left = self._num_waiting - self._num_ended
-        eta_s = (self._last_s - self._started_s) / self._num_ended * left
-        value = "" if record.value is None else f", {self._config.tune.metric} {record.value:.3f}"
-        reason = f" ({record.message})" if record.message else ""
-        self._say(
-            f"{record.name} {record.status} after {record.num_epochs} epochs{value}{reason}; "
-            f"{self._num_ended} of {self._num_waiting}, ETA {eta_s:.0f} s"
-        )
-
-
 @contextlib.contextmanager
 def _interrupted_trials_marked(config: Config, study: Study, ledger: Ledger) -> Iterator[None]:
     """No child stays RUNNING when the study is stopped; the next start opens it again."""
@@ -218,27 +165,3 @@ def _interrupted_trials_marked(config: Config, study: Study, ledger: Ledger) -> 
                 tags = {"failure": "interrupted"}
                 tracking.finish(config.tracking, run_id, status="KILLED", tags=tags)
         raise
-
-
-def _stall(config: Config, trials: list[TuneTrial], *, limit_s: float) -> str:
-    import ray
-
-    pending = [one.config["name"] for one in trials if one.status == TuneTrial.PENDING]
-    running = [one.config["name"] for one in trials if one.status == TuneTrial.RUNNING]
-    need = {name: amount for name, amount in needs(config).items() if amount}
-    have, free = ray.cluster_resources(), ray.available_resources()
-    shown = ", ".join(
-        f"{amount:g} {name} each of which {free.get(name, 0.0):g} of {have.get(name, 0.0):g} free"
-        for name, amount in need.items()
-    )
-    return (
-        f"no trial started, reported or ended for {limit_s:g} s: {', '.join(pending) or 'none'} "
-        f"waiting and {', '.join(running) or 'none'} running, which need {shown}; free the "
-        "cluster, lower tune.num_parallel or raise tune.stall_timeout_s, then start the same "
-        "command again"
-    )
-
-
-def _last_line(error: BaseException | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

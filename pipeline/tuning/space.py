@@ -112,12 +112,13 @@ def words(settings: Mapping[str, str]) -> list[str]:
 
 def _dimension(config: Config, text: str) -> Dimension:
     body, mark, condition = text.partition(" if ")
-    key, kind, *values = body.split() or [""]
-    if len(body.split()) < 3 or kind not in (*RANGES, *LISTS):
+    parts = body.split()
+    if len(parts) < 3 or parts[1] not in (*RANGES, *LISTS):
         raise ValueError(
             f"tune.space {text!r} is no dimension; write KEY uniform LOW HIGH, KEY loguniform LOW "
             "HIGH, KEY choice VALUE VALUE or KEY grid VALUE VALUE"
         )
+    key, kind, *values = parts
     given: dict[str, Any] = {"text": text, "key": key, "kind": kind}
     given["condition"] = _condition(text, condition) if mark else None
     if kind in RANGES:
