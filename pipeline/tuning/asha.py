@@ -4,7 +4,6 @@ Ray does not store the state of a scheduler with a study, so after a restart its
 promote whatever comes first.
 """
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 from ray.tune.experiment import Trial
@@ -31,7 +30,7 @@ class RememberingAsha(ASHAScheduler):
         self._going_on = {one.name: one.history for one in ledger.records(*UNFINISHED)}
         for record in ledger.records():
             if record.history and record.status not in UNFINISHED:
-                ended = cast(Trial, SimpleNamespace(trial_id=record.name))
+                ended = Trial("ended", trial_id=record.name, stub=True)
                 super().on_trial_add(cast(Any, None), ended)
                 self._remember(ended, record.history)
 
