@@ -25,6 +25,8 @@ class Validation:
     step: int
     value: float
     """Of `tune.metric`."""
+    time_s: float = 0.0
+    """When the driver heard of it, since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)

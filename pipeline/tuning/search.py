@@ -5,6 +5,7 @@ Tune schedules and stops trials; what became of them is in the study's ledger, w
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -52,7 +53,9 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
     # It warns of every trial whose result files, see above, are not there.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     tuner = tune.Tuner(
-        tune.with_resources(_trainable(config, study), trial_resources(config)),
+        tune.with_resources(
+            functools.partial(_trial, base=to_dict(config), study=study), trial_resources(config)
+        ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(config, study, ledger, proposals),
             scheduler=make_scheduler(config, ledger),
@@ -85,15 +88,10 @@ def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
     return FIFOScheduler() if config.tune.scheduler == "none" else RememberingAsha(config, ledger)
 
 
-def _trainable(config: Config, study: Study) -> Callable[[dict[str, Any]], None]:
-    base = to_dict(config)
-
-    def trial(proposal: dict[str, Any]) -> None:
-        settings = dict(proposal["settings"])
-        made = make_trial(merge(Config(), base), study, proposal["name"], settings)
-        run_trial(made, report=tune.report)
-
-    return trial
+def _trial(proposal: dict[str, Any], *, base: dict[str, Any], study: Study) -> None:
+    """Entry point of a trial, in a process of its own."""
+    config, settings = merge(Config(), base), dict(proposal["settings"])
+    run_trial(make_trial(config, study, proposal["name"], settings), report=tune.report)
 
 
 def _trial_name(trial: TuneTrial) -> str:

@@ -6,6 +6,7 @@ again with the same command it goes on where it was.
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ from pipeline.tuning.proposals import Proposals
 from pipeline.tuning.space import Dimension, parse_space, words
 from pipeline.tuning.space_check import check_space, check_study
 from pipeline.tuning.study import Study, open_study
+from pipeline.tuning.study_report import FIGURES, draw_study
 from pipeline.tuning.trial import make_trial
 
 Say = Callable[[str], None]
 ALIAS = "best"
+BOARD = "leaderboard"
 BEST = "best.json"
 """Of a study's folder: the trial that was evaluated on test, and with which result."""
 
@@ -53,14 +56,35 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     dimensions = parse_space(config, config.tune.space)
     check_space(config, dimensions)
     manifest = read_manifest(find_blocks(config))
+    constant = _constant(config, manifest)
     marks = {"space_hash": space_hash(config)}
     study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
     with tracking.failing(config.tracking, study.run_id):
         ledger = Ledger(study.folder)
         _search(config, study, dimensions, ledger, say)
-        tuned = _told(config, study, manifest, ledger, command=command, say=say)
+        records = ledger.records()
+        best = _best(records)
+        tested = _tested_once(config, study, best, say)
+        figures = draw_study(
+            config,
+            dimensions,
+            records,
+            study.folder / FIGURES,
+            constant=constant,
+            note=data_note(manifest),
+        )
+        line = train_command(command, best)
+        text = _board(config, study, manifest, records, line)
+        facts = _facts(config, best, tested, records) | {"command": line}
+        _log(config, study, facts)
     tracking.finish(config.tracking, study.run_id)
-    return tuned
+    places = {
+        "run_id": study.run_id,
+        "split_hash": manifest.split_hash,
+        "leaderboard": str(study.folder / f"{BOARD}.md"),
+        "figures": [str(path) for path in figures],
+    }
+    return Tuned(text=text, facts=places | facts)
 
 
 def space_hash(config: Config) -> str:
@@ -91,51 +115,62 @@ def _search(
     search(config, study, ledger, proposals, say=say)
 
 
-def _told(
-    config: Config,
-    study: Study,
-    manifest: Manifest,
-    ledger: Ledger,
-    *,
-    command: Sequence[str],
-    say: Say,
-) -> Tuned:
-    records = ledger.records()
-    best = _best(records)
-    tested = _tested_once(config, study, best, say)
-    metric, note = config.tune.metric, data_note(manifest)
-    line = train_command(command, best)
+def _board(
+    config: Config, study: Study, manifest: Manifest, records: Sequence[Record], line: str
+) -> str:
+    """The leaderboard as text, also written into the study's folder."""
+    metric = config.tune.metric
     text = (
-        f"{config.tune.name}: {note}; val split {manifest.split_hash}, study run "
+        f"{config.tune.name}: {data_note(manifest)}; val split {manifest.split_hash}, study run "
         f"{study.run_id[:8]}, revision {git_revision()[:12]}\n\n"
         f"{board(records, metric=metric)}\n\nbest trial: {line}"
     )
-    (study.folder / "leaderboard.md").write_text(text + "\n")
-    write_csv(
-        records,
-        study.folder / "leaderboard.csv",
-        metric=metric,
-        split_hash=manifest.split_hash,
-    )
-    for suffix in ("md", "csv"):
-        file = study.folder / f"leaderboard.{suffix}"
-        tracking.log_artifact(config.tracking, study.run_id, file)
-    numbers = counts(records)
-    results = {f"best/val_{metric}": best.value or 0.0} | _numbers(tested) | numbers
-    tracking.log_metrics(config.tracking, study.run_id, results)
-    tracking.set_tags(config.tracking, study.run_id, {"best_run": best.run_id, "command": line})
-    facts = {
-        "run_id": study.run_id,
-        "split_hash": manifest.split_hash,
+    (study.folder / f"{BOARD}.md").write_text(text + "\n")
+    path = study.folder / f"{BOARD}.csv"
+    write_csv(records, path, metric=metric, split_hash=manifest.split_hash)
+    return text
+
+
+def _facts(
+    config: Config, best: Record, tested: dict[str, Any], records: Sequence[Record]
+) -> dict[str, Any]:
+    return {
         "best_run_id": best.run_id,
         "best_trial": best.name,
-        f"best_val_{metric}": best.value,
-        "command": line,
-        "leaderboard": str(study.folder / "leaderboard.md"),
+        f"best_val_{config.tune.metric}": best.value,
         **tested,
-        **numbers,
+        **counts(records),
     }
-    return Tuned(text=text, facts=facts)
+
+
+def _log(config: Config, study: Study, facts: dict[str, Any]) -> None:
+    """Leaderboard, figures and results to the study's run."""
+    store, run_id = config.tracking, study.run_id
+    for suffix in ("md", "csv"):
+        tracking.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
+    tracking.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)
+    numbers = {key: value for key, value in facts.items() if isinstance(value, int | float)}
+    tracking.log_metrics(store, run_id, numbers)
+    tags = {key: facts[key] for key in ("best_run_id", "best_trial", "command")}
+    tracking.set_tags(store, run_id, tags)
+
+
+def _constant(config: Config, manifest: Manifest) -> float:
+    """What a constant predictor reaches in an AP: the share of anomalous items in val.
+
+    ValueError where val holds none, as nothing could be ranked then; nan for other metrics.
+    """
+    if config.tune.metric == "point_ap":
+        return manifest.point_balance("val").prior
+    labels = manifest.labels["val"]
+    if config.tune.metric != "frame_ap":
+        return math.nan
+    if not labels.frames_pos:
+        raise ValueError(
+            "split val holds no anomalous frame to rank trials by; add scenes or change "
+            "prepare.split_seed"
+        )
+    return labels.frames_pos / (labels.frames_pos + labels.frames_neg)
 
 
 def _best(records: Sequence[Record]) -> Record:

@@ -36,7 +36,11 @@ class StudyWatch(tune.Callback):
         """Keep the report."""
         self._last_s = time.monotonic()
         record = self._ledger[trial.config["name"]]
-        history = [Validation(**one) for one in result.get("history", [])]
+        known = {one.epoch: one for one in record.history}
+        history = [
+            known.get(one["epoch"]) or Validation(**one, time_s=time.time())
+            for one in result.get("history", [])
+        ]
         kept = {
             key: result[key]
             for key in ("status", "message", "run_id", "best_step")
