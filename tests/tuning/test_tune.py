@@ -176,15 +176,10 @@ def test_a_study_without_a_free_cpu_ends_and_names_what_waits(
     config: Config, tiny_blocks: Path, ray_session: None
 ):
     import ray
+    from ray.util import placement_group, remove_placement_group
 
-    @ray.remote
-    class Occupant:
-        def ready(self) -> bool:
-            return True
-
-    have = int(ray.cluster_resources()["CPU"])
-    occupants = [Occupant.options(num_cpus=1).remote() for _ in range(have)]
-    ray.get([one.ready.remote() for one in occupants])
+    occupied = placement_group([{"CPU": 1}] * int(ray.cluster_resources()["CPU"]))
+    ray.get(occupied.ready())
     short = merge(config, {"tune": {"stall_timeout_s": 5.0}})
     with pytest.raises(RunFailed) as stalled:
         tune(short, command=[], say=quiet)
@@ -193,8 +188,7 @@ def test_a_study_without_a_free_cpu_ends_and_names_what_waits(
     assert "1 CPU each of which 0 of 4 free" in str(stalled.value)
     (study,) = [run for run in runs(config) if "study" in run.data.tags]
     assert (study.info.status, study.data.tags["failure"]) == ("FAILED", "stalled")
-    for one in occupants:
-        ray.kill(one)
+    remove_placement_group(occupied)
 
 
 def test_a_wrong_space_is_refused_before_anything_starts(config: Config):
