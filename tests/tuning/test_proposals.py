@@ -3,8 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import pytest
-
 from pipeline.config import Config
 from pipeline.merging import merge
 from pipeline.tuning.ledger import FINISHED, OPEN, SKIPPED, Ledger, Record, Validation
@@ -83,7 +81,6 @@ def test_settings_that_train_the_same_are_tried_once(tmp_path: Path):
 
 
 def test_optuna_learns_where_the_good_settings_are(tmp_path: Path):
-    pytest.importorskip("optuna")
     dimensions = parse_space(Config(), ["model.dropout uniform 0 0.9"])
     proposer = OptunaProposer(dimensions, seed=0, known=[])
     drawn = []
@@ -96,7 +93,6 @@ def test_optuna_learns_where_the_good_settings_are(tmp_path: Path):
 
 
 def test_optuna_knows_after_a_restart_what_it_was_told_before():
-    pytest.importorskip("optuna")
     texts = ["model.dropout uniform 0 0.9", "train.batch_size uniform 2 8", FUSION]
     dimensions = parse_space(Config(), texts)
     draws = RandomProposer(dimensions, seed=1)
@@ -111,7 +107,6 @@ def test_optuna_knows_after_a_restart_what_it_was_told_before():
 
 
 def test_optuna_goes_on_after_proposals_that_led_nowhere(tmp_path: Path):
-    pytest.importorskip("optuna")
     proposals, ledger = make(
         tmp_path, FUSION, "train.augment choice true false", searcher="optuna", num_samples=12
     )
