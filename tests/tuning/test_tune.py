@@ -110,16 +110,23 @@ def test_a_study_ends_in_a_leaderboard_and_a_registered_model_and_is_not_run_twi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("searcher", ["random", "optuna"])
+@pytest.mark.parametrize(
+    ("searcher", "how"), [("random", signal.SIGKILL), ("optuna", signal.SIGINT)]
+)
 def test_a_study_killed_at_any_moment_goes_on_with_the_same_command(
-    config: Config, tiny_blocks: Path, tmp_path: Path, searcher: str
+    config: Config, tiny_blocks: Path, tmp_path: Path, searcher: str, how: signal.Signals
 ):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(to_dict(merge(config, {"tune": {"searcher": searcher}}))))
     first = start(path)
     folder = wait_for(lambda: next(Path(config.storage_path).glob("tiny-*"), None), first)
     wait_for(lambda: ended_and_running(folder), first)
-    kill(first)
+    # The driver alone: what it started must notice by itself.
+    os.kill(first.pid, how)
+    first.communicate(timeout=120)
+    assert first.returncode == (130 if how == signal.SIGINT else -how)
+    if how == signal.SIGINT:
+        assert {run.info.status for run in runs(config)} <= {"KILLED", "FINISHED"}
     before = {one.name: one for one in Ledger(folder).records(FINISHED, PRUNED)}
     losses = {run.info.run_name: run.info.end_time for run in runs(load(path)) if run.info.end_time}
 
@@ -146,12 +153,6 @@ def start(path: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL of the driver alone: what it started must notice by itself."""
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
 
 
 def wait_for(find, process: subprocess.Popen[str], *, timeout_s: float = 400.0):
