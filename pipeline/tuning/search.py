@@ -20,7 +20,7 @@ from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.merging import merge, to_dict
 from pipeline.tuning.asha import RememberingAsha
-from pipeline.tuning.capacity import needs, num_fitting
+from pipeline.tuning.capacity import num_fitting
 from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
 from pipeline.tuning.study import Study
@@ -77,10 +77,11 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
 
 def trial_resources(config: Config) -> dict[str, float]:
     """Of the trial itself: with workers of its own it only waits for them."""
-    if config.scaling.num_workers:
+    scaling = config.scaling
+    if scaling.num_workers:
         # Tune refuses a trial that asks for nothing.
         return {"CPU": 0.01}
-    return {name: amount for name, amount in needs(config).items() if amount}
+    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
 
 
 def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:

@@ -144,6 +144,30 @@ def test_a_study_killed_at_any_moment_goes_on_with_the_same_command(
             assert run.info.end_time == losses[run.info.run_name], "a finished trial ran again"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_trials_that_stream_their_data_do_not_starve_each_other(
+    config: Config, tiny_blocks: Path, tmp_path: Path, num_workers: int
+):
+    changes = {
+        "data": {"reader": "stream"},
+        "scaling": {"num_workers": num_workers},
+        "train": {"num_epochs": 2},
+        "tune": {"num_samples": 3, "stall_timeout_s": 300.0},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(to_dict(merge(config, changes))))
+    study = start(path)
+    out, err = study.communicate(timeout=580)
+    assert study.returncode == 0, err[-3000:]
+    facts = json.loads(out.splitlines()[-1])
+    assert facts["num_finished"] + facts["num_pruned"] == 3
+    found = children(config, facts["run_id"])
+    pruned = [run for run in found if run.data.tags.get("pruned") == "true"]
+    assert {run.info.status for run in found} <= {"FINISHED", "KILLED"}
+    assert len(pruned) == facts["num_pruned"]
+
+
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.tune", "--config", str(path)],
