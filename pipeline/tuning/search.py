@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline import storage, tracking
 from pipeline.config import Config
+from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.tuning.asha import RememberingAsha
 from pipeline.tuning.capacity import num_fitting
@@ -25,7 +28,7 @@ from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Reco
 from pipeline.tuning.proposals import Proposals
 from pipeline.tuning.study import Study
 from pipeline.tuning.trial import VALUE, make_trial, run_trial
-from pipeline.tuning.watch import StudyWatch
+from pipeline.tuning.watch import StudyWatch, first_line
 
 Say = Callable[[str], None]
 SWITCHES = {
@@ -68,11 +71,27 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
             name=study.folder.name,
             storage_path=storage.place(config, "ray"),
             callbacks=[StudyWatch(config, ledger, num_waiting=num_waiting, say=say)],
+            # A trial that loses its process goes on from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=config.scaling.max_failures),
             verbose=0,
         ),
     )
     with _interrupted_trials_marked(config, study, ledger):
+        _fit(tuner)
+
+
+def _fit(tuner: tune.Tuner) -> None:
+    """RunFailed for what Tune cannot stand, such as a process killed while it starts."""
+    try:
         tuner.fit()
+    except RunFailed:
+        raise
+    except (RuntimeError, RayError, TuneError) as error:
+        raise RunFailed(
+            f"Ray Tune gave up ({first_line(str(error))}); what the trials did is kept: start the "
+            "same command again",
+            reason="worker_error",
+        ) from error
 
 
 def trial_resources(config: Config) -> dict[str, float]:

@@ -4,6 +4,7 @@ A trial that was killed goes on from its newest checkpoint in its own MLflow run
 validations that are new.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -17,10 +18,11 @@ from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 from pipeline.training.worker import Validated
 from pipeline.tuning.cells import GUARDS
-from pipeline.tuning.ledger import FINISHED, OPEN
+from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.space import words
 from pipeline.tuning.study import Study
 
+logger = logging.getLogger(__name__)
 EPOCH, VALUE = "epoch", "value"
 """What a scheduler compares: `tune.metric` at equal epochs."""
 Report = Callable[[dict[str, Any]], None]
@@ -55,8 +57,9 @@ def run_trial(trial: Trial, *, report: Report) -> None:
     """Train to the end, reporting each validation; the last report bears a status other than open.
 
     A report is `epoch`, `value` (of that epoch), `history` (every validation so far: epoch, step,
-    value), `status`, and at the end `run_id`, `best_step` and `message`. Raises Pruned where
-    `report` raised SystemExit, and RunFailed for what is not the settings' fault.
+    value), `status`, and at the end `run_id`, `best_step` and `message`. An error is a report too:
+    tried again at once it would come again, the next start of the study may do better. Raises
+    Pruned where `report` raised SystemExit.
     """
 
     def validated(history: list[dict[str, float]]) -> None:
@@ -68,10 +71,8 @@ def run_trial(trial: Trial, *, report: Report) -> None:
     fitted = _fit_in_thread if trial.config.scaling.num_workers else _fit_here
     try:
         trained = fitted(trial, validated)
-    except RunFailed as failure:
-        if failure.reason not in GUARDS:
-            raise
-        report(_failed(failure))
+    except Exception as error:  # the trial's edge
+        report(_failed(error))
         return
     best_step = checkpoints.read_meta(trained.checkpoint).position.step
     ended = {"status": FINISHED, "run_id": trained.run_id, "best_step": best_step}
@@ -123,15 +124,13 @@ def _told(trial: Trial, history: list[dict[str, float]]) -> dict[str, Any]:
     return {EPOCH: compact[-1][EPOCH], VALUE: compact[-1][VALUE], "history": compact}
 
 
-def _failed(failure: RunFailed) -> dict[str, Any]:
-    """Epoch 0 is on no rung: a scheduler learns nothing from a training that a guard ended."""
-    return {
-        EPOCH: 0,
-        VALUE: 0.0,
-        "status": failure.reason,
-        "message": str(failure),
-        "run_id": str(failure.facts["run_id"]),
-    }
+def _failed(error: Exception) -> dict[str, Any]:
+    """Epoch 0 is on no rung: a scheduler learns nothing from a training that broke."""
+    facts = {EPOCH: 0, VALUE: 0.0, "message": str(error) or type(error).__name__}
+    if isinstance(error, RunFailed) and error.reason in GUARDS:
+        return facts | {"status": error.reason, "run_id": str(error.facts["run_id"])}
+    logger.error("a trial broke", exc_info=error)
+    return facts | {"status": ERROR}
 
 
 def _quiet(line: str) -> None:

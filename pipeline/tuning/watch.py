@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -61,9 +62,10 @@ class StudyWatch(tune.Callback):
         self._ended(self._ledger[trial.config["name"]])
 
     def on_trial_error(self, iteration: int, trials: list, trial: TuneTrial, **info: Any) -> None:
-        """Keep the reason of a trial that broke, and tell it."""
+        """Keep the reason why a trial has lost its process once too often, and tell it."""
         record = self._ledger[trial.config["name"]]
-        message = _last_line(trial.get_error())
+        assert trial.error_file
+        message = _told_by_ray(Path(trial.error_file))
         self._ended(self._ledger.write(dataclasses.replace(record, message=message)))
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -106,6 +108,12 @@ def _stall(config: Config, trials: list[TuneTrial], *, limit_s: float) -> str:
     )
 
 
-def _last_line(error: BaseException | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _told_by_ray(error_file: Path) -> str:
+    """The line under the last heading ("Failure # 2 ...") of a trial's error file."""
+    *_, last = error_file.read_text().split("Failure #")
+    return first_line(last.partition("\n")[2])
+
+
+def first_line(text: str) -> str:
+    """Of one of Ray's messages, which fill a page."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no message")

@@ -8,9 +8,9 @@ from mlflow import MlflowClient
 
 from pipeline import tracking
 from pipeline.config import Config
-from pipeline.failures import Pruned, RunFailed
+from pipeline.failures import Pruned
 from pipeline.merging import merge
-from pipeline.tuning.ledger import FINISHED, OPEN
+from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.study import Study, open_study
 from pipeline.tuning.trial import Trial, make_trial, run_trial
 
@@ -84,8 +84,13 @@ def test_a_guard_that_ends_the_training_is_a_report_and_no_error(config: Config,
 
 def test_a_metric_that_the_validation_lacks_is_refused_by_name(config: Config, study: Study):
     other = merge(config, {"tune": {"metric": "pixel_ap"}})
-    with pytest.raises(ValueError, match=r"trial 000-a has no val/pixel_ap .* only val/point_ap"):
-        run_trial(trial_of(other, study), report=lambda facts: None)
+    reports: list[dict[str, Any]] = []
+    run_trial(trial_of(other, study), report=reports.append)
+    assert reports[-1]["status"] == ERROR
+    assert (
+        "trial 000-a has no val/pixel_ap to be ranked by, only val/point_ap"
+        in (reports[-1]["message"])
+    )
 
 
 def test_a_study_is_found_again_by_its_marks(config: Config, study: Study):
@@ -112,5 +117,7 @@ def test_with_workers_the_reports_come_from_this_thread_and_may_stop_it(
 @pytest.mark.slow
 def test_an_error_of_the_workers_is_that_of_the_trial(config: Config, study: Study):
     many = merge(config, {"scaling": {"num_workers": 5, "cpus_per_worker": 4.0}})
-    with pytest.raises(RunFailed, match="scaling asks for 20 CPU"):
-        run_trial(trial_of(many, study), report=lambda facts: None)
+    reports: list[dict[str, Any]] = []
+    run_trial(trial_of(many, study), report=reports.append)
+    assert [one["status"] for one in reports] == [ERROR]
+    assert "scaling asks for 20 CPU" in reports[0]["message"]
