@@ -216,6 +216,22 @@ def test_a_study_without_a_free_cpu_ends_and_names_what_waits(
     remove_placement_group(occupied)
 
 
+@pytest.mark.slow
+def test_a_trial_that_breaks_is_told_and_the_others_stand(
+    config: Config, tiny_blocks: Path, ray_session: None
+):
+    space = ["model.image_weights grid none /nowhere/weights.pt"]
+    broken = {"train": {"num_epochs": 2}, "tune": {"space": space, "num_samples": 1}}
+    said: list[str] = []
+    told = tune(merge(config, broken), command=[], say=said.append)
+    assert (told.facts["num_finished"], told.facts["num_failed"]) == (1, 1)
+    (line,) = [line for line in told.text.splitlines() if " failed: " in line]
+    assert "/nowhere/weights.pt" in line
+    assert any(" error after 0 epochs (" in line for line in said)
+    (run,) = runs(config, "attributes.status = 'FAILED'")
+    assert run.data.tags["mlflow.parentRunId"] == told.facts["run_id"]
+
+
 def test_a_wrong_space_is_refused_before_anything_starts(config: Config):
     wrong = merge(config, {"tune": {"space": ["train.lr uniform 0 1"]}})
     with pytest.raises(ValueError, match=r"tune\.space 'train\.lr uniform 0 1': train\.lr is 0\.0"):
