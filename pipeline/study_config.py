@@ -36,8 +36,9 @@ class TuneConfig:
     """Seed of the drawing; `train.seed` is that of the trainings."""
     num_parallel: int = 0
     """Trials side by side; 0 = as many as the cluster's CPUs and GPUs allow."""
-    stall_timeout_s: float = 3600.0
-    """The study fails when no trial starts, reports or ends for so long."""
+    stall_timeout_s: float = 14400.0
+    """The study fails when no trial starts, reports or ends for so long; above the time from one
+    validation to the next."""
 
     def __post_init__(self) -> None:
         not_empty("tune.space", self.space)
