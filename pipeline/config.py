@@ -16,8 +16,9 @@ from pipeline.data_config import (
     PrepareConfig,
     SyntheticConfig,
 )
-from pipeline.limits import at_least, choices, not_empty
-from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
+from pipeline.limits import at_least
+from pipeline.model_config import LossConfig, ModelConfig
+from pipeline.study_config import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
 
 VoxelScore = Literal["max", "centre_point", "mean", "median"]
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
@@ -144,73 +145,6 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """What `jobs.compare` runs: world seeds x fusion types."""
-
-    world_seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    """One synthetic world, with its own split and its own trainings, per seed."""
-    fusions: list[str] = field(default_factory=lambda: ["concat", "camera_only", "lidar_only"])
-    """Detectors trained on each world."""
-
-    def __post_init__(self) -> None:
-        not_empty("compare.world_seeds", self.world_seeds)
-        choices("compare.fusions", self.fusions, legal=FUSIONS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AblateConfig:
-    """What `jobs.ablate` runs: rows x seeds, each row a change of this config."""
-
-    name: str = "ablation"
-    """Name of the study: the parent run in MLflow and the folder under `storage_path`."""
-    rows: list[str] = field(default_factory=lambda: ["full"])
-    """`NAME key=value key=value ...` each; the first row is what the others are compared with."""
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """`train.seed` of each row's trainings."""
-    metrics: list[str] = field(
-        default_factory=lambda: ["point_ap", "small_object_ap", "frame_static_auroc"]
-    )
-    """Metrics of the printed table (`SLICE_METRIC`); the CSV holds all."""
-    num_parallel: int = 0
-    """Trainings side by side; 0 = as many as the cluster's CPUs and GPUs allow."""
-
-    def __post_init__(self) -> None:
-        for key in ("rows", "seeds", "metrics"):
-            not_empty(f"ablate.{key}", getattr(self, key))
-        at_least("ablate", self, "num_parallel", 0)
-        if not self.name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(
-                f"ablate.name is {self.name!r}; it names a folder: letters, digits, - and _"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileConfig:
-    """How `jobs.profile` times the networks of `ablate.rows`."""
-
-    num_frames: int = 16
-    """Frames of the val split, evenly spread, that every row is timed on in every round."""
-    batch_size: int = 4
-    """Frames per batch behind frames/s; divides num_frames. Latency is that of single frames."""
-    num_rounds: int = 5
-    """Rounds over all rows; a row's figures are medians over them."""
-    num_warmup: int = 1
-    """Batches before the clock starts, in every turn of a row; 0 = none."""
-    backward: bool = True
-    """Whether to time training (forward, loss, backward) beside the forward pass alone."""
-
-    def __post_init__(self) -> None:
-        for key in ("num_frames", "batch_size", "num_rounds"):
-            at_least("profile", self, key, 1)
-        at_least("profile", self, "num_warmup", 0)
-        if self.num_frames % self.batch_size:
-            raise ValueError(
-                f"profile.num_frames={self.num_frames} is no multiple of profile.batch_size="
-                f"{self.batch_size}; whole batches are timed: change one of them"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """MLflow."""
 
@@ -256,6 +190,7 @@ class Config:
     compare: CompareConfig = field(default_factory=CompareConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,10 @@
 from typing import Any
 
 
+class Pruned(SystemExit):
+    """Raised inside a trial that its scheduler has stopped; whoever stopped it ends its run."""
+
+
 class RunFailed(RuntimeError):
     """A run that ended badly for a known reason (`collapsed`, `no_signal`, `no_resources`, ...).
 

@@ -30,7 +30,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.config import TrackingConfig
-from pipeline.failures import RunFailed
+from pipeline.failures import Pruned, RunFailed
 from pipeline.sqlite_store import SQLITE, demand_store
 
 logger = logging.getLogger(__name__)
@@ -153,11 +153,14 @@ def failing(config: TrackingConfig, run_id: str) -> Iterator[None]:
     """End the run when the block raises: FAILED (KILLED when interrupted) with a tag `failure`.
 
     The tag holds RunFailed's reason, `interrupted` (Ctrl-C, SIGTERM), `bad_input` (ValueError) or
-    `error`; `failure_message` holds the sentence. The exception goes on to the caller.
+    `error`; `failure_message` holds the sentence. The exception goes on to the caller. A Pruned
+    trial's run is left to the study.
     """
     with _sigterm_raises():
         try:
             yield
+        except Pruned:
+            raise
         except BaseException as error:
             reason = _failure_reason(error)
             status = "KILLED" if reason == "interrupted" else "FAILED"
@@ -225,6 +228,27 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     client.update_run(run_id, status=run.info.status)
     set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
     return logged.model_uri
+
+
+def register(config: TrackingConfig, run_id: str, *, model: str, name: str, alias: str) -> str:
+    """Give a logged model (`models:/...`) a version of the registered model `name`; return it.
+
+    The alias moves to that version. A model that has a version already gets no second one.
+    """
+    client = _client(config.uri)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    found = [
+        one
+        for one in client.search_model_versions(f"name = '{name}'")
+        if (one.source, one.run_id) == (model, run_id)
+    ]
+    version = found[0] if found else client.create_model_version(name, model, run_id=run_id)
+    client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
 
 
 def served_requirements() -> list[str]:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("pipeline.limits", "pipeline.locks"),
     ("pipeline.data_config", "pipeline.model_config"),
+    ("pipeline.study_config",),
     ("pipeline.config", "pipeline.failures"),
     ("pipeline.merging", "pipeline.storage"),
     ("pipeline.archives",),

@@ -488,3 +488,17 @@ def _use_server(config: TrackingConfig, folder: Path) -> None:
     assert math.isnan(run.data.metrics["val/ap"])
     assert run.info.status == "FINISHED"
     assert list((folder / "kept").rglob("roc.png"))
+
+
+def test_a_model_is_registered_once_and_the_alias_moves(
+    store: TrackingConfig, run_id: str, tmp_path: Path
+) -> None:
+    def version(of: str) -> str:
+        return tracking.register(
+            store, run_id, model=str(tmp_path / of), name="search", alias="best"
+        )
+
+    assert [version("one"), version("two"), version("one")] == ["1", "2", "1"]
+    client = MlflowClient(store.uri)
+    assert client.get_model_version_by_alias("search", "best").source == str(tmp_path / "one")
+    assert len(client.search_model_versions("name = 'search'")) == 2

@@ -234,6 +234,9 @@ class Training:
             if not last:
                 self.epoch_loss.zero_()
         self._save(metrics=metrics, thresholds=thresholds)
+        # Only now: what was told is in the checkpoint, so a restart does not tell it again.
+        if metrics and not last and self.worker.rank == 0:
+            self.worker.validated(list(self.history))
         self.worker.barrier(metrics | {"epoch": epoch})
 
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:

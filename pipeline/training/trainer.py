@@ -32,7 +32,7 @@ from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
 from pipeline.training.lost_workers import failure_of
-from pipeline.training.worker import Worker, alone
+from pipeline.training.worker import Validated, Worker, alone
 
 logger = logging.getLogger(__name__)
 LAST_RUN = "LAST_RUN"
@@ -72,10 +72,17 @@ class Child:
     """Run folder; its newest whole checkpoint, where there is one, is gone on from."""
 
 
-def fit(config: Config, *, say: Say, child: Child | None = None) -> Trained:
-    """Train as configured; `say` takes progress lines.
+def fit(
+    config: Config,
+    *,
+    say: Say,
+    child: Child | None = None,
+    validated: Validated = lambda history: None,
+) -> Trained:
+    """Train as configured; `say` takes progress lines, `validated` what `Worker` says of it.
 
     A `child` of a study has its run folder named by the study and its run found again by name.
+    With workers `validated` is called in another thread and cannot end the training.
     Raises RunFailed (`collapsed`, `no_signal`, `no_resources`, `worker_error`) after marking the
     MLflow run FAILED, and ValueError for bad input before anything starts.
     """
@@ -86,7 +93,7 @@ def fit(config: Config, *, say: Say, child: Child | None = None) -> Trained:
         tracking.failing(config.tracking, job.run_id),
         tracking.system_metrics(config.tracking, job.run_id),
     ):
-        result = _run_workers(config, job, say)
+        result = _run_workers(config, job, say, validated)
         if result["status"] == "failed":
             raise RunFailed(
                 result["message"],
@@ -243,11 +250,11 @@ def _newest(folder: Path) -> Path:
     return whole[-1]
 
 
-def _run_workers(config: Config, job: Job, say: Say) -> dict[str, Any]:
+def _run_workers(config: Config, job: Job, say: Say, validated: Validated) -> dict[str, Any]:
     if config.scaling.num_workers == 0:
-        return train(alone(say, use_gpu=config.scaling.use_gpu), job)
+        return train(alone(say, use_gpu=config.scaling.use_gpu, validated=validated), job)
     ensure_ray()
-    with printing(say) as queue:
+    with printing(say, validated) as queue:
         return _fit_on_ray(config, job, queue)
 
 
@@ -339,13 +346,14 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
         device=ray.train.torch.get_device(),
         barrier=lambda metrics: ray.train.report(metrics),
         progress=lambda line: queue.put(line, block=False),
+        validated=lambda history: queue.put(history, block=False),
     )
     return train(worker, job)
 
 
 @contextmanager
-def printing(say: Say) -> Iterator[Any]:
-    """A Ray queue whose lines are handed to `say` on this side until the block ends.
+def printing(say: Say, validated: Validated = lambda history: None) -> Iterator[Any]:
+    """A Ray queue whose lines go to `say`, and histories to `validated`, until the block ends.
 
     A training must not end because its progress lines cannot be told: the queue is kept on this
     node, and when its process dies it is started again, at most some lines poorer.
@@ -364,7 +372,7 @@ def printing(say: Say) -> Iterator[Any]:
         }
     )
     done = threading.Event()
-    thread = threading.Thread(target=_pump, args=(queue, say, done), daemon=True)
+    thread = threading.Thread(target=_pump, args=(queue, say, validated, done), daemon=True)
     thread.start()
     try:
         yield queue
@@ -374,12 +382,17 @@ def printing(say: Say) -> Iterator[Any]:
         queue.shutdown()
 
 
-def _pump(queue: Any, say: Say, done: threading.Event) -> None:
+def _pump(queue: Any, say: Say, validated: Validated, done: threading.Event) -> None:
     from ray.util.queue import Empty
 
     while True:
         try:
-            say(queue.get(timeout=0.5))
+            told = queue.get(timeout=0.5)
         except Empty:
             if done.is_set():
                 return
+            continue
+        if isinstance(told, str):
+            say(told)
+        else:
+            validated(told)

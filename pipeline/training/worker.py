@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+Validated = Callable[[list[dict[str, float]]], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
@@ -23,6 +25,9 @@ class Worker:
     """Called by every rank at the end of each epoch, with that epoch's metrics."""
     progress: Callable[[str], None]
     """Takes rank 0's progress lines."""
+    validated: Validated = lambda history: None
+    """Called on rank 0 after each validation but the last, when its checkpoint is written, with the
+    history so far; a SystemExit that it raises ends the training."""
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over all ranks; every rank must call it."""
@@ -46,7 +51,9 @@ class Worker:
         )
 
 
-def alone(progress: Callable[[str], None], *, use_gpu: bool) -> Worker:
+def alone(
+    progress: Callable[[str], None], *, use_gpu: bool, validated: Validated = lambda history: None
+) -> Worker:
     """The only worker, in the caller's process (`scaling.num_workers=0`)."""
     if use_gpu and not torch.cuda.is_available():
         raise ValueError(
@@ -55,7 +62,12 @@ def alone(progress: Callable[[str], None], *, use_gpu: bool) -> Worker:
         )
     device = torch.device("cuda" if use_gpu else "cpu")
     return Worker(
-        rank=0, num_workers=1, device=device, barrier=lambda metrics: None, progress=progress
+        rank=0,
+        num_workers=1,
+        device=device,
+        barrier=lambda metrics: None,
+        progress=progress,
+        validated=validated,
     )
 
 

@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
@@ -19,13 +18,14 @@ from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import CONSTANT
 from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.merging import flatten, merge
+from pipeline.merging import merge
 from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training.trainer import config_hash, git_revision
-from pipeline.tuning.cells import Cell, Outcome, Study, run_cells
+from pipeline.tuning.cells import Cell, Outcome, run_cells
 from pipeline.tuning.rows import parse_row, row_configs
+from pipeline.tuning.study import Study, open_study
 
 Say = Callable[[str], None]
 
@@ -46,7 +46,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     """
     rows = row_configs(config, config.ablate.rows)
     manifest = one_split(rows)
-    study = open_study(config, manifest.split_hash)
+    study = open_study(config, name=config.ablate.name, split_hash=manifest.split_hash)
     with tracking.failing(config.tracking, study.run_id):
         controls = _controls(config, manifest, say)
         cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
@@ -57,28 +57,6 @@ def ablate(config: Config, *, say: Say) -> Ablated:
         ablated = _told(config, manifest, study, done, controls)
     tracking.finish(config.tracking, study.run_id)
     return ablated
-
-
-def open_study(config: Config, split_hash: str) -> Study:
-    """The study of this name, base config and split: found again, or begun."""
-    tags = {
-        "study": config.ablate.name,
-        "config_hash": config_hash(config),
-        "split_hash": split_hash,
-    }
-    run_id = tracking.find_run(config.tracking, tags)
-    if run_id:
-        tracking.reopen(config.tracking, run_id, params=flatten(config))
-    else:
-        run_id = tracking.start_run(
-            config.tracking,
-            name=config.ablate.name,
-            params=flatten(config),
-            tags=tags | {"revision": git_revision()},
-        )
-    folder = Path(config.storage_path) / f"{config.ablate.name}-{run_id[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return Study(run_id=run_id, folder=folder)
 
 
 def one_split(rows: Mapping[str, Config]) -> Manifest:

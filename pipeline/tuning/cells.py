@@ -9,7 +9,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,8 @@ from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.training.lost_workers import cause_of
 from pipeline.training.trainer import Child, fit, printing
+from pipeline.tuning.capacity import num_fitting
+from pipeline.tuning.study import Study
 
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -35,15 +36,6 @@ GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
 """Reasons of a failed run that are a result: the same config fails the same way again."""
 NOTES = "cells"
 LOCK = ".lock"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """Where the cells' runs and folders are."""
-
-    run_id: str
-    """Parent run in MLflow."""
-    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +95,7 @@ def _run_missing(
     import ray
     from ray.exceptions import RayError
 
-    need = _needs(missing[0].config)
-    limit = num_parallel or _capacity(need)
+    limit = num_fitting(missing[0].config, asked=num_parallel)
     waiting, running, failed = list(missing), {}, {}
     started_s, num_done = time.monotonic(), 0
     task = ray.remote(max_retries=0)(_run_cell)
@@ -125,34 +116,6 @@ def _run_missing(
             told = f"failed: {failed[name]}" if name in failed else "done"
             say(f"{name} {told}; {num_done} of {len(missing)}, ETA {eta_s:.0f} s")
     return failed
-
-
-def _needs(config: Config) -> dict[str, float]:
-    """What one training takes of the cluster."""
-    scaling, num = config.scaling, max(1, config.scaling.num_workers)
-    return {"CPU": scaling.cpus_per_worker * num, "GPU": float(num * scaling.use_gpu)}
-
-
-def _capacity(need: dict[str, float]) -> int:
-    """Trainings that fit beside each other; physical CPUs of a local machine count, not logical.
-
-    RunFailed when not even one fits.
-    """
-    import ray
-
-    have: dict[str, float] = dict(ray.cluster_resources())
-    if len(ray.nodes()) == 1:
-        have["CPU"] = min(have.get("CPU", 0.0), float(os.cpu_count() or 1))
-    fitting = {name: have.get(name, 0.0) / amount for name, amount in need.items() if amount}
-    name = min(fitting, key=lambda key: fitting[key])
-    if fitting[name] < 1:
-        raise RunFailed(
-            f"one training needs {need[name]:g} {name} but the cluster has "
-            f"{have.get(name, 0.0):g}; lower scaling.num_workers or scaling.cpus_per_worker, or "
-            "add nodes",
-            reason="no_resources",
-        )
-    return math.floor(fitting[name])
 
 
 def _task_resources(config: Config) -> dict[str, Any]:

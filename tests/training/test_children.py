@@ -7,7 +7,9 @@ from mlflow import MlflowClient
 
 from pipeline import tracking
 from pipeline.config import Config
+from pipeline.failures import Pruned
 from pipeline.merging import merge
+from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 
 SMALL = {
@@ -73,3 +75,47 @@ def test_children_of_another_study_are_not_taken(config, child):
         config.tracking, name=child.name, params={}, tags={"cell": child.name}, parent=other
     )
     assert fit(config, say=quiet, child=child).run_id != stranger
+
+
+def test_every_validation_but_the_last_is_told_when_its_checkpoint_is_there(config, child):
+    told: list[tuple[int, int]] = []
+
+    def validated(history: list[dict[str, float]]) -> None:
+        newest = checkpoints.whole_checkpoints(child.folder / checkpoints.FOLDER)[-1]
+        assert checkpoints.read_meta(newest).history == history
+        told.append((len(history), int(history[-1]["epoch"])))
+
+    trained = fit(
+        merge(config, {"train": {"num_epochs": 3}}), say=quiet, child=child, validated=validated
+    )
+    assert told == [(1, 1), (2, 2)]
+    assert [row["epoch"] for row in trained.history] == [1, 2, 3]
+
+
+def test_a_pruned_child_stops_there_and_its_run_is_left_to_the_study(config, child):
+    def validated(history: list[dict[str, float]]) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        fit(config, say=quiet, child=child, validated=validated)
+    run_id = tracking.find_run(config.tracking, {"cell": child.name}, parent=child.study)
+    run = MlflowClient(config.tracking.uri).get_run(run_id)
+    assert run.info.status == "RUNNING"
+    assert "failure" not in run.data.tags
+
+    told: list[int] = []
+    longer = merge(config, {"train": {"num_epochs": 3}})
+    fit(longer, say=quiet, child=child, validated=lambda history: told.append(len(history)))
+    assert told == [2]
+
+
+@pytest.mark.slow
+def test_workers_tell_their_validations_to_the_driver(config, child):
+    told: list[int] = []
+    fit(
+        merge(config, {"scaling": {"num_workers": 1}}),
+        say=quiet,
+        child=child,
+        validated=lambda history: told.append(int(history[-1]["epoch"])),
+    )
+    assert told == [1]

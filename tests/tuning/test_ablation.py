@@ -12,8 +12,9 @@ from mlflow.entities import Run
 from pipeline.config import Config
 from pipeline.locks import alone
 from pipeline.merging import load, merge, to_dict
-from pipeline.tuning.ablation import ablate, open_study
-from pipeline.tuning.cells import Cell, Study, _run_cell, run_cell, write_note
+from pipeline.tuning.ablation import ablate
+from pipeline.tuning.cells import Cell, _run_cell, run_cell, write_note
+from pipeline.tuning.study import Study, open_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {
@@ -135,7 +136,7 @@ def test_the_prior_systems_row_collapses_and_is_told_with_its_parameters(
 def test_a_cell_killed_between_its_evaluation_and_its_note_leaves_nothing_double(
     config: Config, tiny_blocks: Path
 ):
-    study = open_study(config, "s")
+    study = open_study(config, name="s", split_hash="s")
     cell = Cell(name="full-seed0", config=config)
     first = run_cell(cell, study, say=quiet)
     client = MlflowClient(config.tracking.uri)

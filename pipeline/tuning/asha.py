@@ -1,0 +1,49 @@
+"""ASHA that remembers: its rungs are filled again when a study goes on.
+
+Ray does not store the state of a scheduler with a study, so after a restart its own ASHA would
+promote whatever comes first.
+"""
+
+from typing import Any, cast
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler
+
+from pipeline.config import Config
+from pipeline.tuning.ledger import UNFINISHED, Ledger, Validation
+from pipeline.tuning.trial import EPOCH, VALUE
+
+
+class RememberingAsha(ASHAScheduler):
+    """Asynchronous successive halving (Li et al., MLSys 2020) over epochs."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        tune, train = config.tune, config.train
+        super().__init__(
+            time_attr=EPOCH,
+            metric=VALUE,
+            mode="max",
+            max_t=train.num_epochs,
+            grace_period=grace_epochs(config),
+            reduction_factor=tune.reduction_factor,
+        )
+        self._going_on = {one.name: one.history for one in ledger.records(*UNFINISHED)}
+        for record in ledger.records():
+            if record.history and record.status not in UNFINISHED:
+                ended = Trial("ended", trial_id=record.name, stub=True)
+                super().on_trial_add(cast(Any, None), ended)
+                self._remember(ended, record.history)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial that goes on stands on the rungs that it had reached."""
+        super().on_trial_add(tune_controller, trial)
+        self._remember(trial, self._going_on.pop(trial.config["name"], []))
+
+    def _remember(self, trial: Trial, history: list[Validation]) -> None:
+        for one in history:
+            self.on_trial_result(cast(Any, None), trial, {EPOCH: one.epoch, VALUE: one.value})
+
+
+def grace_epochs(config: Config) -> int:
+    """Epochs before which no trial is pruned."""
+    return config.tune.grace_validations * config.train.validate_every_n_epochs

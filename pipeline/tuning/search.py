@@ -1,0 +1,185 @@
+"""Ray Tune over a study's proposals: what is tried next, what is kept, what ends a stall.
+
+Tune schedules and stops trials; what became of them is in the study's ledger, which outlives it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from pipeline import storage, tracking
+from pipeline.config import Config
+from pipeline.failures import RunFailed
+from pipeline.merging import merge, to_dict
+from pipeline.tuning.asha import RememberingAsha
+from pipeline.tuning.capacity import num_fitting
+from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
+from pipeline.tuning.proposals import Proposals
+from pipeline.tuning.study import Study
+from pipeline.tuning.trial import VALUE, make_trial, run_trial
+from pipeline.tuning.watch import StudyWatch, first_line
+
+Say = Callable[[str], None]
+SWITCHES = {
+    # Its own result files; MLflow and the ledger hold what counts.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C is an exception here as everywhere, not a quiet end.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Its tables on stdout; a job prints its own result there.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *, say: Say) -> None:
+    """Run every trial that is not done; needs Ray to be up.
+
+    Raises RunFailed when one training does not fit the cluster or nothing happens for
+    `tune.stall_timeout_s`; the study can then be started again.
+    """
+    num_waiting = len(ledger.records(*UNFINISHED)) + proposals.num_left
+    if not num_waiting:
+        return
+    num_parallel = num_fitting(config, asked=config.tune.num_parallel)
+    say(f"up to {num_waiting} trials to run, {num_parallel} side by side")
+    os.environ.update(SWITCHES)
+    # It warns of every trial whose result files, see above, are not there.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            functools.partial(_trial, base=to_dict(config), study=study), trial_resources(config)
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(config, study, ledger, proposals),
+            scheduler=make_scheduler(config, ledger),
+            num_samples=num_waiting,
+            max_concurrent_trials=num_parallel,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=study.folder.name,
+            storage_path=storage.place(config, "ray"),
+            callbacks=[StudyWatch(config, ledger, num_waiting=num_waiting, say=say)],
+            # A trial that loses its process goes on from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=config.scaling.max_failures),
+            verbose=0,
+        ),
+    )
+    with _interrupted_trials_marked(config, study, ledger):
+        _fit(tuner)
+
+
+def _fit(tuner: tune.Tuner) -> None:
+    """RunFailed for what Tune cannot stand, such as a process killed while it starts."""
+    try:
+        tuner.fit()
+    except RunFailed:
+        raise
+    except (RuntimeError, RayError, TuneError) as error:
+        raise RunFailed(
+            f"Ray Tune gave up ({first_line(str(error))}); what the trials did is kept: start the "
+            "same command again",
+            reason="worker_error",
+        ) from error
+
+
+def trial_resources(config: Config) -> dict[str, float]:
+    """Of the trial itself: with workers of its own it only waits for them."""
+    scaling = config.scaling
+    if scaling.num_workers:
+        # Tune refuses a trial that asks for nothing.
+        return {"CPU": 0.01}
+    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
+
+
+def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
+    """As `tune.scheduler` says."""
+    return FIFOScheduler() if config.tune.scheduler == "none" else RememberingAsha(config, ledger)
+
+
+def _trial(proposal: dict[str, Any], *, base: dict[str, Any], study: Study) -> None:
+    """Entry point of a trial, in a process of its own."""
+    config, settings = merge(Config(), base), dict(proposal["settings"])
+    run_trial(make_trial(config, study, proposal["name"], settings), report=tune.report)
+
+
+def _trial_name(trial: TuneTrial) -> str:
+    return trial.config["name"]
+
+
+class StudySearcher(Searcher):
+    """Hands the study's proposals to Tune: first those that an earlier start left undone."""
+
+    def __init__(self, config: Config, study: Study, ledger: Ledger, proposals: Proposals) -> None:
+        super().__init__(metric=VALUE, mode="max")
+        self._config, self._study = config, study
+        self._ledger, self._proposals = ledger, proposals
+        self._undone = ledger.records(*UNFINISHED)
+        self._names: dict[str, str] = {}
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """The study's config says all of it."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | Any:
+        """Name and settings of the next trial."""
+        record = self._undone.pop(0) if self._undone else self._proposals.next()
+        if record is None:
+            return Searcher.FINISHED
+        self._ledger.write(dataclasses.replace(record, status=OPEN, message=""))
+        self._names[trial_id] = record.name
+        # Pairs: Tune takes a dot in a key for a path.
+        return {"name": record.name, "settings": list(record.settings.items())}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Close the trial's record; one that did not end itself was pruned."""
+        record = self._ledger[self._names[trial_id]]
+        if error:
+            record = self._ledger.write(dataclasses.replace(record, status=ERROR))
+        elif record.status == OPEN:
+            record = self._pruned(record)
+        self._proposals.proposer.tell(record)
+
+    def _pruned(self, record: Record) -> Record:
+        run_id = tracking.find_run(
+            self._config.tracking, {"cell": record.name}, parent=self._study.run_id
+        )
+        tags = {"pruned": "true", "pruned_epoch": record.num_epochs}
+        tracking.finish(self._config.tracking, run_id, status="KILLED", tags=tags)
+        return self._ledger.write(dataclasses.replace(record, status=PRUNED, run_id=run_id))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+
+@contextlib.contextmanager
+def _interrupted_trials_marked(config: Config, study: Study, ledger: Ledger) -> Iterator[None]:
+    """No child stays RUNNING when the study is stopped; the next start opens it again."""
+    try:
+        yield
+    except BaseException:
+        for record in ledger.records(OPEN):
+            mark = {"cell": record.name}
+            run_id = tracking.find_run(config.tracking, mark, parent=study.run_id)
+            if run_id:
+                tags = {"failure": "interrupted"}
+                tracking.finish(config.tracking, run_id, status="KILLED", tags=tags)
+        raise

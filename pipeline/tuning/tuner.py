@@ -1,0 +1,217 @@
+"""A search from its config to its best model: trials, leaderboard, one look at the test split.
+
+The study is a run of its own in MLflow with the trials under it. Killed at any moment and started
+again with the same command it goes on where it was.
+"""
+
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import tracking
+from pipeline.config import Config
+from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.failures import RunFailed
+from pipeline.ray_session import ensure_ray
+from pipeline.report.evaluation_report import evaluate_run
+from pipeline.report.training_report import data_note
+from pipeline.training.trainer import git_revision
+from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
+from pipeline.tuning.ledger import FINISHED, Ledger, Record
+from pipeline.tuning.proposals import Proposals
+from pipeline.tuning.space import Dimension, parse_space, words
+from pipeline.tuning.space_check import check_space, check_study
+from pipeline.tuning.study import Study, open_study
+from pipeline.tuning.study_report import FIGURES, draw_study
+from pipeline.tuning.trial import make_trial
+
+Say = Callable[[str], None]
+ALIAS = "best"
+BOARD = "leaderboard"
+BEST = "best.json"
+"""Of a study's folder: the trial that was evaluated on test, and with which result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The leaderboard as text, and the facts for the job's JSON."""
+
+    text: str
+    facts: dict[str, Any]
+
+
+def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
+    """Run the trials that are not done yet, then rank them and evaluate the best on test.
+
+    `command` holds the words after `jobs.tune` (config file, overrides), of which the best trial's
+    command line is made. Raises ValueError before anything starts for a space that makes no sense,
+    RunFailed when no trial finished.
+    """
+    check_study(config)
+    dimensions = parse_space(config, config.tune.space)
+    check_space(config, dimensions)
+    manifest = read_manifest(find_blocks(config))
+    constant = _constant(config, manifest)
+    marks = {"space_hash": space_hash(config)}
+    study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
+    with tracking.failing(config.tracking, study.run_id):
+        ledger = Ledger(study.folder)
+        _search(config, study, dimensions, ledger, say)
+        records = ledger.records()
+        best = _best(records)
+        tested = _tested_once(config, study, best, say)
+        figures = draw_study(
+            config,
+            dimensions,
+            records,
+            study.folder / FIGURES,
+            constant=constant,
+            note=data_note(manifest),
+        )
+        line = train_command(command, best)
+        text = _board(config, study, manifest, records, line)
+        facts = _facts(config, best, tested, records) | {"command": line}
+        _log(config, study, facts)
+    tracking.finish(config.tracking, study.run_id)
+    places = {
+        "run_id": study.run_id,
+        "split_hash": manifest.split_hash,
+        "leaderboard": str(study.folder / f"{BOARD}.md"),
+        "figures": [str(path) for path in figures],
+    }
+    return Tuned(text=text, facts=places | facts)
+
+
+def space_hash(config: Config) -> str:
+    """Hash of what decides which trials a study has; more samples are the same study, longer."""
+    tune = config.tune
+    facts = [tune.space, tune.searcher, tune.scheduler, tune.grace_validations]
+    facts += [tune.reduction_factor, tune.metric, tune.seed]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def train_command(command: Sequence[str], record: Record) -> str:
+    """The command line that trains what this trial did."""
+    kept = [word for word in command if not word.startswith("tune.")]
+    return shlex.join(["python", "-m", "jobs.train", *kept, *words(record.settings)])
+
+
+def _search(
+    config: Config, study: Study, dimensions: Sequence[Dimension], ledger: Ledger, say: Say
+) -> None:
+    known = ledger.records()
+    proposals = Proposals(config, dimensions, ledger)
+    say(f"{proposals.total} proposals, {len(known)} of them found in {study.folder}")
+    # Workers of a pruned trial are given back by a helper of Ray Train that asks the dashboard.
+    ensure_ray(dashboard=config.scaling.num_workers > 0)
+    # Ray must not be imported before it is set up.
+    from pipeline.tuning.search import search
+
+    search(config, study, ledger, proposals, say=say)
+
+
+def _board(
+    config: Config, study: Study, manifest: Manifest, records: Sequence[Record], line: str
+) -> str:
+    """The leaderboard as text, also written into the study's folder."""
+    metric = config.tune.metric
+    text = (
+        f"{config.tune.name}: {data_note(manifest)}; val split {manifest.split_hash}, study run "
+        f"{study.run_id[:8]}, revision {git_revision()[:12]}\n\n"
+        f"{board(records, metric=metric)}\n\nbest trial: {line}"
+    )
+    (study.folder / f"{BOARD}.md").write_text(text + "\n")
+    path = study.folder / f"{BOARD}.csv"
+    write_csv(records, path, metric=metric, split_hash=manifest.split_hash)
+    return text
+
+
+def _facts(
+    config: Config, best: Record, tested: dict[str, Any], records: Sequence[Record]
+) -> dict[str, Any]:
+    return {
+        "best_run_id": best.run_id,
+        "best_trial": best.name,
+        f"best_val_{config.tune.metric}": best.value,
+        **tested,
+        **counts(records),
+    }
+
+
+def _log(config: Config, study: Study, facts: dict[str, Any]) -> None:
+    """Leaderboard, figures and results to the study's run."""
+    store, run_id = config.tracking, study.run_id
+    for suffix in ("md", "csv"):
+        tracking.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
+    tracking.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)
+    numbers = {key: value for key, value in facts.items() if isinstance(value, int | float)}
+    tracking.log_metrics(store, run_id, numbers)
+    tags = {key: facts[key] for key in ("best_run_id", "best_trial", "command")}
+    tracking.set_tags(store, run_id, tags)
+
+
+def _constant(config: Config, manifest: Manifest) -> float:
+    """What a constant predictor reaches in an AP: the share of anomalous items in val.
+
+    ValueError where val holds none, as nothing could be ranked then; nan for other metrics.
+    """
+    if config.tune.metric == "point_ap":
+        return manifest.point_balance("val").prior
+    labels = manifest.labels["val"]
+    if config.tune.metric != "frame_ap":
+        return math.nan
+    if not labels.frames_pos:
+        raise ValueError(
+            "split val holds no anomalous frame to rank trials by; add scenes or change "
+            "prepare.split_seed"
+        )
+    return labels.frames_pos / (labels.frames_pos + labels.frames_neg)
+
+
+def _best(records: Sequence[Record]) -> Record:
+    """The best trial that was trained to the end."""
+    ranking = [one for one in ranked(records) if one.status == FINISHED]
+    if not ranking:
+        failed = [one for one in records if one.message]
+        reason = f"; the first one: {failed[0].message}" if failed else ""
+        raise RunFailed(
+            f"none of {len(records)} trials finished{reason}",
+            reason="no_trial",
+            facts=counts(records),
+        )
+    return ranking[0]
+
+
+def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[str, Any]:
+    """Test metrics of the best trial and its registered model; kept, so test is seen once."""
+    note = study.folder / BEST
+    if note.is_file():
+        known = json.loads(note.read_text())
+        if known["trial"] == best.name:
+            return known["facts"]
+    say(f"best is {best.name}: evaluating it on the test split")
+    trial = make_trial(config, study, best.name, best.settings)
+    evaluated = evaluate_run(trial.config, trial.child.folder, watch=lambda _: lambda *_: None)
+    model = evaluated.facts["logged_model"]
+    version = tracking.register(
+        config.tracking, best.run_id, model=model, name=config.tune.name, alias=ALIAS
+    )
+    facts = {
+        "registered_model": f"models:/{config.tune.name}@{ALIAS}",
+        "model_version": version,
+        "test_table": evaluated.facts["table"],
+        **_numbers(evaluated.facts),
+    }
+    temporary = note.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"trial": best.name, "facts": facts}))
+    temporary.replace(note)
+    return facts
+
+
+def _numbers(facts: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in facts.items() if key.startswith("test/")}

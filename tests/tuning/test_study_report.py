@@ -1,0 +1,73 @@
+"""The figures of a study from its records."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import Config
+from pipeline.merging import merge
+from pipeline.report.study_figures import Coordinate
+from pipeline.tuning.ledger import FINISHED, PRUNED, Record, Validation
+from pipeline.tuning.space import parse_space
+from pipeline.tuning.study_report import draw_study, importances, progress
+
+TEXTS = ["train.lr loguniform 1e-4 1e-2", "model.fusion choice late concat"]
+
+
+def record(number: int, *values: float, status: str = FINISHED, first_s: float = 0.0) -> Record:
+    history = [
+        Validation(epoch=2 * n, step=n, value=value, time_s=first_s + n)
+        for n, value in enumerate(values, start=1)
+    ]
+    lr, fusion = f"{1e-4 * (number + 1):.4g}", ("late", "concat")[number % 2]
+    return Record(
+        number=number,
+        name=f"{number:03d}-x",
+        drawn={},
+        settings={"train.lr": lr, "model.fusion": fusion},
+        status=status,
+        history=history,
+    )
+
+
+def test_epochs_of_trials_side_by_side_are_counted_as_they_came():
+    first = record(0, 0.1, 0.2, first_s=0.0)
+    second = record(1, 0.3, status=PRUNED, first_s=0.5)
+    epochs, values = progress([first, second])
+    assert epochs.tolist() == [2, 4, 6]
+    assert values.tolist() == [0.1, 0.3, 0.2]
+
+
+def test_the_setting_that_decides_is_the_important_one():
+    rng = np.random.default_rng(0)
+    lr = [f"{10 ** rng.uniform(-4, -2):.4g}" for _ in range(40)]
+    fusion = list(rng.choice(["late", "concat", "gated"], 40))
+    values = np.array([np.log10(float(one)) for one in lr]) + 0.01 * rng.normal(size=40)
+    columns = [
+        Coordinate(name="train.lr", texts=lr, is_number=True, is_log=True),
+        Coordinate(name="model.fusion", texts=fusion, is_number=False, is_log=False),
+    ]
+    means, deviations, oob = importances(columns, values, seed=0)
+    assert means["train.lr"] > 1.0
+    assert abs(means["model.fusion"]) < 0.05
+    assert deviations.keys() == means.keys()
+    assert oob > 0.9
+
+
+@pytest.mark.parametrize("num_trials", [1, 12])
+def test_every_study_gets_its_four_figures(tmp_path: Path, num_trials: int):
+    config = merge(Config(), {"tune": {"space": TEXTS}})
+    trials = [record(n, 0.1 + 0.01 * n, 0.3) for n in range(num_trials)]
+    trials += [dataclasses.replace(record(50), status="skipped")]
+    paths = draw_study(
+        config, parse_space(config, TEXTS), trials, tmp_path, constant=0.01, note="synthetic data"
+    )
+    assert [path.name for path in paths] == [
+        "learning_curves.png",
+        "best_so_far.png",
+        "parallel_coordinates.png",
+        "importance.png",
+    ]
+    assert all(path.stat().st_size > 5000 for path in paths)
