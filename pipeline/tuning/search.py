@@ -140,7 +140,7 @@ class StudySearcher(Searcher):
         self._undone = ledger.records(*UNFINISHED)
         self._names: dict[str, str] = {}
         self.pruned: list[Record] = []
-        """In this session."""
+        """Since this start of the study."""
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
