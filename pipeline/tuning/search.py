@@ -55,12 +55,13 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
     os.environ.update(SWITCHES)
     # It warns of every trial whose result files, see above, are not there.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    searcher = StudySearcher(config, study, ledger, proposals)
     tuner = tune.Tuner(
         tune.with_resources(
             functools.partial(_trial, base=to_dict(config), study=study), trial_resources(config)
         ),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(config, study, ledger, proposals),
+            search_alg=searcher,
             scheduler=make_scheduler(config, ledger),
             num_samples=num_waiting,
             max_concurrent_trials=num_parallel,
@@ -78,6 +79,17 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
     )
     with _interrupted_trials_marked(config, study, ledger):
         _fit(tuner)
+    if config.scaling.num_workers:
+        # Their workers were killed, which a trial's last moments may have noted as a failure.
+        for record in searcher.pruned:
+            tracking.reopen(config.tracking, record.run_id)
+            mark_pruned(config, record)
+
+
+def mark_pruned(config: Config, record: Record) -> None:
+    """End the run of a trial that the scheduler has stopped."""
+    tags = {"pruned": "true", "pruned_epoch": record.num_epochs}
+    tracking.finish(config.tracking, record.run_id, status="KILLED", tags=tags)
 
 
 def _fit(tuner: tune.Tuner) -> None:
@@ -127,6 +139,8 @@ class StudySearcher(Searcher):
         self._ledger, self._proposals = ledger, proposals
         self._undone = ledger.records(*UNFINISHED)
         self._names: dict[str, str] = {}
+        self.pruned: list[Record] = []
+        """Since this start of the study."""
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -159,9 +173,10 @@ class StudySearcher(Searcher):
         run_id = tracking.find_run(
             self._config.tracking, {"cell": record.name}, parent=self._study.run_id
         )
-        tags = {"pruned": "true", "pruned_epoch": record.num_epochs}
-        tracking.finish(self._config.tracking, run_id, status="KILLED", tags=tags)
-        return self._ledger.write(dataclasses.replace(record, status=PRUNED, run_id=run_id))
+        record = dataclasses.replace(record, status=PRUNED, run_id=run_id)
+        mark_pruned(self._config, record)
+        self.pruned.append(record)
+        return self._ledger.write(record)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is on disk."""

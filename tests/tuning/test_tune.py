@@ -166,6 +166,7 @@ def test_trials_that_stream_their_data_do_not_starve_each_other(
     pruned = [run for run in found if run.data.tags.get("pruned") == "true"]
     assert {run.info.status for run in found} <= {"FINISHED", "KILLED"}
     assert len(pruned) == facts["num_pruned"]
+    assert not [run for run in found if "failure" in run.data.tags]
 
 
 def start(path: Path) -> subprocess.Popen[str]:
