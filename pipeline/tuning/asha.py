@@ -11,6 +11,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from pipeline.config import Config
 from pipeline.tuning.ledger import UNFINISHED, Ledger, Validation
+from pipeline.tuning.space_check import grace_epochs
 from pipeline.tuning.trial import EPOCH, VALUE
 
 
@@ -42,8 +43,3 @@ class RememberingAsha(ASHAScheduler):
     def _remember(self, trial: Trial, history: list[Validation]) -> None:
         for one in history:
             self.on_trial_result(cast(Any, None), trial, {EPOCH: one.epoch, VALUE: one.value})
-
-
-def grace_epochs(config: Config) -> int:
-    """Epochs before which no trial is pruned."""
-    return config.tune.grace_validations * config.train.validate_every_n_epochs

@@ -43,13 +43,18 @@ def check_study(config: Config) -> None:
             "it out, a study goes on by itself"
         )
     _check_metric(config)
-    grace = config.tune.grace_validations * config.train.validate_every_n_epochs
+    grace = grace_epochs(config)
     if config.tune.scheduler == "asha" and grace >= config.train.num_epochs:
         raise ValueError(
             f"tune.grace_validations={config.tune.grace_validations} is {grace} epochs, so none of "
             f"train.num_epochs={config.train.num_epochs} is left to prune; lower it or set "
             "tune.scheduler=none"
         )
+
+
+def grace_epochs(config: Config) -> int:
+    """Epochs before which no trial is pruned."""
+    return config.tune.grace_validations * config.train.validate_every_n_epochs
 
 
 def _check_metric(config: Config) -> None:

@@ -21,6 +21,7 @@ from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
 from pipeline.training.trainer import git_revision
+from pipeline.tuning.cells import write_note
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
@@ -207,9 +208,7 @@ def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[s
         "test_table": evaluated.facts["table"],
         **_numbers(evaluated.facts),
     }
-    temporary = note.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"trial": best.name, "facts": facts}))
-    temporary.replace(note)
+    write_note(config, note, {"trial": best.name, "facts": facts})
     return facts
 
 
