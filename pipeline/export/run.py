@@ -5,7 +5,6 @@ validation and test before it gets its name.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.batches import Batch, BlockReader
 from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import file_hash
 from pipeline.data.readers import open_reader
 from pipeline.export.card import card_of
 from pipeline.failures import RunFailed
@@ -34,8 +34,7 @@ from pipeline.models.export import (
     outputs_of,
     save_program,
 )
-from pipeline.report.evaluation_report import Loaded, demand_split, fetch_run, load_run
-from pipeline.training.trainer import last_run
+from pipeline.report.evaluation_report import Loaded, chosen_run, demand_split, open_run
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
 """Of a run folder, and of the run's artifacts."""
@@ -67,8 +66,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     trained on, or the model is a control; RunFailed (`export_differs`) when the program gives other
     scores than the model.
     """
-    place = config.evaluation.checkpoint
-    loaded, readers = _opened(config, Path(place) if place else last_run(config), say=say)
+    loaded, readers = _opened(config, say=say)
     manifest = readers[0].manifest
     started = time.perf_counter()
     program = export_detector(
@@ -82,7 +80,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     with _named_at_the_end(folder / PROGRAM) as temporary:
         save_program(program, temporary)
         checked = _check(loaded, temporary, _frames(readers))
-        digest = _sha256(temporary)
+        digest = file_hash(temporary)
         size = temporary.stat().st_size
     say(_told(checked))
     card = card_of(loaded.meta, manifest)
@@ -100,11 +98,9 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     }
 
 
-def _opened(config: Config, place: Path, *, say: Say) -> tuple[Loaded, list[BlockReader]]:
+def _opened(config: Config, *, say: Say) -> tuple[Loaded, list[BlockReader]]:
     """The run's model and readers of the frames to check it on."""
-    fetch_run(config, place)
-    loaded = load_run(place)
-    tracking.demand_run(config.tracking, loaded.meta.run_id)
+    loaded = open_run(config, chosen_run(config))
     blocks = find_blocks(config)
     readers = [
         open_reader(config, blocks, split, window=loaded.window, say=say) for split in SPLITS
@@ -181,8 +177,3 @@ def _named_at_the_end(final: Path) -> Iterator[Path]:
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -88,15 +88,12 @@ def evaluate(config: Config, *, watch: Watch) -> Evaluated:
     Raises ValueError when there is no checkpoint or the shards hold another split than the one it
     was trained on.
     """
-    place = config.evaluation.checkpoint
-    return evaluate_run(config, Path(place) if place else last_run(config), watch=watch)
+    return evaluate_run(config, chosen_run(config), watch=watch)
 
 
 def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
-    fetch_run(config, place)
-    loaded = load_run(place)
-    tracking.demand_run(config.tracking, loaded.meta.run_id)
+    loaded = open_run(config, place)
     blocks = find_blocks(config)
     readers = test_readers(config, split_hash=loaded.meta.split_hash)
     # The boosted tree and its features look at single clouds, the model at what it was trained on.
@@ -136,7 +133,21 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
 
 
-def fetch_run(config: Config, place: Path) -> None:
+def chosen_run(config: Config) -> Path:
+    """`evaluation.checkpoint`, or the run that finished last; ValueError when there is none."""
+    place = config.evaluation.checkpoint
+    return Path(place) if place else last_run(config)
+
+
+def open_run(config: Config, place: Path) -> Loaded:
+    """A run or checkpoint folder, wherever it is stored; ValueError unless MLflow knows its run."""
+    _fetch(config, place)
+    loaded = load_run(place)
+    tracking.demand_run(config.tracking, loaded.meta.run_id)
+    return loaded
+
+
+def _fetch(config: Config, place: Path) -> None:
     """Bring a run, or the run that a checkpoint belongs to, here from a remote storage path."""
     if place.is_relative_to(config.storage_path):
         in_run = place.parent.name == checkpoints.FOLDER

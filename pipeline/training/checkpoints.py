@@ -7,7 +7,6 @@ unpickles.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from torch import nn
 
 from pipeline import storage
 from pipeline.config import Config
+from pipeline.data.manifest import file_hash, flush_file
 
 TENSORS, META = "tensors.safetensors", "meta.json"
 PREFIX = "step-"
@@ -79,10 +79,10 @@ def save(
     if optimizer is not None:
         tensors |= _optimizer_tensors(model, optimizer)
     save_file(tensors, temporary / TENSORS)
-    facts = dataclasses.asdict(meta) | {"sha256": _sha256(temporary / TENSORS)}
+    facts = dataclasses.asdict(meta) | {"sha256": file_hash(temporary / TENSORS)}
     (temporary / META).write_text(json.dumps(facts, indent=1))
     for name in (TENSORS, META):
-        _fsync(temporary / name)
+        flush_file(temporary / name)
     if final.exists():
         # Aside, not away: deleting takes long enough to be killed in, and then there is neither.
         old = temporary.with_suffix(".old")
@@ -102,7 +102,7 @@ def read_meta(checkpoint: Path) -> Meta:
         )
     facts = json.loads(path.read_text())
     digest = facts.pop("sha256")
-    if not (checkpoint / TENSORS).is_file() or _sha256(checkpoint / TENSORS) != digest:
+    if not (checkpoint / TENSORS).is_file() or file_hash(checkpoint / TENSORS) != digest:
         raise ValueError(
             f"{checkpoint / TENSORS} does not have the hash that {META} records; the "
             "checkpoint is damaged, use an earlier one"
@@ -191,13 +191,3 @@ def _optimizer_tensors(
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from jobs.export import work
 from pipeline import tracking
 from pipeline.config import Config
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import file_hash, read_manifest
 from pipeline.export import run as export_run
 from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
@@ -133,7 +133,7 @@ def test_the_card_describes_the_program_and_where_it_is_from(run: Config):
     assert card["is_synthetic"] is True
     assert card["checked"]["num_frames"] == facts["num_frames"] == 17
     assert max(card["checked"]["differences"].values()) <= 1e-4
-    assert card["program_sha256"] == export_run._sha256(Path(facts["program"]))
+    assert card["program_sha256"] == file_hash(Path(facts["program"]))
     with zipfile.ZipFile(facts["program"]) as archive:
         told = b"".join(archive.read(name) for name in archive.namelist() if "json" in name)
     assert str(Path(__file__).parents[2]).encode() not in told
