@@ -34,6 +34,14 @@ TINY_PREPARE = {
     "test_fraction": 0.25,
     "split_seed": 11,
 }
+SMALL_TRAINING = {
+    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
+    "train": {"warmup_steps": 2, "log_every_n_steps": 1},
+    "scaling": {"num_workers": 0},
+    # So short a training may well be no better than a constant.
+    "guards": {"enabled": False},
+    "evaluation": {"num_bootstraps": 100},
+}
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +83,13 @@ def tiny_blocks(tiny_config: Config) -> Path:
     from pipeline.data.blocks import find_blocks
 
     return find_blocks(tiny_config)
+
+
+@pytest.fixture
+def small_training(tiny_config: Config, tmp_path: Path) -> Config:
+    """Trainings of a small model on the tiny world, with folder and MLflow store of their own."""
+    place = {
+        "storage_path": str(tmp_path / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
+    }
+    return merge(tiny_config, SMALL_TRAINING, place)

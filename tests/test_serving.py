@@ -148,19 +148,10 @@ print(pipeline.__file__)
 
 @pytest.mark.slow
 def test_an_evaluated_run_has_a_model_that_another_process_loads_without_this_code(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path
+    small_training: Config, tmp_path: Path
 ):
-    small = {"image_channels": 8, "point_channels": 8, "image_stages": 2}
-    changes = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-        "model": small | {"fusion": "cross_attention"},
-        "train": {"num_epochs": 1},
-        "scaling": {"num_workers": 0},
-        "guards": {"enabled": False},
-        "evaluation": {"num_bootstraps": 100},
-    }
-    config = merge(tiny_config, changes)
+    changes = {"model": {"fusion": "cross_attention"}, "train": {"num_epochs": 1}}
+    config = merge(small_training, changes)
     trained = fit(config, say=lambda line: None)
     watch = lambda phase: lambda done, total: None  # noqa: E731
     evaluated = evaluate(config, watch=watch)

@@ -12,21 +12,10 @@ from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 
-SMALL = {
-    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
-    "train": {"num_epochs": 2, "warmup_steps": 2, "log_every_n_steps": 1, "batch_size": 5},
-    "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
-}
-
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, SMALL, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, {"train": {"num_epochs": 2, "batch_size": 5}})
 
 
 @pytest.fixture

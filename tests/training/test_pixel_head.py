@@ -1,7 +1,5 @@
 """Trainings of models that score pixels: either reader, both worker counts, and what they learn."""
 
-from pathlib import Path
-
 import pytest
 from mlflow import MlflowClient
 
@@ -10,27 +8,15 @@ from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
 
-SMALL = {
-    "model": {
-        "image_channels": 8,
-        "point_channels": 8,
-        "image_stages": 2,
-        "dropout": 0.0,
-        "pixel_head": True,
-    },
-    "train": {"num_epochs": 2, "batch_size": 4, "warmup_steps": 2, "log_every_n_steps": 1},
-    "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
+PIXELS = {
+    "model": {"dropout": 0.0, "pixel_head": True},
+    "train": {"num_epochs": 2, "batch_size": 4},
 }
 
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, SMALL, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, PIXELS)
 
 
 def quiet(line: str) -> None:

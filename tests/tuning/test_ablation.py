@@ -18,11 +18,7 @@ from pipeline.tuning.study import Study, open_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {
-    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
-    "train": {"num_epochs": 1, "warmup_steps": 2, "log_every_n_steps": 1},
-    "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
-    "evaluation": {"num_bootstraps": 100},
+    "train": {"num_epochs": 1},
     "ablate": {
         "name": "tiny",
         "rows": ["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"],
@@ -39,12 +35,8 @@ CONTROLS = [
 
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, TINY, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, TINY)
 
 
 def quiet(line: str) -> None:

@@ -21,19 +21,14 @@ from pipeline.tuning.cost import Subject, make_subject, take_turn
 from pipeline.tuning.profile import profile, training_estimate_s
 
 TINY = {
-    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
     "profile": {"num_frames": 4, "batch_size": 2, "num_rounds": 2},
     "ablate": {"name": "tiny", "rows": ["full", "lidar model.fusion=lidar_only"]},
 }
 
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, TINY, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, TINY)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A trial reports each validation once, stops where it is told to, and goes on after a kill."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +13,10 @@ from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.study import Study, open_study
 from pipeline.tuning.trial import Trial, make_trial, run_trial
 
-SMALL = {
-    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
-    "train": {"num_epochs": 3, "warmup_steps": 2, "log_every_n_steps": 1, "batch_size": 5},
-    "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
-}
-
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, SMALL, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, {"train": {"num_epochs": 3, "batch_size": 5}})
 
 
 @pytest.fixture

@@ -23,11 +23,7 @@ from pipeline.tuning.tuner import tune
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
-    "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
-    "train": {"num_epochs": 4, "warmup_steps": 2, "log_every_n_steps": 1},
-    "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
-    "evaluation": {"num_bootstraps": 100},
+    "train": {"num_epochs": 4},
     "tune": {
         "name": "tiny",
         "num_samples": 4,
@@ -38,12 +34,8 @@ TINY = {
 
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
-    }
-    return merge(tiny_config, TINY, place)
+def config(small_training: Config) -> Config:
+    return merge(small_training, TINY)
 
 
 def quiet(line: str) -> None:
