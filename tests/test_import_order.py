@@ -24,8 +24,10 @@ ORDER = (
     ("pipeline.semantic_losses",),
     ("pipeline.losses", "pipeline.guards"),
     ("pipeline.evaluation",),
-    ("pipeline.sqlite_store",),
+    ("pipeline.tracking_store",),
+    ("pipeline.metric_logger",),
     ("pipeline.tracking",),
+    ("pipeline.logged_model",),
     ("pipeline.training",),
     ("pipeline.serving",),
     ("pipeline.report",),
@@ -43,7 +45,13 @@ MAY_USE_RAY = (
     "pipeline.tuning",
     "jobs",
 )
-MAY_USE_MLFLOW = ("pipeline.tracking", "pipeline.sqlite_store", "pipeline.serving")
+MAY_USE_MLFLOW = (
+    "pipeline.tracking_store",
+    "pipeline.metric_logger",
+    "pipeline.tracking",
+    "pipeline.logged_model",
+    "pipeline.serving",
+)
 BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config",
@@ -133,7 +141,12 @@ def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
 
 def test_tracking_knows_the_config_only() -> None:
     own = [name for name in imports(ROOT / "pipeline/tracking.py") if belongs(name, ("pipeline",))]
-    known = ("pipeline.config", "pipeline.failures", "pipeline.sqlite_store")
+    known = (
+        "pipeline.config",
+        "pipeline.failures",
+        "pipeline.tracking_store",
+        "pipeline.metric_logger",
+    )
     assert all(belongs(name, known) for name in own)
 
 

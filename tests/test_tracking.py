@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import tracking
+from pipeline import logged_model, tracking, tracking_store
 from pipeline.config import Config, TrackingConfig
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten
-from pipeline.tracking import MetricLogger
+from pipeline.metric_logger import MetricLogger
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_two_jobs_that_create_the_same_experiment_both_get_it(store: TrackingCon
     both = TrackingConfig(uri=store.uri, experiment="created by two")
     client = MlflowClient(store.uri)
     for _ in range(2):
-        tracking._create_experiment(client, both)
+        tracking_store._create_experiment(client, both)
     assert client.get_experiment_by_name("created by two")
 
 
@@ -318,7 +318,7 @@ def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
     store: TrackingConfig, run_id: str
 ) -> None:
     code = (
-        "import os, signal, sys; from pipeline.tracking import MetricLogger\n"
+        "import os, signal, sys; from pipeline.metric_logger import MetricLogger\n"
         "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
         "for step in range(500):\n"
         "    logger.log(step, {'train/loss': 1.0})\n"
@@ -384,7 +384,7 @@ def test_two_processes_write_to_one_run_at_the_same_time(
     store: TrackingConfig, run_id: str
 ) -> None:
     code = (
-        "import sys; from pipeline.tracking import MetricLogger\n"
+        "import sys; from pipeline.metric_logger import MetricLogger\n"
         "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
         "for step in range(100):\n"
         "    logger.log(step, {sys.argv[3]: float(step)})\n"
@@ -494,7 +494,7 @@ def test_a_model_is_registered_once_and_the_alias_moves(
     store: TrackingConfig, run_id: str, tmp_path: Path
 ) -> None:
     def version(of: str) -> str:
-        return tracking.register(
+        return logged_model.register(
             store, run_id, model=str(tmp_path / of), name="search", alias="best"
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import tracking
+from pipeline import logged_model, tracking
 from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
@@ -120,14 +120,14 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     (folder / "results.md").write_text(text + "\n")
     controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
     _log(config, loaded.meta.run_id, tally, controls, folder)
-    logged_model = _log_model(config, loaded)
+    model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
         "run_id": loaded.meta.run_id,
         "split_hash": loaded.meta.split_hash,
         "table": str(folder / "results.md"),
         "figures": [str(path) for path in figures],
-        "logged_model": logged_model,
+        "logged_model": model,
         **shown,
     }
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
@@ -322,4 +322,4 @@ def _log_model(config: Config, loaded: Loaded) -> str:
     """The evaluated weights, without the optimizer's moments, as the run's MLflow model."""
     with tempfile.TemporaryDirectory() as place:
         slim = checkpoints.save(Path(place), loaded.model, None, loaded.meta)
-        return tracking.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)
+        return logged_model.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)

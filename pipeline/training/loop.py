@@ -23,11 +23,11 @@ from pipeline.failures import RunFailed
 from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
 from pipeline.losses import constant_predictor_loss, loss_terms, main_term
 from pipeline.merging import to_dict
+from pipeline.metric_logger import MetricLogger
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.semantic_losses import targets
 from pipeline.terms import MIN_COUNT, Term, local_share, stacked
-from pipeline.tracking import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.choice import choice_sees, chosen_by

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from pipeline.config import Config
-from pipeline.tracking import MetricLogger
+from pipeline.metric_logger import MetricLogger
 from pipeline.training.worker import Worker
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import tracking
+from pipeline import logged_model, tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
@@ -199,7 +199,7 @@ def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[s
     trial = make_trial(config, study, best.name, best.settings)
     evaluated = evaluate_run(trial.config, trial.child.folder, watch=lambda _: lambda *_: None)
     model = evaluated.facts["logged_model"]
-    version = tracking.register(
+    version = logged_model.register(
         config.tracking, best.run_id, model=model, name=config.tune.name, alias=ALIAS
     )
     facts = {

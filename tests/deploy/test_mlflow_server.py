@@ -19,6 +19,7 @@ from ray_head import end_tree, free_ports, wait_for
 
 from pipeline import tracking
 from pipeline.config import TrackingConfig
+from pipeline.metric_logger import MetricLogger
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "deploy" / "mlflow"
@@ -105,7 +106,7 @@ def test_a_run_and_its_files_are_logged_and_read_back(
 ):
     config = TrackingConfig(uri=server[0], experiment="cluster")
     run_id = tracking.start_run(config, name="one", params={"train.lr": 0.002}, tags={"a": "b"})
-    logger = tracking.MetricLogger(config.uri, run_id)
+    logger = MetricLogger(config.uri, run_id)
     for step in range(1, 51):
         logger.log(step, {"train/loss": 1 / step})
     logger.close()

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from pipeline import tracking
 from pipeline.config import Config, TrackingConfig, TrainConfig
-from pipeline.tracking import MetricLogger
+from pipeline.metric_logger import MetricLogger
 from pipeline.training.telling import StepTeller
 from pipeline.training.worker import Worker
 

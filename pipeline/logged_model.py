@@ -1,0 +1,82 @@
+"""A run's detector as an MLflow model, and its versions in the registry."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from pipeline import tracking
+from pipeline.config import TrackingConfig
+from pipeline.tracking_store import client_of
+
+PACKAGE = Path(__file__).parent
+MODEL = "detector"
+"""Name of a run's logged model."""
+MODEL_TAG, MODEL_OF_TAG = "logged_model", "logged_model_of"
+"""Tags of a run: address of its logged model, and the checkpoint that it is."""
+SERVED = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pillow",
+    "omegaconf",
+    "safetensors",
+    "jaxtyping",
+)
+"""Packages that a logged model needs."""
+
+
+def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
+    """Log a checkpoint as the run's MLflow model `detector`; return its address (`models:/...`).
+
+    The model is code (`pipeline/serving.py`), weights in safetensors and this package; nothing in
+    it is pickled. A checkpoint of a name that the run has logged is not logged again. The run's
+    status stays what it was.
+    """
+    client = client_of(config.uri)
+    run = client.get_run(run_id)
+    if run.data.tags.get(MODEL_OF_TAG) == checkpoint.name:
+        return run.data.tags[MODEL_TAG]
+    mlflow.set_tracking_uri(config.uri)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        logged = mlflow.pyfunc.log_model(
+            name=MODEL,
+            python_model=str(PACKAGE / "serving.py"),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(PACKAGE)],
+            pip_requirements=served_requirements(),
+        )
+    client.update_run(run_id, status=run.info.status)
+    tracking.set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
+    return logged.model_uri
+
+
+def register(config: TrackingConfig, run_id: str, *, model: str, name: str, alias: str) -> str:
+    """Give a logged model (`models:/...`) a version of the registered model `name`; return it.
+
+    The alias moves to that version. A model that has a version already gets no second one.
+    """
+    client = client_of(config.uri)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    found = [
+        one
+        for one in client.search_model_versions(f"name = '{name}'")
+        if (one.source, one.run_id) == (model, run_id)
+    ]
+    version = found[0] if found else client.create_model_version(name, model, run_id=run_id)
+    client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
+def served_requirements() -> list[str]:
+    """What the logged model needs, at the versions that run here."""
+    return [f"{name}=={version(name)}" for name in SERVED]

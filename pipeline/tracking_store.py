@@ -1,0 +1,82 @@
+"""The store that runs are in: a client of it, its experiment, and a fresh sqlite database.
+
+MLflow makes the tables of an empty database in some fifty steps, without a transaction round them
+and without a lock: a second job that starts meanwhile finds half of them and fails, and so does
+every later one when the first is killed. So one process makes the database under another name, and
+only then is it there.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from pipeline.config import TrackingConfig
+from pipeline.locks import alone
+
+SQLITE = "sqlite:///"
+ARTIFACTS = "mlartifacts"
+"""Folder of artifacts beside a sqlite database."""
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client of `tracking.uri`; a fresh sqlite store is made first."""
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    if uri.startswith(SQLITE) and not Path(path).is_absolute():
+        raise ValueError(
+            f"tracking.uri={uri} is relative, so each process would open its own file; write "
+            f"{SQLITE}/absolute/path.db"
+        )
+    if uri.startswith(SQLITE):
+        _demand_database(Path(path), artifacts=Path(path).parent / ARTIFACTS)
+    return MlflowClient(uri)
+
+
+def demand_experiment(client: MlflowClient, config: TrackingConfig) -> str:
+    """Id of the config's experiment, made where there is none yet; ValueError if it was deleted."""
+    found = client.get_experiment_by_name(config.experiment)
+    if found is None:
+        _create_experiment(client, config)
+        found = client.get_experiment_by_name(config.experiment)
+    assert found is not None
+    if found.lifecycle_stage != "active":
+        raise ValueError(
+            f"tracking.experiment={config.experiment} was deleted in {config.uri}; restore it "
+            "there or choose another name"
+        )
+    return found.experiment_id
+
+
+def _create_experiment(client: MlflowClient, config: TrackingConfig) -> None:
+    location = None
+    if config.uri.startswith(SQLITE):
+        location = str(Path(config.uri.removeprefix(SQLITE)).parent / ARTIFACTS)
+    try:
+        client.create_experiment(config.experiment, artifact_location=location)
+    except MlflowException as error:  # two jobs that start together may both find none
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def _demand_database(database: Path, *, artifacts: Path) -> None:
+    """Make the database unless it is there; jobs that start at once wait for the first one.
+
+    `artifacts` is where MLflow's own experiment, `Default`, would keep files.
+    """
+    if database.is_file():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with alone(database.with_name(f".{database.name}.lock")):
+        if database.is_file():
+            return
+        temporary = database.with_name(f".{database.name}.tmp")
+        # What a killed process left, its journal too, which sqlite would roll back into ours.
+        for leftover in database.parent.glob(f"{temporary.name}*"):
+            leftover.unlink()
+        SqlAlchemyStore(f"{SQLITE}{temporary}", str(artifacts)).engine.dispose()
+        temporary.replace(database)
