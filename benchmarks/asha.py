@@ -93,7 +93,7 @@ def searched(config: Config) -> tuple[Study, dict[str, float]]:
     marks = {"space_hash": space_hash(config)}
     study = open_study(config, name=config.tune.name, split_hash=split_hash, marks=marks)
     dimensions = parse_space(config, config.tune.space)
-    ledger = Ledger(study.folder)
+    ledger = Ledger(config, study.folder)
     proposals = Proposals(config, dimensions, ledger)
     started_s, busy = time.monotonic(), busy_cpu_s()
     ensure_ray()
@@ -127,7 +127,7 @@ def overhead_s(config: Config, ledger: Ledger, seconds: float) -> float:
 
 def compare(config: Config, study: Study) -> Compared:
     """Train what was pruned to its end; that all trials are there in full is checked."""
-    records = Ledger(study.folder).records(FINISHED, PRUNED)
+    records = Ledger(config, study.folder).records(FINISHED, PRUNED)
     finished = [one for one in records if one.status == FINISHED]
     pruned = [one for one in records if one.status == PRUNED]
     histories = {one.name: [point.value for point in one.history] for one in finished}

@@ -2,13 +2,16 @@
 
 Ray Tune's own snapshot is seconds old when a driver is killed, and the scheduler's rungs are not in
 it. A study therefore goes on from these files and from the trials' checkpoints. Only the driver
-writes them.
+writes them; with `storage_path` on object storage each one goes there at once.
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pipeline import storage
+from pipeline.config import Config
 
 FOLDER = "trials"
 OPEN, FINISHED, PRUNED, SKIPPED, ERROR = "open", "finished", "pruned", "skipped", "error"
@@ -66,9 +69,10 @@ class Record:
 class Ledger:
     """The records of a study by name, in memory and on disk."""
 
-    def __init__(self, study_folder: Path) -> None:
-        self._folder = study_folder / FOLDER
+    def __init__(self, config: Config, study_folder: Path) -> None:
+        self._config, self._folder = config, study_folder / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
+        storage.fetch_files(config, self._folder)
         found = [_read(path) for path in self._folder.glob("*.json")]
         self._records = {one.name: one for one in sorted(found, key=lambda one: one.number)}
 
@@ -86,6 +90,7 @@ class Ledger:
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text(json.dumps(dataclasses.asdict(record)))
         temporary.replace(path)
+        storage.push_file(self._config, path)
         return record
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import logged_model, tracking
+from pipeline import logged_model, storage, tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
@@ -61,7 +61,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     marks = {"space_hash": space_hash(config)}
     study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
     with tracking.failing(config.tracking, study.run_id):
-        ledger = Ledger(study.folder)
+        ledger = Ledger(config, study.folder)
         _search(config, study, dimensions, ledger, say)
         records = ledger.records()
         best = _best(records)
@@ -191,6 +191,7 @@ def _best(records: Sequence[Record]) -> Record:
 def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[str, Any]:
     """Test metrics of the best trial and its registered model; kept, so test is seen once."""
     note = study.folder / BEST
+    storage.fetch_file(config, note)
     if note.is_file():
         known = json.loads(note.read_text())
         if known["trial"] == best.name:
@@ -208,6 +209,7 @@ def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[s
         "test_table": evaluated.facts["table"],
         **_numbers(evaluated.facts),
     }
+    storage.push_results(config, trial.child.folder)
     write_note(config, note, {"trial": best.name, "facts": facts})
     return facts
 

@@ -38,7 +38,7 @@ def tell(asha: RememberingAsha, name: str, epoch: int, value: float) -> str:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path)
+    return Ledger(Config(), tmp_path)
 
 
 def test_a_study_that_begins_lets_the_first_trial_pass(ledger: Ledger):

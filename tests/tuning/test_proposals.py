@@ -16,7 +16,7 @@ HEADS = "model.attention_heads grid 1 8"
 
 def make(folder: Path, *texts: str, **tune: object) -> tuple[Proposals, Ledger]:
     config = merge(Config(), {"tune": {"space": list(texts), **tune}})
-    ledger = Ledger(folder)
+    ledger = Ledger(Config(), folder)
     return Proposals(config, parse_space(config, texts), ledger), ledger
 
 
@@ -132,8 +132,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path):
     record = dataclasses.replace(
         ended(3, {"train.lr": "0.1"}, value=0.5), message="m", run_id="r", best_step=1
     )
-    Ledger(tmp_path).write(record)
-    again = Ledger(tmp_path)
+    Ledger(Config(), tmp_path).write(record)
+    again = Ledger(Config(), tmp_path)
     assert again.records() == [record] == again.records(FINISHED)
     assert again.records(OPEN) == []
     assert again["003-x"] == record

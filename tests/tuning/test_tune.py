@@ -119,7 +119,7 @@ def test_a_study_killed_at_any_moment_goes_on_with_the_same_command(
     assert first.returncode == (130 if how == signal.SIGINT else -how)
     if how == signal.SIGINT:
         assert {run.info.status for run in runs(config)} <= {"KILLED", "FINISHED"}
-    before = {one.name: one for one in Ledger(folder).records(FINISHED, PRUNED)}
+    before = {one.name: one for one in Ledger(Config(), folder).records(FINISHED, PRUNED)}
     losses = {run.info.run_name: run.info.end_time for run in runs(load(path)) if run.info.end_time}
 
     second = start(path)
@@ -129,7 +129,7 @@ def test_a_study_killed_at_any_moment_goes_on_with_the_same_command(
     assert facts["num_finished"] + facts["num_pruned"] + facts["num_skipped"] == 4
     assert facts["num_failed"] == 0
     assert_whole(config, facts)
-    after = Ledger(folder)
+    after = Ledger(Config(), folder)
     assert {name: after[name] for name in before} == before
     for run in children(config, facts["run_id"]):
         if run.info.run_name in before and run.info.run_id != facts["best_run_id"]:
@@ -183,7 +183,7 @@ def wait_for(find, process: subprocess.Popen[str], *, timeout_s: float = 400.0):
 
 def ended_and_running(folder: Path) -> bool:
     """Some trial has ended, and another has a validation behind it and more before it."""
-    records = Ledger(folder).records()
+    records = Ledger(Config(), folder).records()
     return any(one.status in (FINISHED, PRUNED) for one in records) and any(
         one.status == "open" and one.history for one in records
     )
