@@ -32,7 +32,7 @@ from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
 from pipeline.training.lost_workers import failure_of
-from pipeline.training.worker import Validated, Worker, alone
+from pipeline.training.worker import Validated, Worker, single_worker
 
 logger = logging.getLogger(__name__)
 LAST_RUN = "LAST_RUN"
@@ -252,7 +252,7 @@ def _newest(folder: Path) -> Path:
 
 def _run_workers(config: Config, job: Job, say: Say, validated: Validated) -> dict[str, Any]:
     if config.scaling.num_workers == 0:
-        return train(alone(say, use_gpu=config.scaling.use_gpu, validated=validated), job)
+        return train(single_worker(say, use_gpu=config.scaling.use_gpu, validated=validated), job)
     ensure_ray()
     with printing(say, validated) as queue:
         return _fit_on_ray(config, job, queue)

@@ -51,7 +51,7 @@ class Worker:
         )
 
 
-def alone(
+def single_worker(
     progress: Callable[[str], None], *, use_gpu: bool, validated: Validated = lambda history: None
 ) -> Worker:
     """The only worker, in the caller's process (`scaling.num_workers=0`)."""

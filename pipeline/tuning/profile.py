@@ -20,7 +20,7 @@ from pipeline.merging import flatten
 from pipeline.report.cost_table import Cost, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training.trainer import config_hash, git_revision
-from pipeline.training.worker import Worker, alone
+from pipeline.training.worker import Worker, single_worker
 from pipeline.tuning.ablation import one_split
 from pipeline.tuning.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.tuning.rows import parse_row, row_configs
@@ -47,7 +47,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
     rows = row_configs(config, config.ablate.rows)
     _one_timing(config, rows)
     manifest = one_split(rows)
-    worker = alone(lambda _: None, use_gpu=config.scaling.use_gpu)
+    worker = single_worker(lambda _: None, use_gpu=config.scaling.use_gpu)
     subjects = [make_subject(name, row, config.profile) for name, row in rows.items()]
     run_id = tracking.start_run(
         config.tracking,

@@ -21,7 +21,7 @@ from pipeline.report.training_report import report_training
 from pipeline.training import checkpoints
 from pipeline.training.steps import open_steps
 from pipeline.training.trainer import Trained, fit
-from pipeline.training.worker import alone
+from pipeline.training.worker import single_worker
 
 NORMALITY = {
     "prepare": {"train_kinds": ["normality"]},
@@ -80,7 +80,7 @@ def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
 
 def test_no_real_anomaly_is_ever_in_a_training_batch(config: Config):
     """Neither its points nor its frame; synthetic outliers bear a label of their own."""
-    worker = alone(quiet, use_gpu=False)
+    worker = single_worker(quiet, use_gpu=False)
     steps = open_steps(config, find_blocks(config), worker)
     assert set(steps.manifest.labels["train"].frames_by_kind) == {"normality"}
     batches = [batch for epoch in (0, 1) for batch in steps.epoch(epoch, first_step=0)]

@@ -6,12 +6,12 @@ from pipeline.config import Config
 from pipeline.data.readers import open_reader
 from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps
-from pipeline.training.worker import alone
+from pipeline.training.worker import single_worker
 
 
 def epochs_of(config: Config, blocks, *, augment: bool):
     steps = BlockSteps(
-        merge(config, {"train": {"augment": augment}}), blocks, alone(print, use_gpu=False)
+        merge(config, {"train": {"augment": augment}}), blocks, single_worker(print, use_gpu=False)
     )
     return [list(steps.epoch(epoch, first_step=0)) for epoch in (0, 1)]
 

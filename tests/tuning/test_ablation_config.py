@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.evaluation.probes import FACTS
 from pipeline.merging import flatten, load, merge, override, to_dict
 from pipeline.training.trainer import config_hash
-from pipeline.training.worker import alone
+from pipeline.training.worker import single_worker
 from pipeline.tuning.cost import learn, make_subject, score
 from pipeline.tuning.rows import row_configs
 
@@ -184,7 +184,7 @@ def test_every_row_has_a_forward_pass_a_loss_and_gradients(base: Config, tiny_co
     timing = {"num_frames": 2, "batch_size": 2}
     prepare = to_dict(tiny_config)["prepare"]
     config = merge(base, {"data": place, "profile": timing, "prepare": prepare})
-    worker = alone(print, use_gpu=False)
+    worker = single_worker(print, use_gpu=False)
     for name, row in row_configs(config, config.ablate.rows).items():
         subject = make_subject(name, row, config.profile)
         batch = subject.reader.batch(subject.rows, augment_seed=None)

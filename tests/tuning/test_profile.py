@@ -16,7 +16,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.merging import merge, override
 from pipeline.models.detector import build_detector
 from pipeline.report.cost_table import Cost
-from pipeline.training.worker import Worker, alone
+from pipeline.training.worker import Worker, single_worker
 from pipeline.tuning.cost import Subject, make_subject, take_turn
 from pipeline.tuning.profile import profile, training_estimate_s
 
@@ -33,7 +33,7 @@ def config(small_training: Config) -> Config:
 
 @pytest.fixture
 def worker() -> Worker:
-    return alone(lambda line: None, use_gpu=False)
+    return single_worker(lambda line: None, use_gpu=False)
 
 
 def subject_of(config: Config, *overrides: str) -> Subject:
@@ -215,7 +215,7 @@ def test_batches_that_are_not_whole_are_refused(config: Config):
 
 @pytest.mark.gpu
 def test_peak_memory_on_a_gpu_holds_weights_and_grows_with_training(config: Config):
-    worker = alone(lambda line: None, use_gpu=True)
+    worker = single_worker(lambda line: None, use_gpu=True)
     subject = subject_of(config)
     weights_gb = sum(p.numel() * p.element_size() for p in subject.model.parameters()) / 2**30
     forward_only = dataclasses.replace(config.profile, backward=False)
