@@ -1,8 +1,9 @@
 """Fusion types side by side on several synthetic worlds, with what must stand beside them.
 
 A world is one seed: its own scenes, split, shards and trainings. Every cell (world x detector)
-leaves a tally of its test scores; a cell whose config and split did not change is not run again, so
-a stopped comparison goes on where it was. Differences are paired by scene.
+leaves a tally of its test scores; a cell whose config and split did not change is not run again and
+a training that was cut off goes on, so a stopped comparison goes on where it was. In MLflow it is a
+run with the trainings under it. Differences are paired by scene.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import storage, tracking
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks, prepare
@@ -26,11 +27,13 @@ from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_re
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
 from pipeline.report.tables import aligned, sensible
-from pipeline.training.trainer import config_hash, fit, git_revision
+from pipeline.training.trainer import Child, config_hash, fit, git_revision
 from pipeline.tuning.cells import NOTES, write_note
+from pipeline.tuning.study import Study, open_study
 
 Say = Callable[[str], None]
 BASELINE = "boosted_tree"
+NAME = "compare"
 METRICS = {
     "point_ap": "point",
     "point_in_view_ap": "point_in_view",
@@ -62,16 +65,28 @@ class Cell:
 
 def compare(config: Config, *, say: Say) -> Compared:
     """Synthesize, prepare, train and evaluate every world x fusion; then tables and a figure."""
-    cells: list[Cell] = []
-    storage.fetch_files(config, Path(config.storage_path) / NOTES)
-    for number, seed in enumerate(config.compare.world_seeds, start=1):
-        say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
-        world = world_config(config, seed)
-        write_archives(world.synthetic, Path(world.data.root), _every_tenth(say, "synthesize"))
-        prepare(world, _every_tenth(say, "prepare"))
-        cells += [_cell(world, seed, fusion, say) for fusion in config.compare.fusions]
-        cells.append(_baseline_cell(world, seed, say))
-    return _told(config, cells)
+    marks = {"worlds": str(config.compare.world_seeds)}
+    study = open_study(config, name=NAME, split_hash="one per world", marks=marks)
+    with tracking.failing(config.tracking, study.run_id):
+        storage.fetch_files(config, Path(config.storage_path) / NOTES)
+        cells: list[Cell] = []
+        for number, seed in enumerate(config.compare.world_seeds, start=1):
+            say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
+            cells += _world(config, seed, study, say)
+        compared = _told(config, cells)
+        for path in (compared.facts["table"], compared.facts["figure"]):
+            tracking.log_artifact(config.tracking, study.run_id, Path(path))
+    tracking.finish(config.tracking, study.run_id)
+    return Compared(text=compared.text, facts={"run_id": study.run_id} | compared.facts)
+
+
+def _world(config: Config, seed: int, study: Study, say: Say) -> list[Cell]:
+    """Every detector on one world, and the boosted tree."""
+    world = world_config(config, seed)
+    write_archives(world.synthetic, Path(world.data.root), _every_tenth(say, "synthesize"))
+    prepare(world, _every_tenth(say, "prepare"))
+    cells = [_cell(world, seed, fusion, study, say) for fusion in config.compare.fusions]
+    return [*cells, _baseline_cell(world, seed, say)]
 
 
 def world_config(config: Config, seed: int) -> Config:
@@ -88,7 +103,7 @@ def world_config(config: Config, seed: int) -> Config:
     return merge(config, changes)
 
 
-def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
+def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell:
     """Train and evaluate, unless a finished cell of the same config and split is there."""
     config = merge(world, {"model": {"fusion": fusion}})
     split_hash = read_manifest(find_blocks(config)).split_hash
@@ -98,7 +113,8 @@ def _cell(world: Config, seed: int, fusion: str, say: Say) -> Cell:
         say(f"compare: world {seed}, {fusion}: found in {note}")
     else:
         say(f"compare: world {seed}, {fusion}: training")
-        trained = fit(config, say=say)
+        child = Child(study=study.run_id, name=name, folder=study.folder / name)
+        trained = fit(config, say=say, child=child)
         evaluated = evaluate_run(
             config, trained.folder, watch=lambda phase: _every_tenth(say, phase)
         )

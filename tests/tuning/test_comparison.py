@@ -57,7 +57,13 @@ def test_a_second_start_trains_nothing_and_tells_the_same(tmp_path: Path, ray_se
     client = MlflowClient(config.tracking.uri)
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     assert experiment is not None
-    assert len(client.search_runs([experiment.experiment_id])) == 2
+    runs = client.search_runs([experiment.experiment_id])
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    study = first.facts["run_id"]
+    assert second.facts["run_id"] == study
+    assert sorted(map(str, parents.values())) == sorted(["None", study, study])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {one.path for one in client.list_artifacts(study)} == {"compare.md", "compare.png"}
     for name in ("lidar_only", "camera_only", "boosted_tree", "constant"):
         assert name in first.text
     assert Path(first.facts["figure"]).stat().st_size > 10_000
