@@ -66,6 +66,9 @@ class TrainConfig:
     """Run folder to go on from (its last whole checkpoint); empty = start anew."""
     num_threads: int = 1
     """torch threads per worker on CPU."""
+    sparse_backend: Literal["torch", "spconv"] = "torch"
+    """What computes the sparse convolutions of cylinder3d in training: plain torch, or spconv's
+    CUDA kernels where that package is installed. Checkpoints are the same."""
     shuffle_labels: bool = False
     """Control: labels of training points and frames drawn at random, in the same shares and the
     same at every epoch; what is learned from them must end at chance on the test split."""
@@ -210,6 +213,7 @@ class Config:
         self._check_pixels()
         self._check_window()
         self._check_reader()
+        self._check_sparse_backend()
 
     @property
     def uses_camera(self) -> bool:
@@ -282,6 +286,17 @@ class Config:
                 f"data.window={self.data.window} gives past clouds, which the model {name} cannot "
                 "tell from the current one; set data.window=1 or use model.name=detector with a "
                 "fusion that has a LiDAR branch"
+            )
+
+    def _check_sparse_backend(self) -> None:
+        if self.train.sparse_backend == "torch":
+            return
+        has_lidar = self.model.name == "detector" and self.model.fusion != "camera_only"
+        if not has_lidar or self.model.lidar_backbone != "cylinder3d" or not self.scaling.use_gpu:
+            raise ValueError(
+                "train.sparse_backend=spconv trains sparse convolutions on CUDA; set "
+                "model.lidar_backbone=cylinder3d with a fusion that has a LiDAR branch and "
+                "scaling.use_gpu=true, or train.sparse_backend=torch"
             )
 
     def _check_reader(self) -> None:

@@ -201,6 +201,14 @@ def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (
+            ["train.sparse_backend=spconv", "model.lidar_backbone=cylinder3d"],
+            "train.sparse_backend=spconv trains sparse convolutions on CUDA; set model.lidar_back",
+        ),
+        (
+            ["train.sparse_backend=spconv", "scaling.use_gpu=true"],
+            "train.sparse_backend=spconv trains sparse convolutions on CUDA; set model.lidar_back",
+        ),
         (["prepare.jpeg_quality=0"], "prepare.jpeg_quality is 0; it takes 1 to 100"),
         (["data.window=0"], "data.window is 0; it must be a finite number >= 1"),
         (

@@ -44,8 +44,10 @@ MAY_CHANGE = {
     "train.checkpoint_every_n_steps",
     "train.log_every_n_steps",
     "train.num_threads",
+    "train.sparse_backend",
 }
-"""Settings that a resumed run may change: how long it goes on, and what it tells on the way."""
+"""Settings that a resumed run may change: how long it goes on, what it tells on the way, and what
+computes it."""
 Say = Callable[[str], None]
 
 

@@ -19,6 +19,7 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
+from pipeline.models.sparse.spconv_backend import use_spconv
 from pipeline.terms import MIN_COUNT
 from pipeline.training.worker import Worker, set_threads
 
@@ -91,6 +92,8 @@ def make_subject(name: str, config: Config, profile: ProfileConfig) -> Subject:
         fetch_weights=False,
         mixing=config.outliers.feature_mixing,
     )
+    if config.train.sparse_backend == "spconv":
+        use_spconv(model)
     return Subject(
         name=name,
         config=config,

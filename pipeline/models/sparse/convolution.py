@@ -5,6 +5,7 @@ that a LiDAR's cells do not have, and holds one offset's rows at a time instead 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,12 +16,15 @@ from pipeline.models.layers import full_precision
 from pipeline.models.sparse.neighbours import Neighbours
 from pipeline.models.sparse.voxels import Triple
 
+Operation = Callable[[Tensor, Tensor, Neighbours], Tensor]
+"""Of features (V, C), weight (K, C, D) and a table with K offsets: sums (N, D) over the offsets."""
+
 
 class SparseConv(nn.Module):
     """Convolution over voxels; the table given to `forward` makes it submanifold, strided, inverse.
 
     `kernel` has sides 1 or 3. Weights are (K, in, out) with offsets in order of i, j, k, drawn as
-    torch draws those of conv3d.
+    torch draws those of conv3d. `operation` does the work, in plain torch unless it is replaced.
     """
 
     def __init__(
@@ -31,13 +35,14 @@ class SparseConv(nn.Module):
         bound = 1 / math.sqrt(in_channels * math.prod(kernel))
         self.weight = _drawn(bound, math.prod(kernel), in_channels, out_channels)
         self.bias = _drawn(bound, out_channels) if bias else None
+        self.operation: Operation = convolve
 
     def forward(
         self, features: Float[Tensor, "V C"], neighbours: Neighbours
     ) -> Float[Tensor, "N D"]:
         """Features of the table's outputs; `neighbours` is a 3x3x3 table, used as far as needed."""
-        table = neighbours.within(self.kernel)
-        return convolve(features, self.weight, self.bias, neighbours=table)
+        out = self.operation(features, self.weight, neighbours.within(self.kernel))
+        return out if self.bias is None else out + self.bias
 
 
 def _drawn(bound: float, *shape: int) -> nn.Parameter:
@@ -45,15 +50,10 @@ def _drawn(bound: float, *shape: int) -> nn.Parameter:
 
 
 def convolve(
-    features: Float[Tensor, "V C"],
-    weight: Float[Tensor, "K C D"],
-    bias: Float[Tensor, "D"] | None,
-    *,
-    neighbours: Neighbours,
+    features: Float[Tensor, "V C"], weight: Float[Tensor, "K C D"], neighbours: Neighbours
 ) -> Float[Tensor, "N D"]:
     """Each output row is the sum over offsets of its neighbour's features times their weight."""
-    out = _Convolution.apply(features, weight, neighbours)
-    return out if bias is None else out + bias
+    return _Convolution.apply(features, weight, neighbours)
 
 
 class _Convolution(torch.autograd.Function):

@@ -6,11 +6,13 @@ a submanifold table is symmetric, which halves the columns again.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.models.sparse.voxels import Triple, Voxels, key_step, keys_of
 
@@ -53,6 +55,17 @@ class Neighbours:
             num_outputs=self.num_inputs,
             identity=self.identity,
         )
+
+    @cached_property
+    def padded(self) -> tuple[Int32[Tensor, "2 K longest"], Int32[Tensor, "K"]]:
+        """Rows of inputs and of outputs by offset, with -1 behind them, and how many there are."""
+        sides = [
+            pad_sequence([rows[side] for rows in self.pairs], batch_first=True, padding_value=-1)
+            for side in (0, 1)
+        ]
+        counts = [len(of) for of, _ in self.pairs]
+        device = sides[0].device
+        return torch.stack(sides).int(), torch.tensor(counts, dtype=torch.int32, device=device)
 
 
 def submanifold(voxels: Voxels) -> Neighbours:
