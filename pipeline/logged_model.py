@@ -1,5 +1,6 @@
 """A run's detector as an MLflow model, and its versions in the registry."""
 
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     if run.data.tags.get(MODEL_OF_TAG) == checkpoint.name:
         return run.data.tags[MODEL_TAG]
     mlflow.set_tracking_uri(config.uri)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False), warnings.catch_warnings():
+        # Frames are dicts of arrays, for which MLflow has no type hint of its own.
+        warnings.filterwarnings("ignore", message=".*[Tt]ype hint", category=UserWarning)
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(PACKAGE / "serving.py"),

@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.data.batches import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
+from pipeline.data.manifest import Manifest
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.baseline import baseline_name
@@ -116,7 +117,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
-    text = _text(rows, figures, baseline=baseline_name(windows.manifest))
+    text = _text(rows, figures, windows.manifest)
     (folder / "results.md").write_text(text + "\n")
     controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
     _log(config, loaded.meta.run_id, tally, controls, folder)
@@ -256,7 +257,7 @@ def probe_tallies_of(readers: dict[str, BlockReader], tally: Tally) -> dict[str,
     return probe_tallies(tally, train=readers["train"].index, test=readers["test"].index)
 
 
-def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
+def _text(rows: list[Row], figures: list[Path], manifest: Manifest) -> str:
     shown = [
         row
         for row in rows
@@ -269,8 +270,10 @@ def _text(rows: list[Row], figures: list[Path], *, baseline: str) -> str:
     ]
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     listed = "\n".join(f"  {path}" for path in figures)
+    head = ", ".join(part for part in ("Test split", data_note(manifest)) if part)
     return (
-        f"Test split, {markdown(shown)}\n\nbaseline: {baseline} on plain point features. "
+        f"{head}\n\n{markdown(shown)}\n\n"
+        f"baseline: {baseline_name(manifest)} on plain point features. "
         "constant predictor: AP = prevalence. shortcut probe: the best of three that see only a "
         f"frame's archive, its number, or both.\n\nFigures\n{listed}"
     )

@@ -381,7 +381,8 @@ def printing(say: Say, validated: Validated = lambda history: None) -> Iterator[
     finally:
         done.set()
         thread.join(timeout=5)
-        queue.shutdown()
+        # Asked to end by itself, an actor that Ray may restart makes it print a warning.
+        queue.shutdown(force=True)
 
 
 def _pump(queue: Any, say: Say, validated: Validated, done: threading.Event) -> None:
