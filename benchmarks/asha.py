@@ -6,7 +6,8 @@ After `make demo`, on the same shards (synthetic data). For each seed, of the dr
 trainings, a search with ASHA as `jobs.tune` runs it, without its look at test; then the trials
 that it pruned go on from their checkpoints to their end. A training that was stopped and goes on
 ends as one that was never stopped (tests/training/test_loop.py), so all trials together are the
-full grid of the same settings, for the price of the grid alone. Stopped, the same command goes on.
+full grid of the same settings, for the price of the grid alone. A trial that a guard ends (the loss
+is not finite) has the epochs it reached. Stopped, the same command goes on.
 
 One JSON line per seed, then one with the medians. `busy_cores`: of the whole machine while the
 search ran. `overhead_s`: time per trial in which a place for a training held none, from the start
@@ -27,17 +28,13 @@ import psutil
 from mlflow import MlflowClient
 
 from pipeline.config import Config
-from pipeline.data.blocks import find_blocks
-from pipeline.data.manifest import read_manifest
 from pipeline.merging import load, merge, override, to_dict
-from pipeline.ray_session import ensure_ray
 from pipeline.tuning.capacity import num_fitting
+from pipeline.tuning.cells import GUARDS
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger, Record
-from pipeline.tuning.proposals import Proposals
-from pipeline.tuning.space import parse_space
-from pipeline.tuning.study import Study, open_study
+from pipeline.tuning.study import Study
 from pipeline.tuning.trial import make_trial, run_trial
-from pipeline.tuning.tuner import space_hash
+from pipeline.tuning.tuner import open_search, run_search
 
 SPEED = "speed.json"
 """Of a study's folder: what its search took; a search that is found done has no speed."""
@@ -89,18 +86,10 @@ def seeded(base: Config, seed: int) -> Config:
 
 def searched(config: Config) -> tuple[Study, dict[str, float]]:
     """The study after its search, and how fast the search was."""
-    split_hash = read_manifest(find_blocks(config)).split_hash
-    marks = {"space_hash": space_hash(config)}
-    study = open_study(config, name=config.tune.name, split_hash=split_hash, marks=marks)
-    dimensions = parse_space(config, config.tune.space)
+    study = open_search(config)
     ledger = Ledger(config, study.folder)
-    proposals = Proposals(config, dimensions, ledger)
     started_s, busy = time.monotonic(), busy_cpu_s()
-    ensure_ray()
-    # Ray must not be imported before it is set up.
-    from pipeline.tuning.search import search
-
-    search(config, study, ledger, proposals, say=say)
+    run_search(config, study, ledger, say)
     seconds, busy = time.monotonic() - started_s, busy_cpu_s() - busy
     note = study.folder / SPEED
     if not note.is_file():
@@ -126,15 +115,12 @@ def overhead_s(config: Config, ledger: Ledger, seconds: float) -> float:
 
 
 def compare(config: Config, study: Study) -> Compared:
-    """Train what was pruned to its end; that all trials are there in full is checked."""
+    """Train what was pruned to its end."""
     records = Ledger(config, study.folder).records(FINISHED, PRUNED)
     finished = [one for one in records if one.status == FINISHED]
     pruned = [one for one in records if one.status == PRUNED]
     histories = {one.name: [point.value for point in one.history] for one in finished}
     histories |= continued(config, study, pruned)
-    lengths = {len(values) for values in histories.values()}
-    if lengths != {config.train.num_epochs}:
-        raise SystemExit(f"{study.folder}: trials of {sorted(lengths)} epochs; start again")
     return Compared(
         asha_value=max(max(histories[one.name]) for one in finished),
         full_value=max(max(values) for values in histories.values()),
@@ -162,13 +148,21 @@ def continued(config: Config, study: Study, pruned: Sequence[Record]) -> dict[st
 
 
 def run_on(config: dict[str, Any], study: Study, record: Record) -> list[float]:
-    """The whole history of a trial that goes on from its checkpoint."""
+    """The whole history of a trial that goes on from its checkpoint.
+
+    A trial that a guard ends, of which the search saved the rest, keeps what it had reached.
+    """
     trial = make_trial(merge(Config(), config), study, record.name, record.settings)
     reports: list[dict[str, Any]] = []
     run_trial(trial, report=reports.append)
-    if reports[-1]["status"] != FINISHED:
+    values = [point.value for point in record.history]
+    for told in reports:
+        if "history" in told:
+            values = [point["value"] for point in told["history"]]
+    status, whole = reports[-1]["status"], len(values) == trial.config.train.num_epochs
+    if status not in GUARDS and not (status == FINISHED and whole):
         raise RuntimeError(f"{record.name}: {reports[-1]}")
-    return [point["value"] for point in reports[-1]["history"]]
+    return values
 
 
 def summary(compared: Sequence[Compared]) -> dict[str, float]:

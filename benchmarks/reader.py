@@ -35,7 +35,8 @@ from pipeline.anovox.labels import label_of_class
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.schema import ragged

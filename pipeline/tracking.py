@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, SupportsFloat
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -82,10 +82,10 @@ def find_run(config: TrackingConfig, tags: Mapping[str, str], *, parent: str = "
     return found[0].info.run_id if found else ""
 
 
-def demand_run(config: TrackingConfig, run_id: str) -> None:
-    """ValueError unless the run is in this store."""
+def demand_run(config: TrackingConfig, run_id: str) -> Run:
+    """The run; ValueError unless it is in this store."""
     try:
-        client_of(config.uri).get_run(run_id)
+        return client_of(config.uri).get_run(run_id)
     except MlflowException as error:
         raise ValueError(
             f"run {run_id} is not in {config.uri} ({error.message}); set tracking.uri to the store "
@@ -100,9 +100,8 @@ def reopen(
 
     Of `params`, those are added that a job killed at its start did not get to log.
     """
-    demand_run(config, run_id)
+    known = demand_run(config, run_id).data
     client = client_of(config.uri)
-    known = client.get_run(run_id).data
     client.update_run(run_id, status="RUNNING")
     # MLflow refuses to change a param.
     missing = {key: value for key, value in (params or {}).items() if key not in known.params}

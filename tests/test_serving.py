@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_model import SMALL
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.merging import merge, to_dict
-from pipeline.model_config import FUSIONS, ModelConfig
+from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.report.evaluation_report import evaluate
 from pipeline.serving import ServedDetector
@@ -23,14 +24,6 @@ from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.trainer import fit
 from tests.streets import street_batch
 
-SMALL = ModelConfig(
-    image_channels=16,
-    point_channels=16,
-    image_stages=2,
-    pillar_size_m=1.0,
-    cylinder_grid=[24, 32, 8],
-    cylinder_channels=4,
-)
 FORMS: list[dict[str, Any]] = [
     *({"fusion": fusion} for fusion in FUSIONS),
     {"lidar_backbone": "cylinder3d", "semantic_head": True, "score": "energy"},

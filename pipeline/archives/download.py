@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archives.record import RecordFile
-from pipeline.archives.stream import CHUNK_BYTES, Progress, megabytes
+from pipeline.archives.stream import CHUNK_BYTES, megabytes
 from pipeline.archives.web import Dropped, Response, Web, dropping
+from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)
 

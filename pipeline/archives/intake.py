@@ -5,34 +5,35 @@ from pathlib import Path
 from pipeline.archives.download import download
 from pipeline.archives.record import list_record
 from pipeline.archives.stamp import find_by_md5
-from pipeline.archives.unpacking import MakeProgress, unpack
+from pipeline.archives.unpacking import unpack
 from pipeline.archives.web import Web
 from pipeline.data_config import DataConfig
+from pipeline.progress import Watch
 
 DOWNLOADS = ".downloads"
 """Folder under `data.root` for the packed files of records; they may be deleted when unpacked."""
 
 
-def take_in(config: DataConfig, make_progress: MakeProgress) -> list[Path]:
+def take_in(config: DataConfig, watch: Watch) -> list[Path]:
     """Download `data.record`, unpack it and `data.archives`; the unpacked folders.
 
     Whatever is done already is found and not done again. Raises ValueError where something cannot
     be had, trusted or stored.
     """
-    folders = _take_record(config, make_progress) if config.record else []
+    folders = _take_record(config, watch) if config.record else []
     expected = config.md5 or [""] * len(config.archives)
     for name, md5 in zip(config.archives, expected, strict=True):
-        folders.append(unpack(Path(name), config, md5=md5, make_progress=make_progress))
+        folders.append(unpack(Path(name), config, md5=md5, watch=watch))
     return folders
 
 
-def _take_record(config: DataConfig, make_progress: MakeProgress) -> list[Path]:
+def _take_record(config: DataConfig, watch: Watch) -> list[Path]:
     root, web, folders = Path(config.root), Web(config), []
     for file in list_record(config, web):
         done = find_by_md5(root, file.md5)
         if done is None:
-            progress = make_progress(f"download {file.name}")
+            progress = watch(f"download {file.name}")
             path = download(file, root / DOWNLOADS, web=web, progress=progress)
-            done = unpack(path, config, md5=file.md5, make_progress=make_progress)
+            done = unpack(path, config, md5=file.md5, watch=watch)
         folders.append(done)
     return folders

@@ -7,11 +7,11 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
-Progress = Callable[[int, int], None]
-"""Takes megabytes (10^6 bytes) done and megabytes in all."""
+from pipeline.progress import Progress
+
 CHUNK_BYTES = 1 << 20
 _UNJUDGED_BYTES = 16_000_000
 """Small archives may be mostly padding; the ratio is judged beyond this many tar bytes."""

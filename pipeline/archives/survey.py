@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archives.members import Member, read_members, refusal
-from pipeline.archives.stream import PackedFile, Progress, TarBytes
+from pipeline.archives.stream import PackedFile, TarBytes
 from pipeline.data_config import DataConfig
+from pipeline.progress import Progress
 
 SUFFIX = ".tar.gz"
 STAMP_FILE = ".unpacked.json"

@@ -11,28 +11,25 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.archives.members import read_members
 from pipeline.archives.paths import check_part
 from pipeline.archives.stamp import find_by_file, read_stamp, stamp_of, write_stamp
-from pipeline.archives.stream import Progress
 from pipeline.archives.survey import SUFFIX, Census, Survey, open_archive, survey_archive
 from pipeline.archives.tree import open_folder, open_top, write_file
 from pipeline.data_config import DataConfig
+from pipeline.progress import Progress, Watch
 
 logger = logging.getLogger(__name__)
-MakeProgress = Callable[[str], Progress]
 """Takes what is being done; one progress per pass and file."""
 _NOTE = "archive.json"
 _FILES = "files"
 
 
-def unpack(
-    archive: Path, config: DataConfig, *, md5: str = "", make_progress: MakeProgress
-) -> Path:
+def unpack(archive: Path, config: DataConfig, *, md5: str = "", watch: Watch) -> Path:
     """Unpack a .tar.gz under `data.root`, or find that it is done already; returns the folder.
 
     `md5` is the packed file's as its publisher gives it; empty = not checked. Raises ValueError
@@ -43,14 +40,14 @@ def unpack(
     root.mkdir(parents=True, exist_ok=True)
     if (done := _find_done(root, archive, md5)) is not None:
         return done
-    survey = survey_archive(archive, config, make_progress(f"check {archive.name}"))
+    survey = survey_archive(archive, config, watch(f"check {archive.name}"))
     _check_md5(archive, expected=md5, found=survey.md5)
     final = root / survey.folder
     if os.path.lexists(final):
         return _already(final, survey)
     with _unfinished(root, survey) as place:
         _check_space(place, survey)
-        _write(place / _FILES, archive, config, survey, make_progress(f"unpack {archive.name}"))
+        _write(place / _FILES, archive, config, survey, watch(f"unpack {archive.name}"))
         # Once for all: the folder must not get its name before its files are on the disk.
         os.sync()
         (place / _FILES / survey.folder).rename(final)

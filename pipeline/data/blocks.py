@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,11 @@ from pipeline.data.splits import (
     scene_key,
     split_hash,
 )
+from pipeline.progress import Progress
 from pipeline.ray_session import ensure_ray
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"
-Progress = Callable[[int, int], None]
-"""Takes frames done and frames in all."""
 
 
 @dataclass(frozen=True, kw_only=True)

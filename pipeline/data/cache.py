@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,11 @@ from pipeline.data.manifest import (
 )
 from pipeline.data.shards import remove_leftovers
 from pipeline.locks import alone
+from pipeline.progress import Say
 
 CHUNK_BYTES = 4 * 2**20
 LOCK = ".lock"
 SAY_EVERY_S = 2.0
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
-from pipeline.data.cache import Say, fetch_split, is_remote
+from pipeline.data.block_reader import BlockReader
+from pipeline.data.cache import fetch_split, is_remote
 from pipeline.data.frames import Extra
+from pipeline.progress import Say
 
 
 def training_extras(config: Config) -> tuple[Extra, ...]:

@@ -20,8 +20,10 @@ from jaxtyping import Float, Int64
 from pyarrow import fs
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, Collate, keys_of, read_index
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import keys_of, read_index
 from pipeline.data.cache import find_store, is_remote
+from pipeline.data.collate import Collate
 from pipeline.data.frames import Extra, StoredFrame, columns_of, frames_of
 from pipeline.data.manifest import Balance, Shard, read_manifest
 from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance

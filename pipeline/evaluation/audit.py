@@ -6,12 +6,13 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from pipeline.config import EvaluationConfig
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.baseline import baseline_scores, fit_baseline
 from pipeline.evaluation.features import PointSample, sample_points
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.evaluation.scoring import Progress, Watch, batches_of, empty_tally
+from pipeline.evaluation.scoring import batches_of, empty_tally
+from pipeline.progress import Progress, Watch
 
 NUM_SAMPLED = 200_000
 """Points drawn per split from those that are neither anomalous nor of ordinary small objects."""

@@ -1,18 +1,15 @@
 """A model's scores on every frame of a split, counted once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from pipeline.config import VoxelScore
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.levels import Tally
-
-Progress = Callable[[int, int], None]
-"""Takes frames done and frames in all."""
-Watch = Callable[[str], Progress]
-"""A progress for a phase, by the phase's name."""
+from pipeline.progress import Progress
 
 
 def batches_of(reader: BlockReader, *, batch_size: int, progress: Progress) -> Iterator[Batch]:

@@ -21,7 +21,8 @@ import torch
 
 from pipeline import tracking
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import file_hash
 from pipeline.data.readers import open_reader
@@ -34,6 +35,7 @@ from pipeline.models.export import (
     outputs_of,
     save_program,
 )
+from pipeline.progress import Say
 from pipeline.report.evaluation_report import Loaded, chosen_run, demand_split, open_run
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
@@ -42,7 +44,6 @@ SPLITS = ("val", "test")
 FRAMES_PER_SPLIT = 8
 TOLERANCE = 1e-4
 """Of every score, absolute."""
-Say = Callable[[str], None]
 Found = TypeVar("Found")
 
 

@@ -6,6 +6,7 @@ score, belongs to a point of the current cloud.
 
 import dataclasses
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from pipeline.models.mixing import mixed_features
 from pipeline.models.pixels import PixelHead, map_size
 from pipeline.models.scores import ScoreName, Scores, anomaly_score, scores_of_nothing
 from pipeline.models.simple import SimpleAnomalyDetector
+from pipeline.models.sparse.spconv_backend import use_spconv
 
 
 class Detector(nn.Module):
@@ -130,18 +132,20 @@ def build_detector(
     window: int = 1,
     fetch_weights: bool = True,
     mixing: float = 0.0,
+    sparse_backend: Literal["torch", "spconv"] = "torch",
 ) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
     `prior` is the share of anomalous points in the train split, `pixel_prior` that of anomalous
     cells for a pixel head (None: as `prior`), `window` is `data.window`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
-    about to fill. `mixing` is `outliers.feature_mixing`, read in training only. Raises ValueError
-    when the weights of `model.image_weights` cannot be had or `prior` is not between 0 and 1.
+    about to fill. `mixing` is `outliers.feature_mixing`, read in training only; `sparse_backend` is
+    `train.sparse_backend`. Raises ValueError when the weights of `model.image_weights` or spconv
+    cannot be had or `prior` is not between 0 and 1.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
-    return Detector(
+    detector = Detector(
         config,
         prior=prior,
         pixel_prior=prior if pixel_prior is None else pixel_prior,
@@ -149,3 +153,6 @@ def build_detector(
         fetch_weights=fetch_weights,
         mixing=mixing,
     )
+    if sparse_backend == "spconv":
+        use_spconv(detector)
+    return detector

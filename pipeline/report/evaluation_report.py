@@ -17,7 +17,7 @@ from torch import nn
 
 from pipeline import logged_model, tracking
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
 from pipeline.data.manifest import Manifest
@@ -26,9 +26,10 @@ from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import best_of, probe_tallies
 from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.scoring import Watch, score_split
+from pipeline.evaluation.scoring import score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
+from pipeline.progress import Watch
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels
 from pipeline.report.result_rows import TABLE_METRICS, model_name, result_rows

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.anovox.frame import FrameKey
 from pipeline.anovox.geometry import project
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.models.pixels import upsampled
 from pipeline.report.birdseye import birdseye
 from pipeline.report.figures import frame_title, save

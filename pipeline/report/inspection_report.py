@@ -4,21 +4,17 @@ import dataclasses
 import hashlib
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.anovox.inspection.archive import (
-    ArchiveReport,
-    Progress,
-    choose_archives,
-    inspect_archive,
-)
+from pipeline.anovox.inspection.archive import ArchiveReport, choose_archives, inspect_archive
 from pipeline.anovox.inspection.check import Check, worst
 from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.config import Config
 from pipeline.failures import RunFailed
+from pipeline.progress import Say, Watch
 from pipeline.report.figures import save
 from pipeline.report.inspection_figure import draw_inspection
 
@@ -28,9 +24,7 @@ _WIDTHS = (6, 17, 46, 46, 26)
 """Of the columns, in characters; longer cells go on in the next line."""
 
 
-def inspect(
-    config: Config, *, say: Callable[[str], None], watch: Callable[[str], Progress]
-) -> dict[str, Any]:
+def inspect(config: Config, *, say: Say, watch: Watch) -> dict[str, Any]:
     """Inspect the archives under `data.root`; return paths and counts.
 
     `say` gets each archive's sentence, then its table; `watch` makes a progress callback for each.

@@ -26,7 +26,6 @@ from pipeline.merging import to_dict
 from pipeline.metric_logger import MetricLogger
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
-from pipeline.models.sparse.spconv_backend import use_spconv
 from pipeline.semantic_losses import targets
 from pipeline.terms import MIN_COUNT, Term, local_share, stacked
 from pipeline.training import checkpoints
@@ -109,9 +108,8 @@ class Training:
             window=config.data.window,
             fetch_weights=not saved,
             mixing=config.outliers.feature_mixing,
+            sparse_backend=config.train.sparse_backend,
         )
-        if config.train.sparse_backend == "spconv":
-            use_spconv(self.model)
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.guard = CollapseGuard(config.guards)

@@ -11,9 +11,6 @@ import json
 import logging
 import os
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +23,14 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge, to_dict
+from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray, gather_resources
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
 from pipeline.training.lost_workers import failure_of
+from pipeline.training.printing import printing
 from pipeline.training.worker import Validated, Worker, single_worker
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ MAY_CHANGE = {
 }
 """Settings that a resumed run may change: how long it goes on, what it tells on the way, and what
 computes it."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,51 +349,3 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
         validated=lambda history: queue.put(history, block=False),
     )
     return train(worker, job)
-
-
-@contextmanager
-def printing(say: Say, validated: Validated = lambda history: None) -> Iterator[Any]:
-    """A Ray queue whose lines go to `say`, and histories to `validated`, until the block ends.
-
-    A training must not end because its progress lines cannot be told: the queue is kept on this
-    node, and when its process dies it is started again, at most some lines poorer.
-    """
-    import ray
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    queue = Queue(
-        actor_options={
-            "num_cpus": 0,
-            "max_restarts": -1,
-            "max_task_retries": -1,
-            "scheduling_strategy": here,
-        }
-    )
-    done = threading.Event()
-    thread = threading.Thread(target=_pump, args=(queue, say, validated, done), daemon=True)
-    thread.start()
-    try:
-        yield queue
-    finally:
-        done.set()
-        thread.join(timeout=5)
-        # Asked to end by itself, an actor that Ray may restart makes it print a warning.
-        queue.shutdown(force=True)
-
-
-def _pump(queue: Any, say: Say, validated: Validated, done: threading.Event) -> None:
-    from ray.util.queue import Empty
-
-    while True:
-        try:
-            told = queue.get(timeout=0.5)
-        except Empty:
-            if done.is_set():
-                return
-            continue
-        if isinstance(told, str):
-            say(told)
-        else:
-            validated(told)

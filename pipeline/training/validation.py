@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.evaluation.semantics import SemanticCounts, classes_of
 from pipeline.losses import entropy_of, loss_terms

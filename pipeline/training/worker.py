@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.progress import Say
+
 Validated = Callable[[list[dict[str, float]]], None]
 
 
@@ -23,7 +25,7 @@ class Worker:
     device: torch.device
     barrier: Callable[[dict[str, float]], None]
     """Called by every rank at the end of each epoch, with that epoch's metrics."""
-    progress: Callable[[str], None]
+    progress: Say
     """Takes rank 0's progress lines."""
     validated: Validated = lambda history: None
     """Called on rank 0 after each validation but the last, when its checkpoint is written, with the
@@ -52,7 +54,7 @@ class Worker:
 
 
 def single_worker(
-    progress: Callable[[str], None], *, use_gpu: bool, validated: Validated = lambda history: None
+    progress: Say, *, use_gpu: bool, validated: Validated = lambda history: None
 ) -> Worker:
     """The only worker, in the caller's process (`scaling.num_workers=0`)."""
     if use_gpu and not torch.cuda.is_available():

@@ -6,7 +6,7 @@ first row are paired by scene. The study is a run of its own in MLflow with the 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.evaluation.controls import CONSTANT
 from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.merging import merge
+from pipeline.progress import Say
 from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.training_report import data_note
@@ -26,8 +27,6 @@ from pipeline.training.trainer import config_hash, git_revision
 from pipeline.tuning.cells import Cell, Outcome, run_cells
 from pipeline.tuning.rows import parse_row, row_configs
 from pipeline.tuning.study import Study, open_study
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ from pipeline.failures import RunFailed
 from pipeline.locks import alone
 from pipeline.merging import merge, to_dict
 from pipeline.models.detector import build_detector
+from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.training.lost_workers import cause_of
-from pipeline.training.trainer import Child, fit, printing
+from pipeline.training.printing import printing
+from pipeline.training.trainer import Child, fit
 from pipeline.tuning.capacity import num_fitting
 from pipeline.tuning.study import Study
 
 logger = logging.getLogger(__name__)
-Say = Callable[[str], None]
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
 """Reasons of a failed run that are a result: the same config fails the same way again."""
 NOTES = "cells"

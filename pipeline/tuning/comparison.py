@@ -23,6 +23,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.merging import merge
+from pipeline.progress import Say
 from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_readers
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
@@ -31,7 +32,6 @@ from pipeline.training.trainer import Child, config_hash, fit, git_revision
 from pipeline.tuning.cells import NOTES, write_note
 from pipeline.tuning.study import Study, open_study
 
-Say = Callable[[str], None]
 BASELINE = "boosted_tree"
 NAME = "compare"
 METRICS = {

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from pipeline.config import Config, ProfileConfig
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
-from pipeline.models.sparse.spconv_backend import use_spconv
 from pipeline.terms import MIN_COUNT
 from pipeline.training.worker import Worker, set_threads
 
@@ -91,9 +91,8 @@ def make_subject(name: str, config: Config, profile: ProfileConfig) -> Subject:
         window=config.data.window,
         fetch_weights=False,
         mixing=config.outliers.feature_mixing,
+        sparse_backend=config.train.sparse_backend,
     )
-    if config.train.sparse_backend == "spconv":
-        use_spconv(model)
     return Subject(
         name=name,
         config=config,

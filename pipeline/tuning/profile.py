@@ -6,7 +6,7 @@ machine does falls on all rows alike.
 
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.manifest import Manifest
 from pipeline.merging import flatten
+from pipeline.progress import Progress
 from pipeline.report.cost_table import Cost, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training.trainer import config_hash, git_revision
@@ -24,9 +25,6 @@ from pipeline.training.worker import Worker, single_worker
 from pipeline.tuning.ablation import one_split
 from pipeline.tuning.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.tuning.rows import parse_row, row_configs
-
-Progress = Callable[[int, int], None]
-"""Takes turns done and turns in all."""
 
 
 @dataclass(frozen=True, kw_only=True)

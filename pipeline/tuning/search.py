@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
@@ -22,6 +22,7 @@ from pipeline import storage, tracking
 from pipeline.config import Config
 from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
+from pipeline.progress import Say
 from pipeline.tuning.asha import RememberingAsha
 from pipeline.tuning.capacity import num_fitting
 from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
@@ -30,7 +31,6 @@ from pipeline.tuning.study import Study
 from pipeline.tuning.trial import VALUE, make_trial, run_trial
 from pipeline.tuning.watch import StudyWatch, first_line
 
-Say = Callable[[str], None]
 SWITCHES = {
     # Its own result files; MLflow and the ledger hold what counts.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

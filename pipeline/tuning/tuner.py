@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed
+from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
@@ -25,13 +26,12 @@ from pipeline.tuning.cells import write_note
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
-from pipeline.tuning.space import Dimension, parse_space, words
+from pipeline.tuning.space import parse_space, words
 from pipeline.tuning.space_check import check_space, check_study
 from pipeline.tuning.study import Study, open_study
 from pipeline.tuning.study_report import FIGURES, draw_study
 from pipeline.tuning.trial import make_trial
 
-Say = Callable[[str], None]
 ALIAS = "best"
 BOARD = "leaderboard"
 BEST = "best.json"
@@ -58,11 +58,10 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     check_space(config, dimensions)
     manifest = read_manifest(find_blocks(config))
     constant = _constant(config, manifest)
-    marks = {"space_hash": space_hash(config)}
-    study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
+    study = open_search(config)
     with tracking.failing(config.tracking, study.run_id):
         ledger = Ledger(config, study.folder)
-        _search(config, study, dimensions, ledger, say)
+        run_search(config, study, ledger, say)
         records = ledger.records()
         best = _best(records)
         tested = _tested_once(config, study, best, say)
@@ -88,6 +87,26 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     return Tuned(text=text, facts=places | facts)
 
 
+def open_search(config: Config) -> Study:
+    """The study of this search on these blocks: made, or found again with what it has done."""
+    split_hash = read_manifest(find_blocks(config)).split_hash
+    marks = {"space_hash": space_hash(config)}
+    return open_study(config, name=config.tune.name, split_hash=split_hash, marks=marks)
+
+
+def run_search(config: Config, study: Study, ledger: Ledger, say: Say) -> None:
+    """Run every trial that the ledger does not know yet; test is not looked at."""
+    known = ledger.records()
+    proposals = Proposals(config, parse_space(config, config.tune.space), ledger)
+    say(f"{proposals.total} proposals, {len(known)} of them found in {study.folder}")
+    # Workers of a pruned trial are given back by a helper of Ray Train that asks the dashboard.
+    ensure_ray(dashboard=config.scaling.num_workers > 0)
+    # Ray must not be imported before it is set up.
+    from pipeline.tuning.search import search
+
+    search(config, study, ledger, proposals, say=say)
+
+
 def space_hash(config: Config) -> str:
     """Hash of what decides which trials a study has; more samples are the same study, longer."""
     tune = config.tune
@@ -100,20 +119,6 @@ def train_command(command: Sequence[str], record: Record) -> str:
     """The command line that trains what this trial did."""
     kept = [word for word in command if not word.startswith("tune.")]
     return shlex.join(["python", "-m", "jobs.train", *kept, *words(record.settings)])
-
-
-def _search(
-    config: Config, study: Study, dimensions: Sequence[Dimension], ledger: Ledger, say: Say
-) -> None:
-    known = ledger.records()
-    proposals = Proposals(config, dimensions, ledger)
-    say(f"{proposals.total} proposals, {len(known)} of them found in {study.folder}")
-    # Workers of a pruned trial are given back by a helper of Ray Train that asks the dashboard.
-    ensure_ray(dashboard=config.scaling.num_workers > 0)
-    # Ray must not be imported before it is set up.
-    from pipeline.tuning.search import search
-
-    search(config, study, ledger, proposals, say=say)
 
 
 def _board(

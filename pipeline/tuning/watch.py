@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from pipeline.config import Config
 from pipeline.failures import RunFailed
+from pipeline.progress import Say
 from pipeline.report.tables import sensible
 from pipeline.tuning.capacity import needs
 from pipeline.tuning.ledger import OPEN, Ledger, Record, Validation
 from pipeline.tuning.trial import VALUE
-
-Say = Callable[[str], None]
 
 
 class StudyWatch(tune.Callback):

@@ -30,7 +30,7 @@ def report(done, total):
     reports += 1
     if reports == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-unpack(Path(sys.argv[1]), DataConfig(root=sys.argv[2]), make_progress=lambda what: report)
+unpack(Path(sys.argv[1]), DataConfig(root=sys.argv[2]), watch=lambda what: report)
 """
 
 
@@ -51,7 +51,7 @@ def stopping_at(report: int) -> Callable[[str], Callable[[int, int], None]]:
 
 
 def run(archive: Path, config: DataConfig) -> Path:
-    return unpack(archive, config, make_progress=quiet)
+    return unpack(archive, config, watch=quiet)
 
 
 def names_in(config: DataConfig) -> set[str]:
@@ -85,7 +85,7 @@ def num_reports(large: Path, tmp_path: Path) -> int:
         nonlocal count
         count += 1
 
-    unpack(large, DataConfig(root=str(tmp_path / "whole")), make_progress=lambda what: progress)
+    unpack(large, DataConfig(root=str(tmp_path / "whole")), watch=lambda what: progress)
     return count
 
 
@@ -96,7 +96,7 @@ def test_it_goes_on_after_any_stop(
     for report in [*range(total // 2, total, max(1, total // 40)), total]:
         root = dataclasses.replace(config, root=str(tmp_path / f"root-{report}"))
         with pytest.raises(Stopped):
-            unpack(large, root, make_progress=stopping_at(report))
+            unpack(large, root, watch=stopping_at(report))
         assert not (Path(root.root) / NAME).exists()
         assert tree(run(large, root)) == expected
         assert names_in(root) == {NAME}
@@ -108,7 +108,7 @@ def test_many_stops_one_after_the_other_end_in_the_same_bytes(
     total, chance = num_reports(large, tmp_path), random.Random(2)
     for _ in range(10):
         with pytest.raises(Stopped):
-            unpack(large, config, make_progress=stopping_at(chance.randint(total // 2, total)))
+            unpack(large, config, watch=stopping_at(chance.randint(total // 2, total)))
     assert tree(run(large, config)) == expected
 
 
@@ -117,7 +117,7 @@ def test_files_that_are_whole_are_not_written_again(
 ):
     total = num_reports(large, tmp_path)
     with pytest.raises(Stopped):
-        unpack(large, config, make_progress=stopping_at(total - 10))
+        unpack(large, config, watch=stopping_at(total - 10))
     files = Path(config.root) / f".unpacking_{NAME}" / "files" / NAME
     whole = {n for n, data in tree(files).items() if data == expected[n]}
     kept = {name: (files / name).stat().st_ino for name in whole}
@@ -131,7 +131,7 @@ def test_files_that_a_crash_left_with_holes_are_written_again(
 ):
     total = num_reports(large, tmp_path)
     with pytest.raises(Stopped):
-        unpack(large, config, make_progress=stopping_at(total - 1))
+        unpack(large, config, watch=stopping_at(total - 1))
     files = Path(config.root) / f".unpacking_{NAME}" / "files" / NAME
     for number, length in ((0, 8191), (4, 300_000)):
         (files / SCENE / f"{number}.npy").write_bytes(bytes(length))
@@ -143,7 +143,7 @@ def test_leftovers_of_another_archive_of_that_name_do_not_mix_in(
 ):
     total = num_reports(large, tmp_path)
     with pytest.raises(Stopped):
-        unpack(large, config, make_progress=stopping_at(total - 1))
+        unpack(large, config, watch=stopping_at(total - 1))
     write_archive(large, [entry(f"{NAME}/only", b"1")])
     assert tree(run(large, config)) == {"only": b"1"}
     assert names_in(config) == {NAME}
@@ -202,7 +202,7 @@ def test_two_jobs_do_not_unpack_the_same_archive_at_once(archive: Path, config: 
                 run(archive, config)
         return quiet(what)
 
-    assert unpack(archive, config, make_progress=nested).is_dir()
+    assert unpack(archive, config, watch=nested).is_dir()
 
 
 def test_an_archive_that_changes_between_the_passes_is_not_believed(
@@ -214,5 +214,5 @@ def test_an_archive_that_changes_between_the_passes_is_not_believed(
         return quiet(what)
 
     with pytest.raises(ValueError, match="was changed while it was being unpacked"):
-        unpack(archive, config, make_progress=changing)
+        unpack(archive, config, watch=changing)
     assert not (Path(config.root) / NAME).exists()

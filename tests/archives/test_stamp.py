@@ -10,7 +10,7 @@ from pipeline.data_config import DataConfig
 
 @pytest.fixture
 def folder(archive: Path, config: DataConfig) -> Path:
-    return unpack(archive, config, make_progress=quiet)
+    return unpack(archive, config, watch=quiet)
 
 
 def test_a_folder_is_found_by_its_archive_and_by_the_md5(archive: Path, folder: Path):

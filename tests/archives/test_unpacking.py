@@ -22,7 +22,7 @@ NAME = "AnoVox_Static_Mono_Town03"
 
 
 def run(archive: Path, config: DataConfig, md5: str = "") -> Path:
-    return unpack(archive, config, md5=md5, make_progress=quiet)
+    return unpack(archive, config, md5=md5, watch=quiet)
 
 
 def refused(archive: Path, config: DataConfig, md5: str = "") -> str:
@@ -92,7 +92,7 @@ def test_both_passes_tell_their_progress_up_to_the_end(archive: Path, config: Da
     unpack(
         archive,
         config,
-        make_progress=lambda what: lambda done, total: said.append((what, done, total)),
+        watch=lambda what: lambda done, total: said.append((what, done, total)),
     )
     assert said[0] == (f"check {archive.name}", 1, 1)
     assert said[-1] == (f"unpack {archive.name}", 1, 1)
@@ -129,7 +129,7 @@ def test_a_second_start_finds_it_done_without_reading_the_archive(
     def never(what: str):
         raise AssertionError(what)
 
-    assert unpack(archive, config, make_progress=never) == folder
+    assert unpack(archive, config, watch=never) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

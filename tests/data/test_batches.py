@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.augment import change_image, change_points, draw
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import outside_box
 from pipeline.data_config import AugmentConfig
 

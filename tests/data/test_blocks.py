@@ -13,7 +13,7 @@ from pipeline.anovox.frame import read_frame
 from pipeline.anovox.rules import BY_IDS
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.manifest import INDEX, MANIFEST, QUARANTINE, SPLIT_FILE, read_manifest

@@ -11,7 +11,7 @@ import torch
 from moto.server import ThreadedMotoServer
 
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.cache import enough_space, fetch_split, is_remote
 from pipeline.data.manifest import MANIFEST, read_manifest, write_manifest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.anovox.arrays import FrameError
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points, encode_image, encode_points

@@ -10,7 +10,8 @@ import torch
 
 from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader, Voxels
+from pipeline.data.batches import Batch, Voxels
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import columns_of, outside_box
 from pipeline.data.pixels import cell_balance, stored_label
 from pipeline.data.rows import encode_png

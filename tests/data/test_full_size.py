@@ -13,7 +13,7 @@ from pipeline.anovox.rules import SceneRule, find_rule
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import Truth, truth
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.index import scan
 from pipeline.data.rows import make_row
 from pipeline.data.windows import move, relative_pose

@@ -8,8 +8,8 @@ from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, in_view, intri
 from pipeline.anovox.labels import ROAD
 from pipeline.config import Config
 from pipeline.data import outliers
-from pipeline.data.batches import BlockReader
 from pipeline.data.blobs import first_hits
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import StoredFrame
 from pipeline.data.outliers import (

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, BlockReader
+from pipeline.data.batches import Batch
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.stream import shares, stream_dataset
 from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps, StreamSteps

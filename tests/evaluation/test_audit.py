@@ -7,7 +7,7 @@ import pytest
 
 from jobs.audit import work
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.audit import Audit, audit, sample_split
 from pipeline.evaluation.features import FEATURES
 from pipeline.evaluation.probes import FACTS

@@ -2,14 +2,13 @@ import dataclasses
 
 import pytest
 import torch
+from small_model import SMALL
 
 from pipeline.losses import loss_terms
 from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.simple import SimpleAnomalyDetector
 from tests.streets import only_frame, street_batch, with_values
-
-SMALL = ModelConfig(image_channels=16, point_channels=16, image_stages=2, pillar_size_m=1.0)
 
 
 def detector(fusion="concat", **settings):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import SMALL
 
 from pipeline.model_config import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D, to_cylinder
@@ -16,14 +17,6 @@ from pipeline.models.pooling import Pooling
 from tests.occupied import random_voxels
 from tests.streets import only_frame, street_batch, with_values
 
-SMALL = ModelConfig(
-    image_channels=16,
-    point_channels=16,
-    image_stages=2,
-    pillar_size_m=1.0,
-    cylinder_grid=[24, 32, 8],
-    cylinder_channels=4,
-)
 NAMES = tuple(BACKBONES)
 POOLINGS = ("max", "mean", "attention")
 

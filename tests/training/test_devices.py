@@ -5,23 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_model import SMALL
 from torch import nn
 
-from pipeline.model_config import FUSIONS, ModelConfig
+from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.models.export import largest_differences, outputs_of
 from pipeline.training import checkpoints
 from tests.streets import street_batch
 from tests.training.test_checkpoints import meta
 
-SMALL = ModelConfig(
-    image_channels=16,
-    point_channels=16,
-    image_stages=2,
-    pillar_size_m=1.0,
-    cylinder_grid=[24, 32, 8],
-    cylinder_channels=4,
-)
 CUDA = "cuda"
 BACKBONES = ("pillars", "point_mlp", "cylinder3d")
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from pipeline.config import Config
-from pipeline.data.batches import BlockReader
+from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
 from pipeline.data.outliers import OUTLIER_LABEL

@@ -5,7 +5,7 @@ import signal
 import time
 from typing import cast
 
-from pipeline.training.trainer import printing
+from pipeline.training.printing import printing
 
 
 def wait_for(said: list[str], line: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +28,55 @@ def run(name: str, config: Config, *overrides: str) -> tuple[dict[str, Any], str
     return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
 
 
+@pytest.fixture
+def address() -> Iterator[str]:
+    """`s3://results/runs` of a local S3 server."""
+    with running_s3() as address:
+        yield address
+
+
 @pytest.mark.slow
 def test_cells_that_one_node_has_done_are_found_done_by_another(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
 ):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    with running_s3() as address:
 
-        def on_node(name: str, seeds: str) -> tuple[dict[str, Any], str]:
-            place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
-            return run(
-                "ablate", tiny_config, *place, f"ablate.seeds={seeds}", f"tracking.uri={uri}"
-            )
+    def on_node(name: str, seeds: str) -> tuple[dict[str, Any], str]:
+        place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
+        return run("ablate", tiny_config, *place, f"ablate.seeds={seeds}", f"tracking.uri={uri}")
 
-        first, _ = on_node("a", "[0]")
-        shutil.rmtree(tmp_path / "a")
-        second, said = on_node("b", "[0,1]")
-        assert "ablate: 2 trainings, 1 of them found done" in said
-        assert second["run_id"] == first["run_id"]
-        third, said = on_node("c", "[0,1]")
-        assert "ablate: 2 trainings, 2 of them found done" in said
+    first, _ = on_node("a", "[0]")
+    shutil.rmtree(tmp_path / "a")
+    second, said = on_node("b", "[0,1]")
+    assert "ablate: 2 trainings, 1 of them found done" in said
+    assert second["run_id"] == first["run_id"]
+    third, said = on_node("c", "[0,1]")
+    assert "ablate: 2 trainings, 2 of them found done" in said
     assert len(children(uri, third["run_id"])) == 2
 
 
 @pytest.mark.slow
 def test_trials_that_one_node_has_run_are_found_by_another(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
 ):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    with running_s3() as address:
 
-        def on_node(name: str, samples: int) -> tuple[dict[str, Any], str]:
-            place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
-            search = (f"tune.num_samples={samples}", "tune.scheduler=none", f"tracking.uri={uri}")
-            return run("tune", tiny_config, *place, *search)
+    def on_node(name: str, samples: int) -> tuple[dict[str, Any], str]:
+        place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
+        search = (f"tune.num_samples={samples}", "tune.scheduler=none", f"tracking.uri={uri}")
+        return run("tune", tiny_config, *place, *search)
 
-        first, _ = on_node("a", 2)
-        shutil.rmtree(tmp_path / "a")
-        second, said = on_node("b", 3)
-        assert "tune: 3 proposals, 2 of them found" in said
-        assert "tune: up to 1 trials to run" in said
-        assert second["run_id"] == first["run_id"]
-        assert second["num_finished"] == 3
-        shutil.rmtree(tmp_path / "b")
-        third, said = on_node("c", 3)
-        assert "to run" not in said
-        assert "evaluating" not in said
-        assert third["best_run_id"] == second["best_run_id"]
-        assert third["test/point_ap"] == second["test/point_ap"]
+    first, _ = on_node("a", 2)
+    shutil.rmtree(tmp_path / "a")
+    second, said = on_node("b", 3)
+    assert "tune: 3 proposals, 2 of them found" in said
+    assert "tune: up to 1 trials to run" in said
+    assert second["run_id"] == first["run_id"]
+    assert second["num_finished"] == 3
+    shutil.rmtree(tmp_path / "b")
+    third, said = on_node("c", 3)
+    assert "to run" not in said
+    assert "evaluating" not in said
+    assert third["best_run_id"] == second["best_run_id"]
+    assert third["test/point_ap"] == second["test/point_ap"]
     assert len(children(uri, third["run_id"])) == 3

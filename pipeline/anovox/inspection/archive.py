@@ -1,6 +1,6 @@
 """The checks of whole archives: each line is the worst of its scenes, with counts over all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from pipeline.anovox.inspection.scene import SceneReport, inspect_scene, spread
 from pipeline.anovox.inventory import Inventory
 from pipeline.anovox.layout import Archive, find_archives
 from pipeline.anovox.scene import Scene
-
-Progress = Callable[[int, int], None]
+from pipeline.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

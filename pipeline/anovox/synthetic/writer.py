@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from pipeline.anovox.synthetic.sensor_setup import Sensor, recorded_folders, sen
 from pipeline.anovox.synthetic.sensors import Mount, build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.data_config import SyntheticConfig
+from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ _ARCHIVE_GLOB = "AnoVox_*"
 _FIRST_FRAME_IDS = (300, 9900)
 _ROLLOVER = 1000
 
-Progress = Callable[[int, int], None]
 Folders = dict[Sensor | str, Path]
 """A scene's folders by pose and sensor type, or by name."""
 

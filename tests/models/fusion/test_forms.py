@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import SMALL
 
 from pipeline.model_config import ModelConfig
 from pipeline.models.detector import build_detector
@@ -13,7 +14,6 @@ from pipeline.models.fusion.late import Apart, LateHead
 from pipeline.models.heads import PointHead
 from tests.streets import street_batch, with_values
 
-SMALL = ModelConfig(image_channels=16, point_channels=16, image_stages=2, pillar_size_m=1.0)
 FUSED = ("late", "concat", "gated", "cross_attention")
 
 
