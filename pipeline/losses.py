@@ -158,7 +158,9 @@ def focal(
     # p_t is the probability given to the truth: everything follows from one signed logit.
     signed = score * (2 * target - 1)
     share = 1 - alpha + (2 * alpha - 1) * target
-    total = (share * torch.sigmoid(-signed) ** gamma * F.softplus(-signed)).sum()
+    # (1 - p_t)^gamma by its logarithm: as a power its gradient is NaN where 1 - p_t rounds to 0.
+    modulation = torch.exp(-gamma * F.softplus(signed))
+    total = (share * modulation * F.softplus(-signed)).sum()
     return Term(total=total, count=score.new_tensor(len(score) * prior), weight=1.0)
 
 

@@ -70,6 +70,21 @@ def test_focal_without_gamma_is_half_of_bce_at_alpha_one_half():
     )
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 0.5, 1.0, 2.0])
+def test_focal_has_a_gradient_wherever_a_score_may_lie(gamma):
+    """As 1 - p_t to the power of gamma it was NaN for right scores above 104 and gamma below 1."""
+    score = torch.tensor([-1e4, -110.0, -80.0, -20.0, 0.0, 20.0, 80.0, 110.0, 1e4])
+    score.requires_grad_()
+    for truth in (0, 1):
+        label = torch.full(score.shape, truth, dtype=torch.uint8)
+        loss = focal(score, label, alpha=0.75, gamma=gamma, prior=0.5).total
+        (gradient,) = torch.autograd.grad(loss, score)
+        sign = 1 if truth else -1
+        right, wrong = gradient[sign * score > 50], gradient[sign * score < -50]
+        torch.testing.assert_close(right, torch.zeros(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(wrong, torch.full((3,), -sign * (0.75 if truth else 0.25)))
+
+
 def test_alpha_above_one_half_weighs_positives_more_than_negatives():
     """The prior system had it inverted. A positive and a negative that are equally wrong."""
     wrong = torch.tensor([1.0])
