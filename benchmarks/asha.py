@@ -29,10 +29,10 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.merging import load, merge, override, to_dict
-from pipeline.tuning.capacity import num_fitting
-from pipeline.tuning.cells import GUARDS
+from pipeline.studies.capacity import num_fitting
+from pipeline.studies.cells import GUARDS
+from pipeline.studies.study import Study
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger, Record
-from pipeline.tuning.study import Study
 from pipeline.tuning.trial import make_trial, run_trial
 from pipeline.tuning.tuner import open_search, run_search
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.tuning.ablation import ablate
+from pipeline.studies.ablation import ablate
 
 
 def work(config: Config) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.tuning.comparison import compare
+from pipeline.studies.comparison import compare
 
 
 def work(config: Config) -> dict[str, Any]:

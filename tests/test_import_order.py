@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("pipeline.limits", "pipeline.locks"),
+    ("pipeline.limits", "pipeline.locks", "pipeline.progress"),
     ("pipeline.data_config", "pipeline.model_config"),
     ("pipeline.study_config",),
     ("pipeline.config", "pipeline.failures"),
@@ -32,6 +32,7 @@ ORDER = (
     ("pipeline.serving",),
     ("pipeline.report",),
     ("pipeline.export",),
+    ("pipeline.studies",),
     ("pipeline.tuning",),
     ("jobs",),
 )
@@ -42,6 +43,7 @@ MAY_USE_RAY = (
     "pipeline.data.stream",
     "pipeline.ray_session",
     "pipeline.training",
+    "pipeline.studies",
     "pipeline.tuning",
     "jobs",
 )

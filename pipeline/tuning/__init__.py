@@ -1,1 +1,1 @@
-"""Many runs: comparisons now, searches and ablations later."""
+"""Searches over config keys with Ray Tune: space, proposals, trials, ledger, leaderboard."""

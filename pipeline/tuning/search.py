@@ -23,11 +23,11 @@ from pipeline.config import Config
 from pipeline.failures import RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.progress import Say
+from pipeline.studies.capacity import num_fitting
+from pipeline.studies.study import Study
 from pipeline.tuning.asha import RememberingAsha
-from pipeline.tuning.capacity import num_fitting
 from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
-from pipeline.tuning.study import Study
 from pipeline.tuning.trial import VALUE, make_trial, run_trial
 from pipeline.tuning.watch import StudyWatch, first_line
 

@@ -14,13 +14,13 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.failures import Pruned, RunFailed
 from pipeline.merging import override
+from pipeline.studies.cells import GUARDS
+from pipeline.studies.study import Study
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 from pipeline.training.worker import Validated
-from pipeline.tuning.cells import GUARDS
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.space import words
-from pipeline.tuning.study import Study
 
 logger = logging.getLogger(__name__)
 EPOCH, VALUE = "epoch", "value"

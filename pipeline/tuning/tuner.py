@@ -21,14 +21,14 @@ from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
+from pipeline.studies.cells import write_note
+from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import git_revision
-from pipeline.tuning.cells import write_note
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
 from pipeline.tuning.space import parse_space, words
 from pipeline.tuning.space_check import check_space, check_study
-from pipeline.tuning.study import Study, open_study
 from pipeline.tuning.study_report import FIGURES, draw_study
 from pipeline.tuning.trial import make_trial
 

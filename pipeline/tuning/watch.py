@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.failures import RunFailed
 from pipeline.progress import Say
 from pipeline.report.tables import sensible
-from pipeline.tuning.capacity import needs
+from pipeline.studies.capacity import needs
 from pipeline.tuning.ledger import OPEN, Ledger, Record, Validation
 from pipeline.tuning.trial import VALUE
 

@@ -9,8 +9,8 @@ from pipeline import tracking
 from pipeline.config import Config
 from pipeline.failures import Pruned
 from pipeline.merging import merge
+from pipeline.studies.study import Study, open_study
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
-from pipeline.tuning.study import Study, open_study
 from pipeline.tuning.trial import Trial, make_trial, run_trial
 
 

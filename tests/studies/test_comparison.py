@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.merging import absolute_paths, merge
-from pipeline.tuning.comparison import compare, world_config
+from pipeline.studies.comparison import compare, world_config
 
 TINY = {
     "synthetic": {

@@ -26,11 +26,11 @@ from pipeline.models.detector import build_detector
 from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
+from pipeline.studies.capacity import num_fitting
+from pipeline.studies.study import Study
 from pipeline.training.lost_workers import cause_of
 from pipeline.training.printing import printing
 from pipeline.training.trainer import Child, fit
-from pipeline.tuning.capacity import num_fitting
-from pipeline.tuning.study import Study
 
 logger = logging.getLogger(__name__)
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")

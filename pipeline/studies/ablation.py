@@ -23,10 +23,10 @@ from pipeline.progress import Say
 from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.training_report import data_note
+from pipeline.studies.cells import Cell, Outcome, run_cells
+from pipeline.studies.rows import parse_row, row_configs
+from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import config_hash, git_revision
-from pipeline.tuning.cells import Cell, Outcome, run_cells
-from pipeline.tuning.rows import parse_row, row_configs
-from pipeline.tuning.study import Study, open_study
 
 
 @dataclass(frozen=True, kw_only=True)

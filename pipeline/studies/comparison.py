@@ -28,9 +28,9 @@ from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_re
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
 from pipeline.report.tables import aligned, sensible
+from pipeline.studies.cells import NOTES, write_note
+from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import Child, config_hash, fit, git_revision
-from pipeline.tuning.cells import NOTES, write_note
-from pipeline.tuning.study import Study, open_study
 
 BASELINE = "boosted_tree"
 NAME = "compare"

@@ -11,10 +11,10 @@ import pytest
 from pipeline.config import Config
 from pipeline.evaluation.probes import FACTS
 from pipeline.merging import flatten, load, merge, override, to_dict
+from pipeline.studies.cost import learn, make_subject, score
+from pipeline.studies.rows import row_configs
 from pipeline.training.trainer import config_hash
 from pipeline.training.worker import single_worker
-from pipeline.tuning.cost import learn, make_subject, score
-from pipeline.tuning.rows import row_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GRIDS = sorted(path for path in CONFIGS.glob("*.yaml") if load(path).ablate.rows != ["full"])

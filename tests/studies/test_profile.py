@@ -16,9 +16,9 @@ from pipeline.data.manifest import read_manifest
 from pipeline.merging import merge, override
 from pipeline.models.detector import build_detector
 from pipeline.report.cost_table import Cost
+from pipeline.studies.cost import Subject, make_subject, take_turn
+from pipeline.studies.profile import profile, training_estimate_s
 from pipeline.training.worker import Worker, single_worker
-from pipeline.tuning.cost import Subject, make_subject, take_turn
-from pipeline.tuning.profile import profile, training_estimate_s
 
 TINY = {
     "profile": {"num_frames": 4, "batch_size": 2, "num_rounds": 2},

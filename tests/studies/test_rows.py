@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.merging import merge
-from pipeline.tuning.rows import parse_row, row_configs
+from pipeline.studies.rows import parse_row, row_configs
 
 
 def test_a_row_is_a_name_and_its_overrides():

@@ -12,9 +12,9 @@ from mlflow.entities import Run
 from pipeline.config import Config
 from pipeline.locks import alone
 from pipeline.merging import load, merge, to_dict
-from pipeline.tuning.ablation import ablate
-from pipeline.tuning.cells import Cell, _run_cell, run_cell, write_note
-from pipeline.tuning.study import Study, open_study
+from pipeline.studies.ablation import ablate
+from pipeline.studies.cells import Cell, _run_cell, run_cell, write_note
+from pipeline.studies.study import Study, open_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {

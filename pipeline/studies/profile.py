@@ -20,11 +20,11 @@ from pipeline.merging import flatten
 from pipeline.progress import Progress
 from pipeline.report.cost_table import Cost, markdown, write_csv
 from pipeline.report.training_report import data_note
+from pipeline.studies.ablation import one_split
+from pipeline.studies.cost import SPLIT, Subject, Turn, make_subject, take_turn
+from pipeline.studies.rows import parse_row, row_configs
 from pipeline.training.trainer import config_hash, git_revision
 from pipeline.training.worker import Worker, single_worker
-from pipeline.tuning.ablation import one_split
-from pipeline.tuning.cost import SPLIT, Subject, Turn, make_subject, take_turn
-from pipeline.tuning.rows import parse_row, row_configs
 
 
 @dataclass(frozen=True, kw_only=True)

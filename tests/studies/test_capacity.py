@@ -7,7 +7,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.failures import RunFailed
 from pipeline.merging import merge
-from pipeline.tuning.capacity import needs, num_fitting
+from pipeline.studies.capacity import needs, num_fitting
 
 
 def config(num_workers: int, *, reader: str = "blocks", **scaling: object) -> Config:

@@ -1,0 +1,1 @@
+"""Studies: many trainings over one split, side by side, resumable, in one table."""
