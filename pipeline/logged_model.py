@@ -1,8 +1,11 @@
 """A run's detector as an MLflow model, and its versions in the registry."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -44,9 +47,7 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     if run.data.tags.get(MODEL_OF_TAG) == checkpoint.name:
         return run.data.tags[MODEL_TAG]
     mlflow.set_tracking_uri(config.uri)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False), warnings.catch_warnings():
-        # Frames are dicts of arrays, for which MLflow has no type hint of its own.
-        warnings.filterwarnings("ignore", message=".*[Tt]ype hint", category=UserWarning)
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False), _no_advice_on_type_hints():
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(PACKAGE / "serving.py"),
@@ -57,6 +58,23 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     client.update_run(run_id, status=run.info.status)
     tracking.set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
     return logged.model_uri
+
+
+@contextmanager
+def _no_advice_on_type_hints() -> Iterator[None]:
+    """Frames are dicts of arrays, for which MLflow has no type hint of its own.
+
+    Not a filter of warnings: what MLflow imports on its way may set all filters anew.
+    """
+    show = warnings.showwarning
+
+    def show_others(message: Warning | str, *place: Any, **more: Any) -> None:
+        if "type hint" not in str(message).lower():
+            show(message, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_others
+        yield
 
 
 def register(config: TrackingConfig, run_id: str, *, model: str, name: str, alias: str) -> str:
