@@ -6,6 +6,7 @@ trials write to the same run, so nothing may hang on a process's "active run".
 
 import hashlib
 import importlib.util
+import json
 import logging
 import signal
 import threading
@@ -15,9 +16,14 @@ from pathlib import Path
 from typing import Literal, SupportsFloat
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+)
 
 from pipeline.config import TrackingConfig
 from pipeline.failures import Pruned, RunFailed
@@ -49,8 +55,7 @@ def start_run(
     """
     client = client_of(config.uri)
     experiment_id = demand_experiment(client, config)
-    if parent:
-        tags = {**tags, MLFLOW_PARENT_RUN_ID: parent}
+    tags = {**tags, **_tags_of_mlflow(tags, parent=parent)}
     run_id = client.create_run(
         experiment_id, run_name=name, tags=_texts(tags, limit=MAX_TAG_LENGTH)
     ).info.run_id
@@ -58,11 +63,24 @@ def start_run(
     return run_id
 
 
+def _tags_of_mlflow(tags: Mapping[str, object], *, parent: str) -> dict[str, object]:
+    """What MLflow's own pages show."""
+    own = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_GIT_COMMIT: tags.get("revision", "")}
+    return {key: value for key, value in own.items() if value}
+
+
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, object]) -> None:
     texts = _texts(params, limit=MAX_PARAM_LENGTH)
     entities = [Param(key, text) for key, text in texts.items()]
     for start in range(0, len(entities), MAX_PARAMS_PER_CALL):
         client.log_batch(run_id, params=entities[start : start + MAX_PARAMS_PER_CALL])
+
+
+def log_data(config: TrackingConfig, run_id: str, *, name: str, split_hash: str, root: str) -> None:
+    """Name the scenes under `root`, as split, as the run's dataset: MLflow's column `Dataset`."""
+    data = Dataset(name, split_hash, "local", json.dumps({"uri": root}))
+    used = DatasetInput(data, tags=[InputTag(MLFLOW_DATASET_CONTEXT, "train, val, test")])
+    client_of(config.uri).log_inputs(run_id, [used])
 
 
 def find_run(config: TrackingConfig, tags: Mapping[str, str], *, parent: str = "") -> str:
@@ -151,6 +169,15 @@ def set_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, object]) ->
     """Set or replace tags."""
     entities = [RunTag(key, text) for key, text in _texts(tags, limit=MAX_TAG_LENGTH).items()]
     client_of(config.uri).log_batch(run_id, tags=entities)
+
+
+def describe(config: TrackingConfig, run_id: str, text: str) -> None:
+    """Set the Markdown that MLflow shows on the run's page; of a long text, its first lines."""
+    if len(text) > MAX_TAG_LENGTH:
+        whole = text[: MAX_TAG_LENGTH - 200].rpartition("\n")[0]
+        num_left_out = text.count("\n") - whole.count("\n")
+        text = f"{whole}\n\n({num_left_out} more lines in the run's artifacts)"
+    set_tags(config, run_id, {MLFLOW_RUN_NOTE: text})
 
 
 def log_metrics(

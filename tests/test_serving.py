@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,7 +148,9 @@ def test_an_evaluated_run_has_a_model_that_another_process_loads_without_this_co
     config = merge(small_training, changes)
     trained = fit(config, say=lambda line: None)
     watch = lambda phase: lambda done, total: None  # noqa: E731
-    evaluated = evaluate(config, watch=watch)
+    with warnings.catch_warnings(record=True) as heard:
+        evaluated = evaluate(config, watch=watch)
+    assert not [one for one in heard if "type hint" in str(one.message)]
     assert evaluate(config, watch=watch).facts["logged_model"] == evaluated.facts["logged_model"]
     frame = frames_of(street_batch())[0]
     np.savez(tmp_path / "frame.npz", **frame)  # pyright: ignore[reportArgumentType]

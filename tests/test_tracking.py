@@ -170,6 +170,45 @@ def test_more_params_than_one_call_takes_are_all_stored(store: TrackingConfig) -
     assert len(MlflowClient(store.uri).get_run(run_id).data.params) == 250
 
 
+def test_a_run_names_its_data_once_however_often_it_is_told(
+    store: TrackingConfig, run_id: str
+) -> None:
+    for _ in range(2):
+        tracking.log_data(
+            store, run_id, name="synthetic AnoVox", split_hash="4f7f8d1c1201c258", root="/scenes"
+        )
+    (used,) = MlflowClient(store.uri).get_run(run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("synthetic AnoVox", "4f7f8d1c1201c258")
+    assert "/scenes" in used.dataset.source
+
+
+def test_a_long_description_is_cut_between_lines_and_says_so(
+    store: TrackingConfig, run_id: str
+) -> None:
+    def shown(text: str) -> list[str]:
+        tracking.describe(store, run_id, text)
+        return MlflowClient(store.uri).get_run(run_id).data.tags["mlflow.note.content"].split("\n")
+
+    lines = [f"| row {number} | {'x' * 80} |" for number in range(200)]
+    assert shown("\n".join(lines[:50])) == lines[:50]
+    *first, _, last = shown("\n".join(lines))
+    assert first == lines[: len(first)]
+    assert last == f"({200 - len(first)} more lines in the run's artifacts)"
+    assert len(first) > 50
+
+
+def test_an_experiment_opens_with_its_runs_and_a_run_shows_its_revision(
+    store: TrackingConfig,
+) -> None:
+    client = MlflowClient(store.uri)
+    run = client.get_run(
+        tracking.start_run(store, name="a run", params={}, tags={"revision": "abc"})
+    )
+    assert run.data.tags["mlflow.source.git.commit"] == "abc"
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_finish_sets_tags_and_status(store: TrackingConfig, run_id: str) -> None:
     tracking.finish(store, run_id, status="FAILED", tags={"failure": "no_signal"})
     run = MlflowClient(store.uri).get_run(run_id)

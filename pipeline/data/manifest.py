@@ -118,6 +118,11 @@ class Manifest:
     """By split."""
     scenes: list[SceneRecord]
 
+    @property
+    def data_name(self) -> str:
+        """What the data are, for tables and MLflow."""
+        return "synthetic AnoVox" if self.is_synthetic else "AnoVox"
+
     def shards_of(self, split: str) -> list[Shard]:
         """The split's shards in the order that numbers its rows."""
         return [shard for shard in self.shards if shard.split == split]

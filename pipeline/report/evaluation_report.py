@@ -118,10 +118,12 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
-    text = _text(rows, figures, windows.manifest)
+    table = _table(rows, windows.manifest)
+    text = f"{table}\n\nFigures\n" + "\n".join(f"  {path}" for path in figures)
     (folder / "results.md").write_text(text + "\n")
     controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
     _log(config, loaded.meta.run_id, tally, controls, folder)
+    tracking.describe(config.tracking, loaded.meta.run_id, table)
     model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
@@ -258,7 +260,7 @@ def probe_tallies_of(readers: dict[str, BlockReader], tally: Tally) -> dict[str,
     return probe_tallies(tally, train=readers["train"].index, test=readers["test"].index)
 
 
-def _text(rows: list[Row], figures: list[Path], manifest: Manifest) -> str:
+def _table(rows: list[Row], manifest: Manifest) -> str:
     shown = [
         row
         for row in rows
@@ -270,13 +272,12 @@ def _text(rows: list[Row], figures: list[Path], manifest: Manifest) -> str:
         )
     ]
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
-    listed = "\n".join(f"  {path}" for path in figures)
     head = ", ".join(part for part in ("Test split", data_note(manifest)) if part)
     return (
         f"{head}\n\n{markdown(shown)}\n\n"
         f"baseline: {baseline_name(manifest)} on plain point features. "
         "constant predictor: AP = prevalence. shortcut probe: the best of three that see only a "
-        f"frame's archive, its number, or both.\n\nFigures\n{listed}"
+        "frame's archive, its number, or both."
     )
 
 

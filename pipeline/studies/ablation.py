@@ -26,7 +26,7 @@ from pipeline.report.training_report import data_note
 from pipeline.studies.cells import Cell, Outcome, run_cells
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.studies.study import Study, open_study
-from pipeline.training.trainer import config_hash, git_revision
+from pipeline.training.trainer import config_hash, git_revision, log_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     manifest = one_split(rows)
     study = open_study(config, name=config.ablate.name, split_hash=manifest.split_hash)
     with tracking.failing(config.tracking, study.run_id):
+        log_data(config, study.run_id, manifest)
         controls = _controls(config, manifest, say)
         cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
         every = [cell for row in cells.values() for cell in row]
@@ -114,6 +115,7 @@ def _told(
     write_csv(lines, study.folder / "table.csv", split_hash=manifest.split_hash)
     for suffix in ("md", "tex", "csv"):
         tracking.log_artifact(config.tracking, study.run_id, study.folder / f"table.{suffix}")
+    tracking.describe(config.tracking, study.run_id, text)
     tracking.log_metrics(config.tracking, study.run_id, _study_metrics(lines, metrics))
     facts = {
         "run_id": study.run_id,

@@ -23,7 +23,7 @@ from pipeline.report.training_report import data_note
 from pipeline.studies.ablation import one_split
 from pipeline.studies.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.studies.rows import parse_row, row_configs
-from pipeline.training.trainer import config_hash, git_revision
+from pipeline.training.trainer import config_hash, git_revision, log_data
 from pipeline.training.worker import Worker, single_worker
 
 
@@ -59,6 +59,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
         },
     )
     with tracking.failing(config.tracking, run_id):
+        log_data(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
         profiled = _told(config, manifest, run_id, _costs(config, subjects, turns), worker)
     tracking.finish(config.tracking, run_id)

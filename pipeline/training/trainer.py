@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from pipeline import storage, tracking
 from pipeline.config import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge, to_dict
 from pipeline.progress import Say
@@ -88,7 +88,7 @@ def fit(
     """
     blocks = find_blocks(config)
     manifest = read_manifest(blocks)
-    job = _job(config, blocks, split_hash=manifest.split_hash, child=child)
+    job = _job(config, blocks, manifest, child)
     with (
         tracking.failing(config.tracking, job.run_id),
         tracking.system_metrics(config.tracking, job.run_id),
@@ -111,6 +111,17 @@ def fit(
         checkpoint=checkpoints.find(job.folder),
         history=result["history"],
         num_steps=result["num_steps"],
+    )
+
+
+def log_data(config: Config, run_id: str, manifest: Manifest) -> None:
+    """Say in MLflow which data the run is about."""
+    tracking.log_data(
+        config.tracking,
+        run_id,
+        name=manifest.data_name,
+        split_hash=manifest.split_hash,
+        root=manifest.root,
     )
 
 
@@ -169,7 +180,7 @@ def git_revision() -> str:
         return "unknown"
 
 
-def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) -> Job:
+def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) -> Job:
     revision = git_revision()
     # Before there is an MLflow run: a path that cannot be written must not leave one behind.
     Path(config.storage_path).mkdir(parents=True, exist_ok=True)
@@ -177,13 +188,13 @@ def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) 
         folder = Path(config.train.resume)
         checkpoints.fetch(config, folder)
         meta = checkpoints.read_meta(_newest(folder))
-        _check_resumable(config, meta, folder, split_hash=split_hash)
+        _check_resumable(config, meta, folder, split_hash=manifest.split_hash)
         tracking.reopen(config.tracking, meta.run_id)
         return Job(
             config=config, run_id=meta.run_id, folder=folder, blocks=blocks, revision=revision
         )
     tags = {
-        "split_hash": split_hash,
+        "split_hash": manifest.split_hash,
         "config_hash": config_hash(config),
         "revision": revision,
         "blocks": str(blocks),
@@ -197,6 +208,7 @@ def _job(config: Config, blocks: Path, *, split_hash: str, child: Child | None) 
             config.tracking, name=run_name(config), params=flatten(config), tags=tags
         )
         folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
+    log_data(config, run_id, manifest)
     folder.mkdir(parents=True, exist_ok=child is not None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
     return Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)

@@ -23,7 +23,7 @@ from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
 from pipeline.studies.cells import write_note
 from pipeline.studies.study import Study, open_study
-from pipeline.training.trainer import git_revision
+from pipeline.training.trainer import git_revision, log_data
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
@@ -76,7 +76,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
         line = train_command(command, best)
         text = _board(config, study, manifest, records, line)
         facts = _facts(config, best, tested, records) | {"command": line}
-        _log(config, study, facts)
+        _log(config, study, text, facts)
     tracking.finish(config.tracking, study.run_id)
     places = {
         "run_id": study.run_id,
@@ -89,9 +89,11 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
 
 def open_search(config: Config) -> Study:
     """The study of this search on these blocks: made, or found again with what it has done."""
-    split_hash = read_manifest(find_blocks(config)).split_hash
+    manifest = read_manifest(find_blocks(config))
     marks = {"space_hash": space_hash(config)}
-    return open_study(config, name=config.tune.name, split_hash=split_hash, marks=marks)
+    study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
+    log_data(config, study.run_id, manifest)
+    return study
 
 
 def run_search(config: Config, study: Study, ledger: Ledger, say: Say) -> None:
@@ -149,9 +151,10 @@ def _facts(
     }
 
 
-def _log(config: Config, study: Study, facts: dict[str, Any]) -> None:
+def _log(config: Config, study: Study, text: str, facts: dict[str, Any]) -> None:
     """Leaderboard, figures and results to the study's run."""
     store, run_id = config.tracking, study.run_id
+    tracking.describe(store, run_id, text)
     for suffix in ("md", "csv"):
         tracking.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
     tracking.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)
