@@ -114,7 +114,7 @@ def best_so_far(
     )
     dress(axes, x_label="epochs trained, all trials", y_label=f"{metric} on validation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=SMALL_PT, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL_PT, frameon=False)
     return figure
 
 
