@@ -21,6 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python -m jobs.evaluate --config configs/demo.yaml
 	@echo
 	@echo "Look at the run in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000"
+	@echo "and open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning (MLflow itself opens with its pages for language models: press Model training)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

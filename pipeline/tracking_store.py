@@ -24,8 +24,6 @@ from pipeline.locks import alone
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
 """Folder of artifacts beside a sqlite database."""
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment: MLflow's page opens with runs and charts instead of traces."""
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -61,7 +59,7 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> None:
     if config.uri.startswith(SQLITE):
         location = str(Path(config.uri.removeprefix(SQLITE)).parent / ARTIFACTS)
     try:
-        client.create_experiment(config.experiment, artifact_location=location, tags=KIND)
+        client.create_experiment(config.experiment, artifact_location=location)
     except MlflowException as error:  # two jobs that start together may both find none
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
