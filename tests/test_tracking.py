@@ -177,7 +177,9 @@ def test_a_run_names_its_data_once_however_often_it_is_told(
         tracking.log_data(
             store, run_id, name="synthetic AnoVox", split_hash="4f7f8d1c1201c258", root="/scenes"
         )
-    (used,) = MlflowClient(store.uri).get_run(run_id).inputs.dataset_inputs
+    inputs = MlflowClient(store.uri).get_run(run_id).inputs
+    assert inputs is not None
+    (used,) = inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("synthetic AnoVox", "4f7f8d1c1201c258")
     assert "/scenes" in used.dataset.source
 
