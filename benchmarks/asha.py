@@ -28,6 +28,8 @@ import psutil
 from mlflow import MlflowClient
 
 from pipeline.config import Config
+from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import read_manifest
 from pipeline.merging import load, merge, override, to_dict
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.cells import GUARDS
@@ -86,7 +88,7 @@ def seeded(base: Config, seed: int) -> Config:
 
 def searched(config: Config) -> tuple[Study, dict[str, float]]:
     """The study after its search, and how fast the search was."""
-    study = open_search(config)
+    study = open_search(config, read_manifest(find_blocks(config)))
     ledger = Ledger(config, study.folder)
     started_s, busy = time.monotonic(), busy_cpu_s()
     run_search(config, study, ledger, say)

@@ -58,7 +58,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     check_space(config, dimensions)
     manifest = read_manifest(find_blocks(config))
     constant = _constant(config, manifest)
-    study = open_search(config)
+    study = open_search(config, manifest)
     with tracking.failing(config.tracking, study.run_id):
         ledger = Ledger(config, study.folder)
         run_search(config, study, ledger, say)
@@ -87,9 +87,8 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     return Tuned(text=text, facts=places | facts)
 
 
-def open_search(config: Config) -> Study:
+def open_search(config: Config, manifest: Manifest) -> Study:
     """The study of this search on these blocks: made, or found again with what it has done."""
-    manifest = read_manifest(find_blocks(config))
     marks = {"space_hash": space_hash(config)}
     study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
     log_data(config, study.run_id, manifest)

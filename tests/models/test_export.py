@@ -8,11 +8,12 @@ from typing import Any
 
 import jaxtyping
 import pytest
+import small_model
 import torch
 from torch import nn
 
 from pipeline.data.batches import Batch
-from pipeline.model_config import FUSIONS, ModelConfig
+from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.models.export import (
     export_detector,
@@ -22,14 +23,8 @@ from pipeline.models.export import (
 )
 from tests.streets import street_batch, with_values
 
-SMALL = ModelConfig(
-    image_channels=8,
-    point_channels=8,
-    image_stages=2,
-    pillar_size_m=1.0,
-    cylinder_grid=[24, 32, 8],
-    cylinder_channels=2,
-    frame_top_k=5,
+SMALL = dataclasses.replace(
+    small_model.SMALL, image_channels=8, point_channels=8, cylinder_channels=2, frame_top_k=5
 )
 IMAGE_SIZE = (32, 96)
 BACKBONES = ("pillars", "point_mlp", "cylinder3d")

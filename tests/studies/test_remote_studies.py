@@ -35,15 +35,24 @@ def address() -> Iterator[str]:
         yield address
 
 
+def store(folder: Path) -> str:
+    """MLflow's, which all nodes share."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def places_of(node: str, folder: Path, address: str) -> list[str]:
+    """Overrides: where a node keeps its runs, its local copy of them, and MLflow."""
+    cache = f"storage_cache={folder}/{node}"
+    return [f"storage_path={address}", cache, f"tracking.uri={store(folder)}"]
+
+
 @pytest.mark.slow
 def test_cells_that_one_node_has_done_are_found_done_by_another(
     tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
 ):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-
-    def on_node(name: str, seeds: str) -> tuple[dict[str, Any], str]:
-        place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
-        return run("ablate", tiny_config, *place, f"ablate.seeds={seeds}", f"tracking.uri={uri}")
+    def on_node(node: str, seeds: str) -> tuple[dict[str, Any], str]:
+        places = places_of(node, tmp_path, address)
+        return run("ablate", tiny_config, *places, f"ablate.seeds={seeds}")
 
     first, _ = on_node("a", "[0]")
     shutil.rmtree(tmp_path / "a")
@@ -52,19 +61,18 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
     assert second["run_id"] == first["run_id"]
     third, said = on_node("c", "[0,1]")
     assert "ablate: 2 trainings, 2 of them found done" in said
-    assert len(children(uri, third["run_id"])) == 2
+    assert len(children(store(tmp_path), third["run_id"])) == 2
 
 
 @pytest.mark.slow
 def test_trials_that_one_node_has_run_are_found_by_another(
     tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
 ):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-
-    def on_node(name: str, samples: int) -> tuple[dict[str, Any], str]:
-        place = (f"storage_path={address}", f"storage_cache={tmp_path}/{name}")
-        search = (f"tune.num_samples={samples}", "tune.scheduler=none", f"tracking.uri={uri}")
-        return run("tune", tiny_config, *place, *search)
+    def on_node(node: str, samples: int) -> tuple[dict[str, Any], str]:
+        places = places_of(node, tmp_path, address)
+        return run(
+            "tune", tiny_config, *places, f"tune.num_samples={samples}", "tune.scheduler=none"
+        )
 
     first, _ = on_node("a", 2)
     shutil.rmtree(tmp_path / "a")
@@ -79,4 +87,4 @@ def test_trials_that_one_node_has_run_are_found_by_another(
     assert "evaluating" not in said
     assert third["best_run_id"] == second["best_run_id"]
     assert third["test/point_ap"] == second["test/point_ap"]
-    assert len(children(uri, third["run_id"])) == 3
+    assert len(children(store(tmp_path), third["run_id"])) == 3
