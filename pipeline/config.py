@@ -48,6 +48,9 @@ class TrainConfig:
     """Steps over which the learning rate rises from 0; 0 = off."""
     grad_clip: float = 5.0
     """Largest gradient norm; 0 = off."""
+    ema_decay: float = 0.0
+    """Share of itself that the weights' moving average keeps at each step (it reaches back about
+    1 / (1 - ema_decay) steps); it is then what is validated and evaluated. 0 = off."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the convolutions; losses and scores stay fp32."""
     augment: bool = True
@@ -58,6 +61,9 @@ class TrainConfig:
     see normal points only. A model that scores frames only is chosen by frame_ap."""
     validate_every_n_epochs: int = 1
     """Validation cadence; the last epoch is always validated."""
+    patience: int = 0
+    """Validations without a better one after which training ends early; 0 = off. The schedule stays
+    laid over all epochs, so the learning rate need not have come down by then."""
     checkpoint_every_n_steps: int = 0
     """Extra checkpoints inside an epoch; 0 = only at the end of each epoch."""
     log_every_n_steps: int = 10
@@ -78,10 +84,15 @@ class TrainConfig:
             at_least("train", self, key, 1)
         for key in ("seed", "max_steps", "warmup_steps", "grad_clip", "weight_decay"):
             at_least("train", self, key, 0)
-        at_least("train", self, "checkpoint_every_n_steps", 0)
+        for key in ("checkpoint_every_n_steps", "patience"):
+            at_least("train", self, key, 0)
         at_least("train", self, "num_threads", 1)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

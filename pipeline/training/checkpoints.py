@@ -1,9 +1,10 @@
 """Checkpoints that are whole or not there.
 
 A checkpoint is a folder: `tensors.safetensors` (model and optimizer) and `meta.json` (position,
-resolved config, split hash, metrics, SHA-256 of the tensors). It is written under a temporary name
-and renamed, so a torn one never bears a checkpoint's name; loading verifies the hash and never
-unpickles.
+resolved config, split hash, metrics, SHA-256 of the tensors). Where a training averages its
+weights, the model is the average and the weights that it goes on from lie beside it. It is written
+under a temporary name and renamed, so a torn one never bears a checkpoint's name; loading verifies
+the hash and never unpickles.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ from pipeline.data.manifest import file_hash, flush_file
 
 TENSORS, META = "tensors.safetensors", "meta.json"
 PREFIX = "step-"
+MODEL, TRAINED = "model.", "trained."
+"""Of tensors' names."""
 FOLDER = "checkpoints"
 """Of a run folder."""
 
@@ -68,14 +71,24 @@ class Meta:
 
 
 def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, meta: Meta
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    meta: Meta,
+    *,
+    average: nn.Module | None = None,
 ) -> Path:
-    """Write `folder/step-00000123` atomically and return it."""
+    """Write `folder/step-00000123` atomically and return it.
+
+    `average` is what `load_model` finds then, and `model` what `load_trained` does.
+    """
     final = folder / f"{PREFIX}{meta.position.step:08d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    tensors = _model_tensors(average or model, MODEL)
+    if average is not None:
+        tensors |= _model_tensors(model, TRAINED)
     if optimizer is not None:
         tensors |= _optimizer_tensors(model, optimizer)
     save_file(tensors, temporary / TENSORS)
@@ -112,19 +125,20 @@ def read_meta(checkpoint: Path) -> Meta:
 
 def load_model(checkpoint: Path, model: nn.Module) -> None:
     """Load weights into `model`, which must have exactly the same tensors."""
+    model.load_state_dict(_of(load_file(checkpoint / TENSORS), MODEL), strict=True)
+
+
+def load_trained(checkpoint: Path, model: nn.Module) -> None:
+    """Load the weights that a training goes on from, which its average is not."""
     tensors = load_file(checkpoint / TENSORS)
-    prefix = "model."
-    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    model.load_state_dict(state, strict=True)
+    model.load_state_dict(_of(tensors, TRAINED) or _of(tensors, MODEL), strict=True)
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load the optimizer's moments, matched by parameter name."""
     tensors = load_file(checkpoint / TENSORS)
     for name, parameter in model.named_parameters():
-        prefix = f"optimizer.{name}."
-        moments = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if moments:
+        if moments := _of(tensors, f"optimizer.{name}."):
             # `step` stays on the CPU, as torch's optimizers keep it.
             optimizer.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()
@@ -181,6 +195,14 @@ def find(place: Path) -> Path:
         if path in whole:
             return path
     return whole[-1]
+
+
+def _of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _model_tensors(model: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
 
 def _optimizer_tensors(

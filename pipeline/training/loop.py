@@ -29,6 +29,7 @@ from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.semantic_losses import targets
 from pipeline.terms import MIN_COUNT, Term, local_share, stacked
 from pipeline.training import checkpoints
+from pipeline.training.average import WeightAverage
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.random_labels import RandomLabels
@@ -112,6 +113,8 @@ class Training:
         )
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
+        decay = config.train.ema_decay
+        self.average = WeightAverage(self.model, decay=decay) if decay else None
         self.guard = CollapseGuard(config.guards)
         self.position = Position(epoch=0, step_in_epoch=0, step=0)
         self.best: dict[str, Any] = {}
@@ -140,15 +143,30 @@ class Training:
         total = self.steps.per_epoch * self.config.train.num_epochs
         return min(total, self.config.train.max_steps or total)
 
+    @property
+    def ended(self) -> bool:
+        return self.position.step >= self.total_steps or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        patience, best = self.config.train.patience, self.best.get("step", 0)
+        return bool(patience) and sum(row["step"] > best for row in self.history) >= patience
+
     # ---- run
 
     def run(self) -> None:
-        while self.position.step < self.total_steps:
+        while not self.ended:
             self._epoch(self.position.epoch)
+        if self.position.step < self.total_steps and self.worker.rank == 0:
+            self.worker.progress(
+                f"train: ended after step {self.position.step} of {self.total_steps}: no better "
+                f"{chosen_by(self.config)} since step {self.best['step']} (train.patience)"
+            )
 
     def _epoch(self, epoch: int) -> None:
         self.wrapped.train()
         first = self.position.step_in_epoch
+        if not first:
+            self.epoch_loss.zero_()
         for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
             self._step(self.random_labels(batch) if self.random_labels else batch)
             self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
@@ -186,6 +204,8 @@ class Training:
         grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm)
         self.optimizer.step()
+        if self.average:
+            self.average.update(self.model)
         self._watch(step, scores, grad_norm, parts["train/loss"])
         if self.teller:
             told = parts | {"train/lr": lr, "train/grad_norm": grad_norm}
@@ -232,18 +252,16 @@ class Training:
         # `train.max_steps` may end a run inside an epoch, and a longer one goes on there.
         if self.position.step_in_epoch >= self.steps.per_epoch:
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
-            if not last:
-                self.epoch_loss.zero_()
         self._save(metrics=metrics, thresholds=thresholds)
         # Only now: what was told is in the checkpoint, so a restart does not tell it again.
-        if metrics and not last and self.worker.rank == 0:
+        if metrics and not self.ended and self.worker.rank == 0:
             self.worker.validated(list(self.history))
         self.worker.barrier(metrics | {"epoch": epoch})
 
     def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
         started = time.monotonic()
         metrics, thresholds = validate(
-            self.model,
+            self.average.model if self.average else self.model,
             self.val,
             self.worker,
             config=self.config,
@@ -289,14 +307,18 @@ class Training:
             largest_grad_norm=self.guard.largest_grad_norm,
         )
         folder = self.job.folder / checkpoints.FOLDER
-        checkpoints.save(folder, self.model, self.optimizer, meta)
+        average = self.average.model if self.average else None
+        checkpoints.save(folder, self.model, self.optimizer, meta, average=average)
         checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
         checkpoints.publish(self.config, self.job.folder)
 
     def _restore(self, checkpoint: Path) -> None:
         meta = checkpoints.read_meta(checkpoint)
-        checkpoints.load_model(checkpoint, self.model)
+        checkpoints.load_trained(checkpoint, self.model)
         checkpoints.load_optimizer(checkpoint, self.model, self.optimizer)
+        if self.average:
+            checkpoints.load_model(checkpoint, self.average.model)
+            self.average.restart(num_updates=meta.position.step)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
         self.epoch_loss = torch.tensor(meta.epoch_loss, dtype=torch.float64)
         self.guard.largest_grad_norm = meta.largest_grad_norm

@@ -39,6 +39,7 @@ CONFIG = "config.yaml"
 MAY_CHANGE = {
     "train.num_epochs",
     "train.max_steps",
+    "train.patience",
     "train.validate_every_n_epochs",
     "train.checkpoint_every_n_steps",
     "train.log_every_n_steps",

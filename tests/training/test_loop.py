@@ -9,10 +9,15 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from pipeline.config import Config
+from pipeline.data.blocks import find_blocks
+from pipeline.data.readers import open_reader
 from pipeline.failures import RunFailed
 from pipeline.merging import merge
+from pipeline.report.evaluation_report import load_run
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
+from pipeline.training.validation import validate
+from pipeline.training.worker import single_worker
 
 TINY = {
     "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2, "dropout": 0.1},
@@ -83,6 +88,90 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config)
     resumed = try_fit(merge(config, {"train": {"resume": str(stopped)}}))
     assert resumed.folder == stopped
     assert_same(whole, final_tensors(resumed))
+
+
+def test_a_resumed_run_averages_on(config: Config):
+    """From inside an epoch and from its end, both as if it had never stopped."""
+    averaged = merge(config, {"train": {"ema_decay": 0.9}})
+    whole = final_tensors(try_fit(averaged))
+    assert any(name.startswith(checkpoints.TRAINED) for name in whole)
+    for stop_at in (3, 4):
+
+        def stop(line: str, stop_at: int = stop_at) -> None:
+            if f"step {stop_at}/" in line:
+                raise KeyboardInterrupt
+
+        place = merge(averaged, {"storage_path": f"{config.storage_path}-{stop_at}"})
+        with pytest.raises(KeyboardInterrupt):
+            try_fit(place, say=stop)
+        (stopped,) = (p for p in Path(place.storage_path).iterdir() if p.is_dir())
+        resumed = try_fit(merge(place, {"train": {"resume": str(stopped)}}))
+        assert_same(whole, final_tensors(resumed))
+
+
+def test_what_is_kept_is_the_average_of_the_weights_so_far(config: Config):
+    """With a decay that the rising one does not reach: the trained weights of every step count."""
+    short = {"train": {"ema_decay": 0.9, "checkpoint_every_n_steps": 1, "num_epochs": 1}}
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(line: str) -> None:
+        for folder in Path(config.storage_path).glob(f"*/{checkpoints.FOLDER}"):
+            seen.extend(
+                load_file(newest / checkpoints.TENSORS)
+                for newest in checkpoints.whole_checkpoints(folder)[-1:]
+            )
+
+    last = final_tensors(try_fit(merge(config, short), say=look))
+    names = [n.removeprefix(checkpoints.TRAINED) for n in last if n.startswith(checkpoints.TRAINED)]
+    steps = {float(t[f"optimizer.{names[0]}.step"]): t for t in [*seen, last]}
+    weights = [steps[step] for step in sorted(steps)]
+    assert sorted(steps) == [float(step) for step in range(1, len(weights) + 1)]
+    for name in names:
+        average = weights[0][checkpoints.TRAINED + name]
+        for count, tensors in enumerate(weights[1:], 1):
+            decay = min(0.9, (1 + count) / (10 + count))
+            average = decay * average + (1 - decay) * tensors[checkpoints.TRAINED + name]
+        torch.testing.assert_close(last[checkpoints.MODEL + name], average)
+
+
+def test_the_average_changes_nothing_of_the_training(config: Config):
+    plain, averaged = (
+        final_tensors(try_fit(merge(config, {"train": {"ema_decay": decay}})))
+        for decay in (0.0, 0.9)
+    )
+    for name in (n.removeprefix(checkpoints.MODEL) for n in plain if n.startswith("model.")):
+        assert torch.equal(plain[f"model.{name}"], averaged[f"trained.{name}"]), name
+
+
+def test_what_was_validated_is_what_evaluation_loads(config: Config):
+    trained = try_fit(merge(config, {"train": {"ema_decay": 0.9}}))
+    loaded = load_run(trained.folder)
+    val = open_reader(config, find_blocks(config), "val", window=1, say=quiet)
+    worker = single_worker(quiet, use_gpu=False)
+    metrics, _ = validate(loaded.model, val, worker, config=config, pos_weight=1.0)
+    assert metrics["val/point_ap"] == loaded.meta.metrics["val/point_ap"]
+
+
+def test_training_ends_when_no_validation_is_better(config: Config):
+    lines: list[str] = []
+    hopeless = {"train": {"num_epochs": 8, "lr": 1e-12, "patience": 2}}
+    trained = try_fit(merge(config, hopeless), say=lines.append)
+    assert len(trained.history) == 3
+    assert any("no better val/point_ap since step" in line for line in lines)
+    again = try_fit(merge(config, hopeless, {"train": {"resume": str(trained.folder)}}))
+    assert again.history == trained.history
+    longer = {"train": {"resume": str(trained.folder), "patience": 4}}
+    assert len(try_fit(merge(config, hopeless, longer)).history) == 5
+
+
+def test_a_training_that_ends_early_is_judged(config: Config):
+    frozen = {
+        "train": {"lr": 1e-12, "patience": 1, "num_epochs": 8},
+        "guards": {"enabled": True, "no_signal_margin": 0.5},
+    }
+    with pytest.raises(RunFailed) as failure:
+        fit(merge(config, frozen), say=quiet)
+    assert failure.value.reason == "no_signal"
 
 
 def test_a_resumed_run_logs_every_step_once(config: Config):
