@@ -4,6 +4,7 @@ Defaults live here, in `pipeline.data_config` and in `pipeline.model_config`, an
 `pipeline.merging` is the door through which a YAML file, the command line or a trial changes them.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -44,6 +45,9 @@ class TrainConfig:
     """Weight decay; 0 = off."""
     schedule: Literal["cosine", "none"] = "cosine"
     """Learning rate after the warm-up."""
+    restarts: list[int] = field(default_factory=list)
+    """Epochs after which the cosine has come down and starts anew at the peak. What a validation
+    there says holds for a whole training of that length, which pruning trials asks for."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0; 0 = off."""
     grad_clip: float = 5.0
@@ -87,12 +91,28 @@ class TrainConfig:
         for key in ("checkpoint_every_n_steps", "patience"):
             at_least("train", self, key, 0)
         at_least("train", self, "num_threads", 1)
+        _check_restarts(self)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1"
             )
+
+
+def _check_restarts(train: TrainConfig) -> None:
+    epochs = train.restarts
+    if epochs and train.schedule != "cosine":
+        raise ValueError(
+            f"train.restarts={epochs} starts a cosine anew, but train.schedule is "
+            f"{train.schedule}; set it to cosine or leave train.restarts out"
+        )
+    marks = [0, *epochs, train.num_epochs]
+    if epochs and any(early >= late for early, late in itertools.pairwise(marks)):
+        raise ValueError(
+            f"train.restarts={epochs}; it must be rising epochs above 0 and below "
+            f"train.num_epochs={train.num_epochs}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

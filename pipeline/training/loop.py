@@ -180,7 +180,9 @@ class Training:
         train, step = self.config.train, self.position.step
         # Dropout and the like draw from (seed, step, rank), so no generator state is ever saved.
         torch.manual_seed(hash((train.seed, step, self.worker.rank)) & 0x7FFF_FFFF)
-        lr = learning_rate(train, step=step, num_steps=self.total_steps)
+        lr = learning_rate(
+            train, step=step, num_steps=self.total_steps, per_epoch=self.steps.per_epoch
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with self.worker.autocast(train.precision):

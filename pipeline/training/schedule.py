@@ -5,11 +5,18 @@ import math
 from pipeline.config import TrainConfig
 
 
-def learning_rate(config: TrainConfig, *, step: int, num_steps: int) -> float:
-    """Linear warm-up to `config.lr`, then cosine to 0 at `num_steps` (or constant)."""
+def learning_rate(config: TrainConfig, *, step: int, num_steps: int, per_epoch: int) -> float:
+    """Linear warm-up to `config.lr`, then cosine to 0 at `num_steps` (or constant).
+
+    The cosine also ends, and starts anew at the peak, after each epoch of `config.restarts` (SGDR,
+    Loshchilov and Hutter, ICLR 2017).
+    """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "none":
         return config.lr
-    span = max(1, num_steps - config.warmup_steps)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - config.warmup_steps) / span)))
+    restarts = [epoch * per_epoch for epoch in config.restarts]
+    begin = max([config.warmup_steps, *(at for at in restarts if at <= step)])
+    end = min([num_steps, *(at for at in restarts if step < at)])
+    share = min(1.0, (step - begin) / max(1, end - begin))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * share))
