@@ -174,6 +174,13 @@ def test_a_training_that_ends_early_is_judged(config: Config):
     assert failure.value.reason == "no_signal"
 
 
+def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(config: Config):
+    restarted = try_fit(merge(config, {"train": {"restarts": [1]}}))
+    short = try_fit(merge(config, {"train": {"num_epochs": 1}}))
+    assert len(restarted.history) == 2
+    assert restarted.history[0] == short.history[0]
+
+
 def test_a_resumed_run_logs_every_step_once(config: Config):
     def stop_at_step_three(line: str) -> None:
         if "step 3/" in line:
