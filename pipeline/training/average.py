@@ -31,5 +31,6 @@ class WeightAverage:
         self._averaged.n_averaged.fill_(num_updates)
 
     def _lerp(self, averages: Parameters, weights: Parameters, count: Tensor | int) -> None:
-        decay = min(self._decay, (1 + int(count)) / (10 + int(count)))
+        updates = int(count)
+        decay = min(self._decay, (1 + updates) / (10 + updates))
         get_ema_multi_avg_fn(decay)(averages, weights, count)

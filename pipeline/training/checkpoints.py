@@ -86,7 +86,7 @@ def save(
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors = _model_tensors(average or model, MODEL)
+    tensors = _model_tensors(model if average is None else average, MODEL)
     if average is not None:
         tensors |= _model_tensors(model, TRAINED)
     if optimizer is not None:

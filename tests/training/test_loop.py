@@ -13,6 +13,7 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.failures import RunFailed
 from pipeline.merging import merge
+from pipeline.progress import Say
 from pipeline.report.evaluation_report import load_run
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
@@ -62,6 +63,16 @@ def try_fit(config: Config, say=quiet) -> Trained:
     return fit(merge(config, {"guards": {"enabled": False}}), say=say)
 
 
+def stop_at(step: int) -> Say:
+    """Ends a training, as ctrl-C does, when it tells of this step."""
+
+    def say(line: str) -> None:
+        if f"step {step}/" in line:
+            raise KeyboardInterrupt
+
+    return say
+
+
 def test_one_seed_twice_is_bitwise_equal(config: Config):
     assert_same(final_tensors(try_fit(config)), final_tensors(try_fit(config)))
 
@@ -69,12 +80,8 @@ def test_one_seed_twice_is_bitwise_equal(config: Config):
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config):
     whole = final_tensors(try_fit(config))
 
-    def stop_at_step_three(line: str) -> None:
-        if "step 3/" in line:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        try_fit(config, say=stop_at_step_three)
+        try_fit(config, say=stop_at(3))
     (stopped,) = [
         p
         for p in Path(config.storage_path).iterdir()
@@ -95,15 +102,10 @@ def test_a_resumed_run_averages_on(config: Config):
     averaged = merge(config, {"train": {"ema_decay": 0.9}})
     whole = final_tensors(try_fit(averaged))
     assert any(name.startswith(checkpoints.TRAINED) for name in whole)
-    for stop_at in (3, 4):
-
-        def stop(line: str, stop_at: int = stop_at) -> None:
-            if f"step {stop_at}/" in line:
-                raise KeyboardInterrupt
-
-        place = merge(averaged, {"storage_path": f"{config.storage_path}-{stop_at}"})
+    for step in (3, 4):
+        place = merge(averaged, {"storage_path": f"{config.storage_path}-{step}"})
         with pytest.raises(KeyboardInterrupt):
-            try_fit(place, say=stop)
+            try_fit(place, say=stop_at(step))
         (stopped,) = (p for p in Path(place.storage_path).iterdir() if p.is_dir())
         resumed = try_fit(merge(place, {"train": {"resume": str(stopped)}}))
         assert_same(whole, final_tensors(resumed))
@@ -182,12 +184,8 @@ def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(confi
 
 
 def test_a_resumed_run_logs_every_step_once(config: Config):
-    def stop_at_step_three(line: str) -> None:
-        if "step 3/" in line:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        try_fit(config, say=stop_at_step_three)
+        try_fit(config, say=stop_at(3))
     (folder,) = [p for p in Path(config.storage_path).iterdir() if p.is_dir()]
     resumed = try_fit(merge(config, {"train": {"resume": str(folder)}}))
     client = MlflowClient(config.tracking.uri)
