@@ -12,6 +12,8 @@ is not finite) has the epochs it reached. Stopped, the same command goes on.
 One JSON line per seed, then one with the medians. `busy_cores`: of the whole machine while the
 search ran. `overhead_s`: time per trial in which a place for a training held none, from the start
 of the search to its end; it holds Ray's start and the last trials that run alone.
+`early_correlation`: Spearman's, of what the trials have where they may first be pruned and of the
+best that each reaches in the end; what pruning there can know.
 """
 
 import argparse
@@ -24,8 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from mlflow import MlflowClient
+from scipy.stats import rankdata
 
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
@@ -52,6 +56,8 @@ class Compared:
     """Of the best of all trials."""
     asha_epochs: int
     full_epochs: int
+    early_correlation: float
+    """Of the trials' ranks at the first rung and in the end."""
 
     @property
     def missed(self) -> float:
@@ -128,7 +134,16 @@ def compare(config: Config, study: Study) -> Compared:
         full_value=max(max(values) for values in histories.values()),
         asha_epochs=sum(one.num_epochs for one in records),
         full_epochs=sum(len(values) for values in histories.values()),
+        early_correlation=early_correlation(config, list(histories.values())),
     )
+
+
+def early_correlation(config: Config, histories: Sequence[Sequence[float]]) -> float:
+    """Of trials that a guard ended earlier nothing is known at the first rung."""
+    first = config.tune.grace_validations
+    known = [values for values in histories if len(values) >= first]
+    early, reached = [values[first - 1] for values in known], [max(values) for values in known]
+    return float(np.corrcoef(rankdata(early), rankdata(reached))[0, 1])
 
 
 def continued(config: Config, study: Study, pruned: Sequence[Record]) -> dict[str, list[float]]:
@@ -169,7 +184,7 @@ def run_on(config: dict[str, Any], study: Study, record: Record) -> list[float]:
 
 def summary(compared: Sequence[Compared]) -> dict[str, float]:
     """Medians over seeds."""
-    names = ("asha_value", "full_value", "missed", "epochs_share")
+    names = ("asha_value", "full_value", "missed", "epochs_share", "early_correlation")
     return {
         name: round(statistics.median(getattr(one, name) for one in compared), 4) for name in names
     }

@@ -95,7 +95,8 @@ class TuneConfig:
     scheduler: Literal["none", "asha"] = "asha"
     """`asha` prunes trials whose validation is not among the best at the same epoch."""
     grace_validations: int = 1
-    """Validations that every trial gets before `asha` may prune it."""
+    """Validations that every trial gets before `asha` may prune it. With `train.restarts` at that
+    epoch each is judged with its learning rate come down, as a whole training of that length."""
     reduction_factor: int = 3
     """One in this many goes on from each rung of `asha`; rungs are this factor apart in epochs."""
     metric: Literal["point_ap", "frame_ap", "pixel_ap", "semantic_miou"] = "point_ap"
