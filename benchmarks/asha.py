@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import psutil
 from mlflow import MlflowClient
-from scipy.stats import rankdata
 
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
@@ -143,7 +142,7 @@ def early_correlation(config: Config, histories: Sequence[Sequence[float]]) -> f
     first = config.tune.grace_validations
     known = [values for values in histories if len(values) >= first]
     early, reached = [values[first - 1] for values in known], [max(values) for values in known]
-    return float(np.corrcoef(rankdata(early), rankdata(reached))[0, 1])
+    return pd.Series(early).corr(pd.Series(reached), method="spearman")
 
 
 def continued(config: Config, study: Study, pruned: Sequence[Record]) -> dict[str, list[float]]:
