@@ -75,16 +75,20 @@ class StudyWatch(tune.Callback):
     def _ended(self, record: Record) -> None:
         self._last_s = time.monotonic()
         self._num_ended += 1
-        left = self._num_waiting - self._num_ended
-        eta_s = (self._last_s - self._started_s) / self._num_ended * left
         value = (
             "" if record.value is None else f", {self._config.tune.metric} {sensible(record.value)}"
         )
         reason = f" ({record.message})" if record.message else ""
         self._say(
             f"{record.name} {record.status} after {record.num_epochs} epochs{value}{reason}; "
-            f"{self._num_ended} of {self._num_waiting}, ETA {eta_s:.0f} s"
+            f"{self._num_ended} of {self._num_waiting}, ETA {self._eta_s():.0f} s"
         )
+
+    def _eta_s(self) -> float:
+        """By the trials that ended and the share of their epochs that the running ones have."""
+        num_epochs = sum(one.num_epochs for one in self._ledger.records(OPEN))
+        num_done = self._num_ended + num_epochs / self._config.train.num_epochs
+        return (self._last_s - self._started_s) / num_done * (self._num_waiting - num_done)
 
 
 def _stall(config: Config, trials: list[TuneTrial], *, limit_s: float) -> str:
