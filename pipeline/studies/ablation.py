@@ -23,10 +23,11 @@ from pipeline.progress import Say
 from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.training_report import data_note
+from pipeline.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.studies.study import Study, open_study
-from pipeline.training.trainer import config_hash, git_revision, log_data
+from pipeline.training.trainer import config_hash, log_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def _told(
     metrics, note = config.ablate.metrics, data_note(manifest)
     text = (
         f"{config.ablate.name}: {note}; test split {manifest.split_hash}, seeds "
-        f"{config.ablate.seeds}, study run {study.run_id[:8]}, revision {git_revision()[:12]}\n\n"
+        f"{config.ablate.seeds}, study run {study.run_id[:8]}, revision {short_revision()}\n\n"
         f"{markdown(lines, metrics, reference=lines[0].name)}"
     )
     (study.folder / "table.md").write_text(text + "\n")

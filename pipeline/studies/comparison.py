@@ -28,9 +28,10 @@ from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_re
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
 from pipeline.report.tables import aligned, sensible
+from pipeline.revision import short_revision
 from pipeline.studies.cells import NOTES, write_note
 from pipeline.studies.study import Study, open_study
-from pipeline.training.trainer import Child, config_hash, fit, git_revision
+from pipeline.training.trainer import Child, config_hash, fit
 
 BASELINE = "boosted_tree"
 NAME = "compare"
@@ -146,7 +147,7 @@ def _told(config: Config, cells: Sequence[Cell]) -> Compared:
     gains = _gains_table(config, cells)
     text = (
         f"Synthetic worlds {config.compare.world_seeds}, test split of each; 95 % intervals over "
-        f"scenes in brackets; revision {git_revision()[:12]}\n\n{values}\n\n"
+        f"scenes in brackets; revision {short_revision()}\n\n{values}\n\n"
         f"{config.compare.fusions[0]} minus the other, paired by scene\n\n{gains}"
     )
     (folder / "compare.md").write_text(text + "\n")

@@ -20,10 +20,11 @@ from pipeline.merging import flatten
 from pipeline.progress import Progress
 from pipeline.report.cost_table import Cost, markdown, write_csv
 from pipeline.report.training_report import data_note
+from pipeline.revision import git_revision, short_revision
 from pipeline.studies.ablation import one_split
 from pipeline.studies.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.studies.rows import parse_row, row_configs
-from pipeline.training.trainer import config_hash, git_revision, log_data
+from pipeline.training.trainer import config_hash, log_data
 from pipeline.training.worker import Worker, single_worker
 
 
@@ -169,7 +170,7 @@ def _text(
         f"{timing.num_frames} frames ({note} of {manifest.split_hash}) in batches of "
         f"{timing.batch_size}, medians of {timing.num_rounds} rounds; ratios are paired by round "
         f"[smallest, largest]; latency is that of single frames, {len(costs[0].latency_ms)} of "
-        f"them; without reading and optimizer; run {run_id[:8]}, revision {git_revision()}"
+        f"them; without reading and optimizer; run {run_id[:8]}, revision {short_revision()}"
     )
     parts = [head, markdown(costs)]
     if timing.backward:

@@ -1,13 +1,14 @@
 """A study: the run in MLflow and the folder that many trainings share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import tracking
 from pipeline.config import Config
 from pipeline.merging import flatten
-from pipeline.training.trainer import config_hash, git_revision
+from pipeline.revision import git_revision
+from pipeline.training.trainer import config_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,19 @@ class Study:
 
 
 def open_study(
-    config: Config, *, name: str, split_hash: str, marks: Mapping[str, str] | None = None
+    config: Config,
+    *,
+    name: str,
+    split_hash: str,
+    marks: Mapping[str, str] | None = None,
+    varied: Collection[str] = (),
 ) -> Study:
     """The study of this name, base config, split and `marks`: found again, or begun.
 
-    Marks are further tags that tell one study from another.
+    Marks are further tags that tell one study from another. `varied` keys are no params of the
+    study: their base value would stand beside the results of other values.
     """
+    params = {key: value for key, value in flatten(config).items() if key not in varied}
     tags = {
         "study": name,
         "config_hash": config_hash(config),
@@ -34,12 +42,12 @@ def open_study(
     }
     run_id = tracking.find_run(config.tracking, tags)
     if run_id:
-        tracking.reopen(config.tracking, run_id, params=flatten(config))
+        tracking.reopen(config.tracking, run_id, params=params)
     else:
         run_id = tracking.start_run(
             config.tracking,
             name=name,
-            params=flatten(config),
+            params=params,
             tags=tags | {"revision": git_revision()},
         )
     folder = Path(config.storage_path) / f"{name}-{run_id[:8]}"

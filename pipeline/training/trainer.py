@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge, to_dict
 from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray, gather_resources
+from pipeline.revision import git_revision
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
@@ -159,26 +159,6 @@ def last_run(config: Config) -> Path:
             "set evaluation.checkpoint"
         )
     return (Path(config.storage_path) / note.read_text().strip()).resolve()
-
-
-def git_revision() -> str:
-    """Revision of this program, with `+changes` when files differ; `unknown` without git.
-
-    Ray leaves `.git` out of a submitted working folder: set ANOVOX_REVISION there.
-    """
-    given = os.environ.get("ANOVOX_REVISION")
-    if given:
-        return given
-
-    def ask(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) -> Job:

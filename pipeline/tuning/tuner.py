@@ -21,9 +21,10 @@ from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
+from pipeline.revision import short_revision
 from pipeline.studies.cells import write_note
 from pipeline.studies.study import Study, open_study
-from pipeline.training.trainer import git_revision, log_data
+from pipeline.training.trainer import log_data
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
@@ -89,8 +90,13 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
 
 def open_search(config: Config, manifest: Manifest) -> Study:
     """The study of this search on these blocks: made, or found again with what it has done."""
-    marks = {"space_hash": space_hash(config)}
-    study = open_study(config, name=config.tune.name, split_hash=manifest.split_hash, marks=marks)
+    study = open_study(
+        config,
+        name=config.tune.name,
+        split_hash=manifest.split_hash,
+        marks={"space_hash": space_hash(config)},
+        varied={one.key for one in parse_space(config, config.tune.space)},
+    )
     log_data(config, study.run_id, manifest)
     return study
 
@@ -129,7 +135,7 @@ def _board(
     metric = config.tune.metric
     text = (
         f"{config.tune.name}: {data_note(manifest)}; val split {manifest.split_hash}, study run "
-        f"{study.run_id[:8]}, revision {git_revision()[:12]}\n\n"
+        f"{study.run_id[:8]}, revision {short_revision()}\n\n"
         f"{board(records, metric=metric)}\n\nbest trial: {line}"
     )
     (study.folder / f"{BOARD}.md").write_text(text + "\n")

@@ -91,6 +91,15 @@ def test_a_study_is_found_again_by_its_marks(config: Config, study: Study):
     assert open_study(config, name="s", split_hash="abc", marks={"space_hash": "y"}) != study
 
 
+def test_a_study_shows_no_base_value_of_what_its_trials_vary(config: Config):
+    study = open_study(config, name="v", split_hash="abc", varied={"train.lr"})
+    again = open_study(config, name="v", split_hash="abc", varied={"train.lr"})
+    assert again == study
+    params = MlflowClient(config.tracking.uri).get_run(study.run_id).data.params
+    assert "train.weight_decay" in params
+    assert "train.lr" not in params
+
+
 @pytest.mark.slow
 def test_with_workers_the_reports_come_from_this_thread_and_may_stop_it(
     config: Config, study: Study

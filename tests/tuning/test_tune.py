@@ -90,6 +90,8 @@ def test_a_study_ends_in_a_leaderboard_and_a_registered_model_and_is_not_run_twi
         one for one in children(config, facts["run_id"]) if "test/point_ap" in one.data.metrics
     ]
     assert [one.info.run_id for one in tested] == [facts["best_run_id"]]
+    shown = client.get_run(facts["run_id"]).data.params
+    assert not {"train.lr", "model.fusion"} & shown.keys()
     # The command line trains what the best trial did.
     words = facts["command"].split("jobs.train ")[1].split()
     assert config_hash(override(config, words)) == tested[0].data.tags["config_hash"]
