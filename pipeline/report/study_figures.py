@@ -163,14 +163,19 @@ def importance(
     spreads: Mapping[str, float],
     *,
     title: str,
+    is_told: bool = True,
     note: str = "",
 ) -> Figure:
-    """Bars of what shuffling one setting costs a model of the trials; whiskers are deviations."""
+    """Bars of what shuffling one setting costs a model of the trials; whiskers are deviations.
+
+    Grey unless the model tells anything (`is_told`) of trials that it was not fitted to.
+    """
     figure = new_figure(7.0, 1.4 + 0.4 * len(shares), note=note)
     axes = figure.subplots()
     order = sorted(shares, key=lambda name: shares[name])
     places = np.arange(len(order))
-    axes.barh(places, [shares[name] for name in order], color=BLUE, height=0.6)
+    colour = BLUE if is_told else GREY
+    axes.barh(places, [shares[name] for name in order], color=colour, height=0.6)
     axes.errorbar(
         [shares[name] for name in order],
         places,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from pipeline.config import Config
 from pipeline.report.figures import save
@@ -54,7 +55,9 @@ def draw_study(
             note=note,
         ),
         "parallel_coordinates": parallel_coordinates(curves, columns, metric=metric, note=note),
-        "importance": _importance(trials, columns, metric=metric, seed=config.tune.seed, note=note),
+        "importance": importance_figure(
+            trials, columns, metric=metric, seed=config.tune.seed, note=note
+        ),
     }
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -92,9 +95,10 @@ def importances(
     return means, deviations, float(forest.oob_score_)
 
 
-def _importance(
+def importance_figure(
     trials: Sequence[Record], columns: Sequence[Coordinate], *, metric: str, seed: int, note: str
-):
+) -> Figure:
+    """What the validation depends on; says so where the trials do not tell."""
     if len(trials) < MIN_TRIALS:
         reason = f"too few trials: {len(trials)} of at least {MIN_TRIALS} that trained"
         return no_importance(reason, note=note)
@@ -103,11 +107,15 @@ def _importance(
     epoch = min(one.num_epochs for one in trials)
     values = np.array([_at(one, epoch) for one in trials])
     means, deviations, oob = importances(columns, values, seed=seed)
+    what = f"{metric} after epoch {epoch}"
+    forest = f"random forest over {len(trials)} trials, R2 on trials left out {oob:.2f}"
+    # A mean of the trials reaches 0: below it the forest has learned nothing to be asked about.
     title = (
-        f"What {metric} after epoch {epoch} depends on, by permutation\n"
-        f"importance: random forest over {len(trials)} trials,\nR2 on trials left out {oob:.2f}"
+        f"What {what} depends on, by permutation importance:\n{forest}"
+        if oob > 0
+        else f"These trials do not tell what {what} depends on:\n{forest}"
     )
-    return importance(means, deviations, title=title, note=note)
+    return importance(means, deviations, title=title, is_told=oob > 0, note=note)
 
 
 def _at(record: Record, epoch: int) -> float:

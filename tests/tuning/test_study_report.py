@@ -11,7 +11,7 @@ from pipeline.merging import merge
 from pipeline.report.study_figures import Coordinate
 from pipeline.tuning.ledger import FINISHED, PRUNED, Record, Validation
 from pipeline.tuning.space import parse_space
-from pipeline.tuning.study_report import draw_study, importances, progress
+from pipeline.tuning.study_report import draw_study, importance_figure, importances, progress
 
 TEXTS = ["train.lr loguniform 1e-4 1e-2", "model.fusion choice late concat"]
 
@@ -54,6 +54,22 @@ def test_the_setting_that_decides_is_the_important_one():
     assert abs(means["model.fusion"]) < 0.05
     assert deviations.keys() == means.keys()
     assert oob > 0.9
+
+
+@pytest.mark.parametrize(("noise", "first_words"), [(0.0, "What"), (9.0, "These trials do not")])
+def test_importance_is_claimed_only_where_trials_left_out_bear_it(noise: float, first_words: str):
+    rng = np.random.default_rng(1)
+    trials = [record(n, n + noise * rng.normal()) for n in range(20)]
+    lr = Coordinate(
+        name="train.lr",
+        texts=[one.settings["train.lr"] for one in trials],
+        is_number=True,
+        is_log=True,
+    )
+    figure = importance_figure(trials, [lr], metric="point_ap", seed=0, note="synthetic data")
+    title = figure.axes[0].get_title(loc="left")
+    assert title.startswith(first_words)
+    assert "R2 on trials left out" in title.replace("\n", " ")
 
 
 @pytest.mark.parametrize("num_trials", [1, 12])
