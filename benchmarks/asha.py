@@ -1,6 +1,6 @@
 """What ASHA saves and what it misses: a pruned search against all its trials trained to the end.
 
-    python -m benchmarks.asha [--config configs/tune.yaml] [--seeds 0 1 2 3 4] [key=value ...]
+    python -m benchmarks.asha [--config configs/tune.yaml] [--seeds 0 1 2 3 4] [-- key=value ...]
 
 After `make demo`, on the same shards (synthetic data). For each seed, of the drawing and of the
 trainings, a search with ASHA as `jobs.tune` runs it, without its look at test; then the trials
@@ -30,6 +30,7 @@ import pandas as pd
 import psutil
 from mlflow import MlflowClient
 
+from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
@@ -80,6 +81,7 @@ def main() -> None:
         config = seeded(base, seed)
         study, speed = searched(config)
         compared.append(one := compare(config, study))
+        tracking.finish(config.tracking, study.run_id)
         told = {"seed": seed, "study": study.run_id}
         print(json.dumps(told | summary([one]) | speed), flush=True)
     print(json.dumps({"seeds": arguments.seeds} | summary(compared)))

@@ -7,8 +7,15 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds `lock`, an empty file that stays, and hold it."""
+def alone(lock: Path, *, refusal: Exception | None = None) -> Iterator[None]:
+    """Wait until no other process holds `lock`, an empty file that stays, and hold it.
+
+    With a `refusal`, that is raised instead of waiting.
+    """
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if refusal else fcntl.LOCK_EX)
+        except BlockingIOError:
+            assert refusal
+            raise refusal from None
         yield

@@ -44,6 +44,11 @@ class AblateConfig:
     def __post_init__(self) -> None:
         for key in ("rows", "seeds", "metrics"):
             not_empty(f"ablate.{key}", getattr(self, key))
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"ablate.seeds is {self.seeds}; one training counted twice would look like two: "
+                "name each seed once"
+            )
         at_least("ablate", self, "num_parallel", 0)
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(

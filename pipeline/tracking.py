@@ -33,7 +33,7 @@ from pipeline.tracking_store import client_of, demand_experiment
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-FAILURE_TAGS = frozenset({"failure", "failure_message"})
+END_TAGS = frozenset({"failure", "failure_message", "pruned", "pruned_epoch"})
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 MAX_PARAMS_PER_CALL = 100
@@ -124,7 +124,7 @@ def reopen(
     # MLflow refuses to change a param.
     missing = {key: value for key, value in (params or {}).items() if key not in known.params}
     _log_params(client, run_id, missing)
-    for key in FAILURE_TAGS & known.tags.keys():
+    for key in END_TAGS & known.tags.keys():
         client.delete_tag(run_id, key)
 
 

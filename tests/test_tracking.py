@@ -218,7 +218,7 @@ def test_a_reopened_run_is_running_and_no_failure(store: TrackingConfig, run_id:
     run = MlflowClient(store.uri).get_run(run_id)
     assert run.info.status == "RUNNING"
     assert "split_hash" in run.data.tags
-    assert not tracking.FAILURE_TAGS & run.data.tags.keys()
+    assert not tracking.END_TAGS & run.data.tags.keys()
 
 
 def test_a_job_killed_before_its_params_were_logged_logs_them_when_it_goes_on(

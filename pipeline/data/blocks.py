@@ -6,13 +6,11 @@ job goes on where it stopped; `manifest.json` comes last and makes the folder wh
 """
 
 import dataclasses
-import fcntl
 import functools
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +53,7 @@ from pipeline.data.splits import (
     scene_key,
     split_hash,
 )
+from pipeline.locks import alone
 from pipeline.progress import Progress
 from pipeline.ray_session import ensure_ray
 
@@ -111,7 +110,8 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     check_scenes(index.facts, make_splits(index.facts, config.prepare), config.prepare)
     image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    busy = ValueError(f"another jobs.prepare is writing {folder}; wait for it, or stop it first")
+    with alone(folder / LOCK, refusal=busy):
         work, index, splits = _plan(config, index, folder)
         written = _write_all(work, progress)
         return _seal(work, index, splits, written, image_size=image_size)
@@ -133,19 +133,6 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict
         config=config,
     )
     return work, index, splits
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One job writes a folder at a time; the kernel lifts the lock of a killed one."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another jobs.prepare is writing {folder}; wait for it, or stop it first"
-            ) from None
-        yield
 
 
 def find_blocks(config: Config) -> Path:

@@ -108,7 +108,8 @@ def _told(
     metrics, note = config.ablate.metrics, data_note(manifest)
     text = (
         f"{config.ablate.name}: {note}; test split {manifest.split_hash}, seeds "
-        f"{config.ablate.seeds}, study run {study.run_id[:8]}, revision {short_revision()}\n\n"
+        f"{config.ablate.seeds}, study run {study.run_id[:8]}; table by revision "
+        f"{short_revision()}\n\n"
         f"{markdown(lines, metrics, reference=lines[0].name)}"
     )
     (study.folder / "table.md").write_text(text + "\n")

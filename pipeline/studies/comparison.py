@@ -147,7 +147,7 @@ def _told(config: Config, cells: Sequence[Cell]) -> Compared:
     gains = _gains_table(config, cells)
     text = (
         f"Synthetic worlds {config.compare.world_seeds}, test split of each; 95 % intervals over "
-        f"scenes in brackets; revision {short_revision()}\n\n{values}\n\n"
+        f"scenes in brackets; table by revision {short_revision()}\n\n{values}\n\n"
         f"{config.compare.fusions[0]} minus the other, paired by scene\n\n{gains}"
     )
     (folder / "compare.md").write_text(text + "\n")

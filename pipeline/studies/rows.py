@@ -4,23 +4,32 @@ One string per row keeps a grid readable in YAML and makes each row's changes th
 the command line.
 """
 
+import re
 from collections.abc import Sequence
 
 from pipeline.config import Config
 from pipeline.merging import override
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def parse_row(text: str) -> tuple[str, list[str]]:
     """Name and `key=value` overrides of a row "NAME key=value key=value ...".
 
     No overrides at all is the config itself. Values hold no spaces: a list is `[a,b]`. Raises
-    ValueError for a row without a name or with a word that is no override.
+    ValueError for a row without a name that can be one of a folder, a run and a metric, or with a
+    word that is no override.
     """
     name, *overrides = text.split() or [""]
     if not name or "=" in name:
         raise ValueError(
             f"row {text!r} has no name; write it as NAME key=value key=value, e.g. "
             "late model.fusion=late"
+        )
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"row {text!r} is named {name!r}, which also names a folder and metrics in MLflow; use "
+            "letters, digits, _, . and -"
         )
     for word in overrides:
         if "=" not in word:

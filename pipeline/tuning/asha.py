@@ -40,6 +40,18 @@ class RememberingAsha(ASHAScheduler):
         super().on_trial_add(tune_controller, trial)
         self._remember(trial, self._going_on.pop(trial.config["name"], []))
 
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """By every validation so far: a kill may have swallowed the report of one.
+
+        Each fills its rung once, whatever is told again.
+        """
+        told = result.get("history") or [result]
+        decisions = [
+            super(RememberingAsha, self).on_trial_result(tune_controller, trial, one)
+            for one in told
+        ]
+        return self.STOP if self.STOP in decisions else self.CONTINUE
+
     def _remember(self, trial: Trial, history: list[Validation]) -> None:
         for one in history:
             self.on_trial_result(cast(Any, None), trial, {EPOCH: one.epoch, VALUE: one.value})

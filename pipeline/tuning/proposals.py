@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.merging import override
 from pipeline.training.trainer import config_hash
 from pipeline.tuning.ledger import FINISHED, OPEN, PRUNED, SKIPPED, Ledger, Record
+from pipeline.tuning.metric import check_metric
 from pipeline.tuning.space import LISTS, Dimension, active, words
 
 
@@ -129,9 +130,11 @@ class Proposals:
         settings = active(self._dimensions, drawn)
         record = Record(number=number, name=f"{number:03d}", drawn=drawn, settings=settings)
         try:
-            digest = config_hash(override(self._config, words(settings)))
+            config = override(self._config, words(settings))
+            check_metric(config)
         except ValueError as error:
             return dataclasses.replace(record, status=SKIPPED, message=str(error))
+        digest = config_hash(config)
         other = self._hashes.get(digest)
         if other:
             return dataclasses.replace(record, status=SKIPPED, message=f"trains what {other} does")

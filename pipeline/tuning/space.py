@@ -16,7 +16,7 @@ from pipeline.merging import flatten
 
 RANGES, LISTS = ("uniform", "loguniform"), ("choice", "grid")
 DIGITS = 4
-"""Significant digits of a drawn number."""
+"""Significant digits of a drawn number; more where a range is narrow beside its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,14 @@ class Dimension:
 
     def number(self, value: float) -> str:
         """The text of a number, rounded and kept inside the range."""
-        rounded = round(value) if self.whole else float(f"{value:.{DIGITS}g}")
+        rounded = round(value) if self.whole else float(f"{value:.{self._num_digits}g}")
         inside = min(max(rounded, self.low), self.high)
         return str(int(inside)) if self.whole else repr(float(inside))
+
+    @property
+    def _num_digits(self) -> int:
+        place = max(abs(self.low), abs(self.high)) / (self.high - self.low)
+        return DIGITS + max(0, int(math.log10(place)))
 
     def probes(self) -> list[str]:
         """Every value of a list; both ends and the middle of a range."""
@@ -83,7 +88,7 @@ def parse_space(config: Config, texts: Sequence[str]) -> list[Dimension]:
     found: list[Dimension] = []
     for text in texts:
         dimension = _dimension(config, text)
-        earlier = {one.key for one in found}
+        earlier = {one.key: one for one in found}
         if dimension.key in earlier:
             raise ValueError(f"tune.space has two dimensions of {dimension.key}; leave one out")
         condition = dimension.condition
@@ -92,6 +97,8 @@ def parse_space(config: Config, texts: Sequence[str]) -> list[Dimension]:
                 f"tune.space {text!r} depends on {condition.key}, which is no dimension before it; "
                 "write that one first"
             )
+        if condition:
+            _check_condition(text, condition, earlier[condition.key])
         found.append(dimension)
     return found
 
@@ -143,6 +150,20 @@ def _range(config: Config, text: str, key: str, kind: str, values: list[str]) ->
     if whole and not (low.is_integer() and high.is_integer()):
         raise ValueError(f"tune.space {text!r} needs whole ends, as {key} holds whole numbers")
     return {"low": low, "high": high, "whole": whole}
+
+
+def _check_condition(text: str, condition: Condition, other: Dimension) -> None:
+    if other.kind in RANGES:
+        raise ValueError(
+            f"tune.space {text!r} waits for single values of {other.key}, which is a range; make "
+            f"it {other.key} choice VALUE VALUE"
+        )
+    for value in condition.values:
+        if value not in other.values:
+            raise ValueError(
+                f"tune.space {text!r} waits for {other.key}={value}, which is never drawn; write "
+                f"one of {', '.join(other.values)}"
+            )
 
 
 def _condition(text: str, condition: str) -> Condition:

@@ -7,10 +7,19 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.merging import override
 from pipeline.training.trainer import config_hash
+from pipeline.tuning.metric import check_metric
 from pipeline.tuning.proposals import RandomProposer
 from pipeline.tuning.space import Dimension, active, words
 
-STUDY_WIDE = ("train.num_epochs", "train.max_steps", "train.validate_every_n_epochs")
+STUDY_WIDE = (
+    "train.num_epochs",
+    "train.max_steps",
+    "train.restarts",
+    "train.patience",
+    "train.validate_every_n_epochs",
+)
+UNSEEN = ("train.num_threads", "train.log_every_n_steps", "train.checkpoint_every_n_steps")
+"""Of a training's course, not of its result."""
 JUDGES = ("train.choose_by", "train.resume")
 NUM_COMBINATIONS_TRIED = 32
 """Random settings in which a value that the config alone refuses is tried."""
@@ -28,7 +37,8 @@ def check_space(config: Config, dimensions: Sequence[Dimension]) -> None:
     for dimension in dimensions:
         _check_key(dimension)
         taken = [_taken(config, dimensions, dimension, value, rng) for value in dimension.probes()]
-        if len(taken) > 1 and len({config_hash(one) for one in taken}) == 1:
+        same = len({config_hash(one) for one in taken}) == 1
+        if dimension.key in UNSEEN or (len(taken) > 1 and same):
             raise ValueError(
                 f"tune.space {dimension.text!r} changes nothing in a training; leave it out"
             )
@@ -42,7 +52,7 @@ def check_study(config: Config) -> None:
             f"train.resume={config.train.resume} would start every trial from the same run; leave "
             "it out, a study goes on by itself"
         )
-    _check_metric(config)
+    check_metric(config)
     grace = grace_epochs(config)
     if config.tune.scheduler == "asha" and grace >= config.train.num_epochs:
         raise ValueError(
@@ -55,22 +65,6 @@ def check_study(config: Config) -> None:
 def grace_epochs(config: Config) -> int:
     """Epochs before which no trial is pruned."""
     return config.tune.grace_validations * config.train.validate_every_n_epochs
-
-
-def _check_metric(config: Config) -> None:
-    model, metric = config.model, config.tune.metric
-    has = {
-        "point_ap": model.name != "simple",
-        "frame_ap": True,
-        "pixel_ap": model.pixel_head,
-        "semantic_miou": model.semantic_head,
-    }
-    if not has[metric]:
-        raise ValueError(
-            f"tune.metric={metric} is no metric of this model; set it to one of "
-            f"{', '.join(name for name, known in has.items() if known)}, or give the model that "
-            "head"
-        )
 
 
 def _check_kinds(config: Config, dimensions: Sequence[Dimension]) -> None:
@@ -139,7 +133,7 @@ def _check_some_make_sense(config: Config, dimensions: Sequence[Dimension]) -> N
     first: ValueError | None = None
     for number in range(num):
         try:
-            override(config, words(active(dimensions, proposer.ask(number))))
+            check_metric(override(config, words(active(dimensions, proposer.ask(number)))))
             return
         except ValueError as error:
             first = first or error

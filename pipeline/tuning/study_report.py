@@ -1,5 +1,6 @@
 """The figures of a search from its ledger, for the study's folder and its MLflow run."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def importances(
     """Mean and deviation of R2 lost by shuffling each setting, and the forest's out-of-bag R2.
 
     Permutation importance (Breiman, "Random forests", 2001) of a forest fitted to the same trials;
-    numbers searched on a log scale enter as logarithms, categories and missing settings as codes.
+    numbers searched on a log scale enter as logarithms, categories as codes.
     """
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
@@ -153,7 +154,10 @@ def _is_number(text: str) -> bool:
 
 
 def _codes(column: Coordinate) -> np.ndarray:
-    if column.is_number and all(column.texts):
-        numbers = np.array([float(text) for text in column.texts])
-        return np.log(numbers) if column.is_log else numbers
+    if column.is_number:
+        numbers = np.array([float(text or math.nan) for text in column.texts])
+        numbers = np.log(numbers) if column.is_log else numbers
+        # A trial without the setting stands apart, below all that have it.
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        return np.where(np.isnan(numbers), low - max(high - low, 1.0), numbers)
     return np.unique(column.texts, return_inverse=True)[1].astype(np.float64)

@@ -13,8 +13,9 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.failures import Pruned, RunFailed
+from pipeline.locks import alone
 from pipeline.merging import override
-from pipeline.studies.cells import GUARDS
+from pipeline.studies.cells import GUARDS, LOCK
 from pipeline.studies.study import Study
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
@@ -69,8 +70,11 @@ def run_trial(trial: Trial, *, report: Report) -> None:
             raise Pruned from None
 
     fitted = _fit_in_thread if trial.config.scaling.num_workers else _fit_here
+    trial.child.folder.mkdir(parents=True, exist_ok=True)
     try:
-        trained = fitted(trial, validated)
+        # What a killed driver started may outlive it by moments.
+        with alone(trial.child.folder / LOCK):
+            trained = fitted(trial, validated)
     except Exception as error:  # the trial's edge
         report(_failed(error))
         return

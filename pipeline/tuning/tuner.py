@@ -17,12 +17,13 @@ from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed
+from pipeline.locks import alone
 from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
 from pipeline.revision import short_revision
-from pipeline.studies.cells import write_note
+from pipeline.studies.cells import LOCK, write_note
 from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import log_data
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
@@ -60,7 +61,16 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     manifest = read_manifest(find_blocks(config))
     constant = _constant(config, manifest)
     study = open_search(config, manifest)
-    with tracking.failing(config.tracking, study.run_id):
+    # Two drivers would write one ledger.
+    busy = RunFailed(
+        f"another process is searching in {study.folder}; wait for its end or stop it, then start "
+        "the same command again",
+        reason="already_running",
+    )
+    with (
+        alone(study.folder / LOCK, refusal=busy),
+        tracking.failing(config.tracking, study.run_id),
+    ):
         ledger = Ledger(config, study.folder)
         run_search(config, study, ledger, say)
         records = ledger.records()
@@ -135,7 +145,7 @@ def _board(
     metric = config.tune.metric
     text = (
         f"{config.tune.name}: {data_note(manifest)}; val split {manifest.split_hash}, study run "
-        f"{study.run_id[:8]}, revision {short_revision()}\n\n"
+        f"{study.run_id[:8]}; table by revision {short_revision()}\n\n"
         f"{board(records, metric=metric)}\n\nbest trial: {line}"
     )
     (study.folder / f"{BOARD}.md").write_text(text + "\n")

@@ -26,6 +26,12 @@ def test_a_row_that_cannot_be_read_is_refused_with_the_way_out(text, said):
         parse_row(text)
 
 
+@pytest.mark.parametrize("name", ["wide+deep", "a/b", "it's", "-x", "größe"])
+def test_a_name_that_could_be_no_folder_or_metric_is_refused(name: str):
+    with pytest.raises(ValueError, match="also names a folder and metrics in MLflow; use letters"):
+        parse_row(f"{name} model.dropout=0.1")
+
+
 def test_rows_change_the_config_they_are_given_each_on_its_own():
     base = merge(Config(), {"model": {"dropout": 0.3}})
     found = row_configs(base, ["full", "flat model.pillar_range_m=[0,8,-4,4] train.lr=0.1"])

@@ -45,6 +45,18 @@ def test_a_study_that_begins_lets_the_first_trial_pass(ledger: Ledger):
     assert tell(RememberingAsha(CONFIG, ledger), "t0", 1, 0.1) == TrialScheduler.CONTINUE
 
 
+def test_a_validation_whose_report_was_lost_is_judged_with_the_next(ledger: Ledger):
+    write(ledger, 0, [0.3, 0.3, 0.3], FINISHED)
+    asha = RememberingAsha(CONFIG, ledger)
+    trial = Trial("any", trial_id="tune-t1", config={"name": "t1"}, stub=True)
+    controller: Any = None
+    asha.on_trial_add(controller, trial)
+    history = [{EPOCH: 1, VALUE: 0.4}, {EPOCH: 2, VALUE: 0.1}]
+    told = history[-1] | {"history": history}
+    assert asha.on_trial_result(controller, trial, told) == TrialScheduler.CONTINUE
+    assert asha.on_trial_result(controller, trial, told) == TrialScheduler.CONTINUE
+
+
 def test_trials_that_ended_before_a_restart_still_set_the_bar(ledger: Ledger):
     write(ledger, 0, [0.5, 0.6, 0.7], FINISHED)
     write(ledger, 1, [0.4], PRUNED)

@@ -146,3 +146,11 @@ def test_the_value_of_a_trial_is_that_of_the_checkpoint_it_chose():
     assert dataclasses.replace(record, best_step=30).value == 0.4
     assert dataclasses.replace(record, history=[]).value is None
     assert record.num_epochs == 3
+
+
+def test_a_setting_without_the_metric_is_skipped_before_it_is_trained(tmp_path: Path):
+    space = ["model.pixel_head grid true false"]
+    proposals, ledger = make(tmp_path, *space, num_samples=1, metric="pixel_ap")
+    assert [one.settings for one in drain(proposals)] == [{"model.pixel_head": "true"}]
+    (skipped,) = ledger.records(SKIPPED)
+    assert "tune.metric=pixel_ap is no metric of this model" in skipped.message

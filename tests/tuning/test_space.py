@@ -28,7 +28,14 @@ def test_a_drawn_number_is_inside_its_range_and_short(kind, low, ratio, seed):
     high = low * ratio
     drawn = dimension(f"train.lr {kind} {low!r} {high!r}").draw(np.random.default_rng(seed))
     assert low <= float(drawn) <= high
-    assert float(drawn) in (low, high) or float(f"{float(drawn):.4g}") == float(drawn)
+    # Four digits, and as many more as a narrow range needs to be told apart in.
+    num_digits = 4 + max(0, int(math.log10(high / (high - low))))
+    assert float(drawn) in (low, high) or float(f"{float(drawn):.{num_digits}g}") == float(drawn)
+
+
+def test_a_narrow_range_is_drawn_in_more_than_its_ends():
+    one, rng = dimension("train.ema_decay uniform 0.9999 0.99999"), np.random.default_rng(0)
+    assert len({one.draw(rng) for _ in range(50)}) > 40
 
 
 @settings(deadline=None, max_examples=50)
@@ -84,6 +91,14 @@ def test_a_dimension_counts_only_where_its_condition_holds():
         (["train.lr uniform 0 1", "train.lr uniform 0 2"], "two dimensions of train.lr"),
         (["train.lr uniform 0 1 if model.fusion"], "no condition after 'if'"),
         (["train.lr uniform 0 1 if model.fusion=late"], "no dimension before it"),
+        (
+            ["model.fusion choice concat gated", "train.lr uniform 0 1 if model.fusion=gatd"],
+            "waits for model.fusion=gatd, which is never drawn; write one of concat, gated",
+        ),
+        (
+            ["loss.focal_gamma uniform 0 3", "train.lr uniform 0 1 if loss.focal_gamma=0"],
+            "waits for single values of loss.focal_gamma, which is a range",
+        ),
     ],
 )
 def test_a_wrong_dimension_is_refused_in_one_sentence(texts: list[str], sentence: str):

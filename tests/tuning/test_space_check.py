@@ -42,6 +42,8 @@ def test_a_space_whose_values_are_all_taken_somewhere_is_fine(texts: tuple[str, 
         (("scaling.num_workers choice 1 2",), "changes nothing in a training"),
         (("prepare.split_seed choice 1 2",), "other data, length or rules; set prepare.split_seed"),
         (("train.num_epochs choice 5 10",), "other data, length or rules"),
+        (("train.patience choice 0 1",), "other data, length or rules"),
+        (("train.num_threads choice 1 2",), "changes nothing in a training"),
         (("guards.enabled choice true false",), "other data, length or rules"),
     ],
 )

@@ -56,6 +56,15 @@ def test_the_setting_that_decides_is_the_important_one():
     assert oob > 0.9
 
 
+def test_a_setting_that_some_trials_lack_keeps_its_order():
+    rng = np.random.default_rng(2)
+    texts = ["", *(repr(float(10**n)) for n in rng.uniform(-5, 5, 39))]
+    values = np.array([0.0, *(np.log10(float(text)) for text in texts[1:])])
+    column = Coordinate(name="loss.focal_gamma", texts=texts, is_number=True, is_log=True)
+    _, _, oob = importances([column], values, seed=0)
+    assert oob > 0.9
+
+
 @pytest.mark.parametrize(("noise", "first_words"), [(0.0, "What"), (9.0, "These trials do not")])
 def test_importance_is_claimed_only_where_trials_left_out_bear_it(noise: float, first_words: str):
     rng = np.random.default_rng(1)

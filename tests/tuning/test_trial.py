@@ -1,5 +1,6 @@
 """A trial reports each validation once, stops where it is told to, and goes on after a kill."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.config import Config
 from pipeline.failures import Pruned
+from pipeline.locks import alone
 from pipeline.merging import merge
+from pipeline.studies.cells import LOCK
 from pipeline.studies.study import Study, open_study
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.trial import Trial, make_trial, run_trial
@@ -79,6 +82,19 @@ def test_a_metric_that_the_validation_lacks_is_refused_by_name(config: Config, s
         "trial 000-a has no val/pixel_ap to be ranked by, only val/point_ap"
         in (reports[-1]["message"])
     )
+
+
+def test_a_trial_waits_for_a_process_that_still_trains_it(config: Config, study: Study):
+    trial, reports = trial_of(config, study), []
+    trial.child.folder.mkdir(parents=True)
+    later = threading.Thread(target=run_trial, args=(trial,), kwargs={"report": reports.append})
+    with alone(trial.child.folder / LOCK):
+        later.start()
+        later.join(timeout=2)
+        assert later.is_alive()
+        assert not reports
+    later.join(timeout=120)
+    assert reports[-1]["status"] == FINISHED
 
 
 def test_a_study_is_found_again_by_its_marks(config: Config, study: Study):

@@ -15,11 +15,15 @@ import yaml
 from mlflow import MlflowClient
 
 from pipeline.config import Config
+from pipeline.data.blocks import find_blocks
+from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
+from pipeline.locks import alone
 from pipeline.merging import load, merge, override, to_dict
+from pipeline.studies.cells import LOCK
 from pipeline.training.trainer import config_hash
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger
-from pipeline.tuning.tuner import tune
+from pipeline.tuning.tuner import open_search, tune
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
@@ -101,6 +105,16 @@ def test_a_study_ends_in_a_leaderboard_and_a_registered_model_and_is_not_run_twi
     assert (again.text, again.facts) == (told.text, facts)
     assert not any("side by side" in line or "evaluating" in line for line in said)
     assert len(client.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_a_study_that_another_process_runs_is_not_run_beside_it(config: Config, tiny_blocks: Path):
+    study = open_search(config, read_manifest(find_blocks(config)))
+    with (
+        alone(study.folder / LOCK),
+        pytest.raises(RunFailed, match=r"another process is searching in .*start the same command"),
+    ):
+        tune(config, command=[], say=quiet)
+    assert MlflowClient(config.tracking.uri).get_run(study.run_id).info.status == "RUNNING"
 
 
 @pytest.mark.slow
