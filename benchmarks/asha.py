@@ -7,7 +7,8 @@ trainings, a search with ASHA as `jobs.tune` runs it, without its look at test; 
 that it pruned go on from their checkpoints to their end. A training that was stopped and goes on
 ends as one that was never stopped (tests/training/test_loop.py), so all trials together are the
 full grid of the same settings, for the price of the grid alone. A trial that a guard ends (the loss
-is not finite) has the epochs it reached. Stopped, the same command goes on.
+is not finite) has the epochs it reached. Stopped, the same command goes on; a search that was
+stopped has no speed.
 
 One JSON line per seed, then one with the medians. `busy_cores`: of the whole machine while the
 search ran. `overhead_s`: time per trial in which a place for a training held none, from the start
@@ -97,13 +98,15 @@ def searched(config: Config) -> tuple[Study, dict[str, float]]:
     """The study after its search, and how fast the search was."""
     study = open_search(config, read_manifest(find_blocks(config)))
     ledger = Ledger(config, study.folder)
+    begun = bool(ledger.records())
     started_s, busy = time.monotonic(), busy_cpu_s()
     run_search(config, study, ledger, say)
     seconds, busy = time.monotonic() - started_s, busy_cpu_s() - busy
     note = study.folder / SPEED
     if not note.is_file():
         speed = {"busy_cores": busy / seconds, "overhead_s": overhead_s(config, ledger, seconds)}
-        speed["search_s"] = seconds
+        # The clock knows nothing of what ran before a search was stopped.
+        speed = {} if begun else speed | {"search_s": seconds}
         note.write_text(json.dumps({key: round(value, 2) for key, value in speed.items()}))
     return study, json.loads(note.read_text())
 
