@@ -130,6 +130,8 @@ def compare(config: Config, study: Study) -> Compared:
     """Train what was pruned to its end."""
     records = Ledger(config, study.folder).records(FINISHED, PRUNED)
     finished = [one for one in records if one.status == FINISHED]
+    if not finished:
+        raise SystemExit(f"{config.tune.name}: no trial finished, nothing to compare; train longer")
     pruned = [one for one in records if one.status == PRUNED]
     histories = {one.name: [point.value for point in one.history] for one in finished}
     histories |= continued(config, study, pruned)
