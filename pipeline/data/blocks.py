@@ -25,6 +25,7 @@ from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.anovox.truth import truth
 from pipeline.config import Config
 from pipeline.data.cache import fetch_tables, is_remote
+from pipeline.data.folders import choose, earlier_folder, local_folders, note_source
 from pipeline.data.index import Index, quarantined_frame, scan
 from pipeline.data.manifest import (
     INDEX,
@@ -105,7 +106,9 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     if _is_prepared(folder):
         _refuse_bad(config, read_quarantine(folder))
         logger.info("already prepared: %s", folder)
+        note_source(config, folder)
         return read_manifest(folder)
+    _tell_of_change(config, index)
     _refuse_bad(config, index.quarantined)
     check_scenes(index.facts, make_splits(index.facts, config.prepare), config.prepare)
     image_size = stored_size(index.scenes.values(), config.prepare)
@@ -114,7 +117,24 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     with alone(folder / LOCK, refusal=busy):
         work, index, splits = _plan(config, index, folder)
         written = _write_all(work, progress)
-        return _seal(work, index, splits, written, image_size=image_size)
+        manifest = _seal(work, index, splits, written, image_size=image_size)
+        note_source(config, folder)
+        return manifest
+
+
+def _tell_of_change(config: Config, index: Index) -> None:
+    """Other jobs do not look at `data.root`, so this is where a change of it is said."""
+    earlier = earlier_folder(config)
+    if earlier is None or earlier.facts["inputs_hash"] == index.inputs_hash:
+        return
+    logger.info(
+        "data.root %s has changed since %s was prepared (%d frames then, %d now); preparing it "
+        "again, other jobs use the new shards from then on",
+        config.data.root,
+        earlier.place,
+        earlier.facts["num_found"],
+        index.num_found,
+    )
 
 
 def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict[str, str]]:
@@ -136,35 +156,15 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict
 
 
 def find_blocks(config: Config) -> Path:
-    """The prepared folder that `data.blocks` means: itself, or the one made by this config in it.
+    """The prepared folder that `data.blocks` means (`folders.choose`), without a look at the input.
 
-    It must have been made from what now lies under `data.root`; where that is not there at all (the
-    shards alone were copied to this host) the prepare section decides, with a warning. Of remote
-    storage it is this node's copy, whose shards `open_reader` fetches. Raises ValueError when there
-    is none.
+    Of remote storage it is this node's copy, whose shards `open_reader` fetches. Raises ValueError
+    when there is none.
     """
     if is_remote(config.data.blocks):
         return fetch_tables(config)
     place = Path(config.data.blocks)
-    wanted = prepare_facts(config.prepare)
-    if (place / MANIFEST).is_file():
-        if read_manifest(place).prepare != wanted:
-            logger.warning("%s was made otherwise; this prepare section has no effect", place)
-        return place
-    prepared = sorted(path.parent for path in place.glob(f"*/{MANIFEST}"))
-    fitting = [folder for folder in prepared if read_manifest(folder).prepare == wanted]
-    if Path(config.data.root).is_dir():
-        fitting = [
-            place / blocks_hash(config.prepare, scan(Path(config.data.root), config.data.poses))
-        ]
-    elif len(fitting) == 1:
-        logger.warning("data.root %s is not there; using %s", config.data.root, fitting[0])
-    if not fitting or not (fitting[0] / MANIFEST).is_file():
-        raise ValueError(
-            f"{place} holds no shards made by this prepare section from {config.data.root} "
-            f"({len(prepared)} made otherwise); run jobs.prepare with the same config"
-        )
-    return fitting[0]
+    return Path(choose(config, local_folders(place), place=str(place)).place)
 
 
 def _write_all(work: Work, progress: Progress) -> list[Written]:

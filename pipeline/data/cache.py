@@ -6,14 +6,13 @@ and trials of a node copy once; a shard is written under a temporary name and ge
 size and hash are those of the manifest, so a killed copy goes on where it stopped.
 """
 
-import dataclasses
 import errno
 import hashlib
 import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 from pyarrow import ArrowInvalid, fs
 
 from pipeline.config import Config
+from pipeline.data.folders import SOURCES, Prepared, choose
 from pipeline.data.manifest import (
     INDEX,
     MANIFEST,
@@ -46,7 +46,7 @@ class Store:
 
     filesystem: fs.FileSystem
     path: str
-    facts: dict[str, Any]
+    facts: Mapping[str, Any]
     """Content of its `manifest.json`."""
 
     def read(self, name: str) -> bytes:
@@ -61,44 +61,42 @@ def is_remote(place: str) -> bool:
 
 
 def find_store(config: Config) -> Store:
-    """The prepared folder that a remote `data.blocks` means: itself, or the one made by `prepare`.
+    """The prepared folder that a remote `data.blocks` means, by the rule of local ones.
 
-    Raises ValueError when it cannot be read or holds none, or several, made by this prepare
-    section.
+    Raises ValueError when it cannot be read, or holds none that fits, or several.
     """
     uri = config.data.blocks
     try:
         filesystem, place = fs.FileSystem.from_uri(uri)
-        stores = list(_stores(filesystem, place.rstrip("/")))
+        found = list(_found(filesystem, place.rstrip("/")))
     except (ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"data.blocks={uri} cannot be read ({reason}); check the address, the network and the "
             "rights to it"
         ) from None
-    if len(stores) == 1 and stores[0].path == place.rstrip("/"):
-        return stores[0]
-    wanted = dataclasses.asdict(config.prepare)
-    fitting = [store for store in stores if store.facts["prepare"] == wanted]
-    if len(fitting) != 1:
-        raise ValueError(
-            f"data.blocks={uri} holds {len(stores)} prepared folders, of which {len(fitting)} were "
-            "made by this prepare section; copy one there with its manifest.json, or give its own "
-            "address"
-        )
-    return fitting[0]
+    chosen = choose(config, found, place=place.rstrip("/"))
+    return Store(filesystem=filesystem, path=chosen.place, facts=chosen.facts)
 
 
-def _stores(filesystem: fs.FileSystem, place: str) -> Iterator[Store]:
+def _found(filesystem: fs.FileSystem, place: str) -> Iterator[Prepared]:
     """The prepared folder `place`, or those in it."""
     children = filesystem.get_file_info(fs.FileSelector(place))
     folders = [child.path for child in children if child.type == fs.FileType.Directory]
     if any(child.base_name == MANIFEST for child in children):
         folders = [place]
     for path in sorted(folders):
-        store = Store(filesystem=filesystem, path=path, facts={})
-        if filesystem.get_file_info(f"{path}/{MANIFEST}").type == fs.FileType.File:
-            yield dataclasses.replace(store, facts=json.loads(store.read(MANIFEST)))
+        facts, sources = (_json(filesystem, f"{path}/{name}") for name in (MANIFEST, SOURCES))
+        if facts is not None:
+            yield Prepared(place=path, facts=facts, sources=sources or [])
+
+
+def _json(filesystem: fs.FileSystem, path: str) -> Any:
+    """Content of a file; None where there is none."""
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return None
+    with filesystem.open_input_file(path) as file:
+        return json.loads(file.read())
 
 
 def fetch_tables(config: Config) -> Path:
