@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from pipeline.signals import arm_again
+
 logger = logging.getLogger(__name__)
 MIN_CPUS = 4
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -36,6 +38,14 @@ def ensure_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
 
     if ray.is_initialized():
         return
+    _init(num_cpus, dashboard=dashboard)
+    # Ray has put its own handler of SIGTERM before ours.
+    arm_again()
+
+
+def _init(num_cpus: int | None, *, dashboard: bool) -> None:
+    import ray
+
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return

@@ -8,8 +8,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +26,7 @@ from mlflow.utils.mlflow_tags import (
 from pipeline.config import TrackingConfig
 from pipeline.failures import Pruned, RunFailed
 from pipeline.metric_logger import MAX_METRICS_PER_CALL, metric_entities
+from pipeline.signals import first_signal_ends, held
 from pipeline.tracking_store import client_of, demand_experiment
 
 logger = logging.getLogger(__name__)
@@ -135,9 +134,13 @@ def finish(
     status: Status = "FINISHED",
     tags: Mapping[str, object] | None = None,
 ) -> None:
-    """Set tags, then end the run."""
-    set_tags(config, run_id, tags or {})
-    client_of(config.uri).set_terminated(run_id, status=status)
+    """End the run and set tags; a signal that comes meanwhile waits for both.
+
+    The status comes first: a job that is killed in between has a run that ended, without its tags.
+    """
+    with held():
+        client_of(config.uri).set_terminated(run_id, status=status)
+        set_tags(config, run_id, tags or {})
 
 
 @contextmanager
@@ -146,9 +149,10 @@ def failing(config: TrackingConfig, run_id: str) -> Iterator[None]:
 
     The tag holds RunFailed's reason, `interrupted` (Ctrl-C, SIGTERM), `bad_input` (ValueError) or
     `error`; `failure_message` holds the sentence. The exception goes on to the caller. A Pruned
-    trial's run is left to the study.
+    trial's run is left to the study. Signals after the first are ignored until the run has ended,
+    so call `finish` inside the block as well.
     """
-    with _sigterm_raises():
+    with first_signal_ends():
         try:
             yield
         except Pruned:
@@ -262,25 +266,3 @@ def _failure_reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "interrupted"
     return "bad_input" if isinstance(error, ValueError) else "error"
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM as SystemExit, so that a killed job still ends its run; Ray's handler does the same.
-
-    Only where nobody else handles it, and only in the main thread, as Python demands.
-    """
-    free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if threading.current_thread() is not threading.main_thread() or not free:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is _exit_on_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _exit_on_sigterm(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)

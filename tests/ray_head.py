@@ -30,8 +30,12 @@ class Head:
 
     def submit(self, *words: str, timeout_s: float = 200, **changes: str):
         """`ray job submit WORDS`; its output and exit code. A change of "" unsets a variable."""
+        return self.job("submit", *words, timeout_s=timeout_s, **changes)
+
+    def job(self, verb: str, *words: str, timeout_s: float = 200, **changes: str):
+        """`ray job VERB WORDS`, as `submit`."""
         environment = {k: v for k, v in (self.environment | changes).items() if v}
-        command = [str(SCRIPTS / "ray"), "job", "submit", "--address", self.dashboard, *words]
+        command = [str(SCRIPTS / "ray"), "job", verb, "--address", self.dashboard, *words]
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )

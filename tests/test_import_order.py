@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("pipeline.limits", "pipeline.locks", "pipeline.progress", "pipeline.revision"),
+    (
+        "pipeline.limits",
+        "pipeline.locks",
+        "pipeline.progress",
+        "pipeline.revision",
+        "pipeline.signals",
+    ),
     ("pipeline.data_config", "pipeline.model_config"),
     ("pipeline.study_config",),
     ("pipeline.config", "pipeline.failures"),
@@ -148,6 +154,7 @@ def test_tracking_knows_the_config_only() -> None:
         "pipeline.failures",
         "pipeline.tracking_store",
         "pipeline.metric_logger",
+        "pipeline.signals",
     )
     assert all(belongs(name, known) for name in own)
 

@@ -22,6 +22,8 @@ from pipeline.failures import RunFailed
 from pipeline.merging import flatten
 from pipeline.metric_logger import MetricLogger
 
+REPOSITORY = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
@@ -50,7 +52,7 @@ def locked(store: TrackingConfig) -> Iterator[None]:
 def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        cwd=Path(__file__).parent.parent,
+        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -284,19 +286,67 @@ def test_the_first_error_is_raised_even_if_the_store_is_gone(
     assert "run 0000 could not be marked FAILED" in caplog.text
 
 
-def test_a_terminated_job_ends_its_run_as_killed(store: TrackingConfig, run_id: str) -> None:
-    code = (
-        "import sys, time; from pipeline import tracking; from pipeline.config import *\n"
-        "with tracking.failing(TrackingConfig(uri=sys.argv[1]), sys.argv[2]):\n"
-        "    print('inside', flush=True); time.sleep(60)"
-    )
-    job = run_python(code, store.uri, run_id)
+INSIDE = """
+import sys, time
+from pipeline import tracking
+from pipeline.config import TrackingConfig
+store = TrackingConfig(uri=sys.argv[1])
+with tracking.failing(store, sys.argv[2]):
+    tracking.demand_run(store, sys.argv[2])
+    print('inside', flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(float(sys.argv[3]))
+"""
+
+
+def started_inside(store: TrackingConfig, run_id: str, cleaning_s: float = 0.3, *before: str):
+    code = [*before, sys.executable, "-c", INSIDE, store.uri, run_id, str(cleaning_s)]
+    job = subprocess.Popen(code, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert job.stdout
     assert job.stdout.readline() == "inside\n"
-    job.terminate()
-    assert job.wait(timeout=30) == 128 + signal.SIGTERM
+    return job
+
+
+def end_of(store: TrackingConfig, run_id: str) -> tuple[str, str | None]:
     run = MlflowClient(store.uri).get_run(run_id)
-    assert (run.info.status, run.data.tags["failure"]) == ("KILLED", "interrupted")
+    return run.info.status, run.data.tags.get("failure")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_ends_its_run_as_killed_however_often_it_is_told(
+    store: TrackingConfig, run_id: str, number: int, sent: signal.Signals
+) -> None:
+    job = started_inside(store, run_id)
+    for _ in range(number):
+        job.send_signal(sent)
+        # Long enough for the handler, short enough to come inside the block's clean-up.
+        time.sleep(0.1)
+    code = 128 + sent if sent is signal.SIGTERM else -sent
+    assert job.wait(timeout=60) == code
+    assert end_of(store, run_id) == ("KILLED", "interrupted")
+
+
+def test_a_signal_while_the_end_is_written_waits_for_it(store: TrackingConfig, run_id: str) -> None:
+    """The store is locked when the first signal comes, so the end is written during the second."""
+    job = started_inside(store, run_id, 0.0)
+    with locked(store):
+        for _ in range(3):
+            job.terminate()
+            time.sleep(0.3)
+        assert job.poll() is None
+    assert job.wait(timeout=60) == 128 + signal.SIGTERM
+    assert end_of(store, run_id) == ("KILLED", "interrupted")
+
+
+def test_timeout_ends_a_job_with_its_run(store: TrackingConfig, run_id: str) -> None:
+    """It sends SIGTERM to the job and once more to its process group."""
+    job = started_inside(store, run_id, 0.3, "timeout", "-s", "TERM", "30")
+    os.kill(job.pid, signal.SIGALRM)
+    assert job.wait(timeout=60) == 124
+    assert end_of(store, run_id) == ("KILLED", "interrupted")
 
 
 # ---- metrics

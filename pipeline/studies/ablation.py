@@ -56,7 +56,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
         by_name = {outcome.name: outcome for outcome in outcomes}
         done = {name: [by_name[cell.name] for cell in row] for name, row in cells.items()}
         ablated = _told(config, manifest, study, done, controls)
-    tracking.finish(config.tracking, study.run_id)
+        tracking.finish(config.tracking, study.run_id)
     return ablated
 
 

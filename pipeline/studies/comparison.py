@@ -77,7 +77,7 @@ def compare(config: Config, *, say: Say) -> Compared:
         compared = _told(config, cells)
         for path in (compared.facts["table"], compared.facts["figure"]):
             tracking.log_artifact(config.tracking, study.run_id, Path(path))
-    tracking.finish(config.tracking, study.run_id)
+        tracking.finish(config.tracking, study.run_id)
     return Compared(text=compared.text, facts={"run_id": study.run_id} | compared.facts)
 
 

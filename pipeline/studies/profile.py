@@ -63,7 +63,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
         log_data(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
         profiled = _told(config, manifest, run_id, _costs(config, subjects, turns), worker)
-    tracking.finish(config.tracking, run_id)
+        tracking.finish(config.tracking, run_id)
     return profiled
 
 

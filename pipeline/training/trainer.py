@@ -90,18 +90,16 @@ def fit(
     blocks = find_blocks(config)
     manifest = read_manifest(blocks)
     job = _job(config, blocks, manifest, child)
-    with (
-        tracking.failing(config.tracking, job.run_id),
-        tracking.system_metrics(config.tracking, job.run_id),
-    ):
-        result = _run_workers(config, job, say, validated)
+    with tracking.failing(config.tracking, job.run_id):
+        with tracking.system_metrics(config.tracking, job.run_id):
+            result = _run_workers(config, job, say, validated)
         if result["status"] == "failed":
             raise RunFailed(
                 result["message"],
                 reason=result["reason"],
                 facts={"run_id": job.run_id, "folder": str(job.folder)},
             )
-    tracking.finish(config.tracking, job.run_id)
+        tracking.finish(config.tracking, job.run_id)
     checkpoints.fetch(config, job.folder)
     # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
     last = os.path.relpath(job.folder, config.storage_path)

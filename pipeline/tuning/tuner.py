@@ -88,7 +88,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
         text = _board(config, study, manifest, records, line)
         facts = _facts(config, best, tested, records) | {"command": line}
         _log(config, study, text, facts)
-    tracking.finish(config.tracking, study.run_id)
+        tracking.finish(config.tracking, study.run_id)
     places = {
         "run_id": study.run_id,
         "split_hash": manifest.split_hash,

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run, RunData, RunInfo
 from ray_head import Head, running_head
 
 from pipeline.config import Config
@@ -76,6 +78,47 @@ def test_a_submitted_training_uses_the_cluster_and_knows_its_revision(
     facts = last_json(done.stdout)
     assert MlflowClient(uri).get_run(facts["run_id"]).data.tags["revision"] == REVISION
     assert Path(facts["folder"]).parent == tmp_path / "runs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_stopped_job_ends_its_run_as_killed(
+    head: Head, tiny_config: Config, tmp_path: Path, num_workers: int
+):
+    prepare = tiny_config.prepare
+    names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
+    uri, name = f"sqlite:///{tmp_path}/mlflow.db", f"stopped-{num_workers}"
+    submitted = head.submit(
+        *WORK, "--no-wait", f"--submission-id={name}",
+        *("--", "python", "-m", "jobs.train", f"scaling.num_workers={num_workers}"),
+        *("train.num_epochs=10000", "train.log_every_n_steps=1", "guards.enabled=false"),
+        f"data.root={tiny_config.data.root}", f"data.blocks={tiny_config.data.blocks}",
+        f"storage_path={tmp_path}/runs", f"tracking.uri={uri}",
+        *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    wait_until(lambda: "train/loss" in newest_run(uri).data.metrics, timeout_s=240)
+    assert head.job("stop", name).returncode == 0
+    wait_until(lambda: newest_run(uri).info.status != "RUNNING", timeout_s=30)
+    run = newest_run(uri)
+    assert (run.info.status, run.data.tags["failure"]) == ("KILLED", "interrupted")
+
+
+def newest_run(uri: str) -> Run:
+    """Of a job's store; one without anything in it while there is none yet."""
+    nothing = Run(RunInfo("", "", "", "", 0, 0, "", ""), RunData())
+    if not Path(uri.removeprefix("sqlite:///")).is_file():
+        return nothing
+    client = MlflowClient(uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return next(iter(client.search_runs(experiments)), nothing)
+
+
+def wait_until(done: Callable[[], bool], *, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(1.0)
 
 
 ASK = """
