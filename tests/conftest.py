@@ -1,4 +1,7 @@
-"""One Ray, one small synthetic world and its shards for the whole session."""
+"""One small synthetic world, its shards and a fresh MLflow store for the whole session.
+
+pytest-xdist's workers share them; each has a Ray of its own.
+"""
 
 import os
 
@@ -8,14 +11,19 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import Config
 from pipeline.data_config import SyntheticConfig
+from pipeline.locks import alone
 from pipeline.merging import merge
+
+Shared = Callable[[str], AbstractContextManager[Path]]
 
 TINY_WORLD = SyntheticConfig(
     num_scenes=16,
@@ -45,6 +53,25 @@ SMALL_TRAINING = {
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """`with shared(name) as folder:` a folder of all workers, each of them alone inside the block.
+
+    What is made there must be found whole by the next one, as jobs find what earlier ones made.
+    """
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    @contextmanager
+    def share(name: str) -> Iterator[Path]:
+        folder = place / f"shared-{name}"
+        folder.mkdir(exist_ok=True)
+        with alone(folder.with_suffix(".lock")):
+            yield folder
+
+    return share
+
+
+@pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A local Ray with four logical CPUs; with two, workers and data tasks starve each other."""
     from pipeline.ray_session import ensure_ray
@@ -57,23 +84,24 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_root(shared: Shared) -> Path:
     """Archives of 16 scenes of 3 frames: both kinds, one town, small images and clouds."""
     from pipeline.anovox.synthetic.writer import write_archives
 
-    root = tmp_path_factory.mktemp("world") / "anovox"
-    write_archives(TINY_WORLD, root, None)
-    return root
+    with shared("world") as folder:
+        write_archives(TINY_WORLD, folder / "anovox", None)
+    return folder / "anovox"
 
 
 @pytest.fixture(scope="session")
-def tiny_config(tiny_root: Path, ray_session: None) -> Config:
+def tiny_config(tiny_root: Path, shared: Shared, ray_session: None) -> Config:
     """The config of the tiny world, prepared: images at half size, several shards."""
     from pipeline.data.blocks import prepare
 
     place = {"root": str(tiny_root), "blocks": str(tiny_root.parent / "blocks")}
     config = merge(Config(), {"data": place, "prepare": TINY_PREPARE})
-    prepare(config, lambda done, total: None)
+    with shared("blocks"):
+        prepare(config, lambda done, total: None)
     return config
 
 
@@ -85,11 +113,29 @@ def tiny_blocks(tiny_config: Config) -> Path:
     return find_blocks(tiny_config)
 
 
+@pytest.fixture(scope="session")
+def new_store(shared: Shared) -> Callable[[Path], str]:
+    """`new_store(folder)`: the URI of an empty MLflow store in it, `mlflow.db`.
+
+    A copy, as MLflow needs seconds to make the tables.
+    """
+    from pipeline.tracking_store import SQLITE, client_of
+
+    with shared("store") as made:
+        client_of(f"{SQLITE}{made}/mlflow.db")
+
+    def copy(folder: Path) -> str:
+        shutil.copyfile(made / "mlflow.db", folder / "mlflow.db")
+        return f"{SQLITE}{folder}/mlflow.db"
+
+    return copy
+
+
 @pytest.fixture
-def small_training(tiny_config: Config, tmp_path: Path) -> Config:
+def small_training(tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path) -> Config:
     """Trainings of a small model on the tiny world, with folder and MLflow store of their own."""
     place = {
         "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "system_metrics": False},
+        "tracking": {"uri": new_store(tmp_path), "system_metrics": False},
     }
     return merge(tiny_config, SMALL_TRAINING, place)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +72,9 @@ def test_an_address_is_loopback_or_not():
 
 
 @pytest.mark.slow
-def test_a_training_on_two_workers_listens_on_loopback_only(tiny_config: Config, tmp_path: Path):
+def test_a_training_on_two_workers_listens_on_loopback_only(
+    tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path
+):
     prepare = tiny_config.prepare
     names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
     command = [
@@ -80,7 +82,7 @@ def test_a_training_on_two_workers_listens_on_loopback_only(tiny_config: Config,
         f"data.root={tiny_config.data.root}",
         f"data.blocks={tiny_config.data.blocks}",
         f"storage_path={tmp_path}/runs",
-        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        f"tracking.uri={new_store(tmp_path)}",
         *("guards.enabled=false", "model.image_weights=none"),
         *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
     ]

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.fs as pa_fs
@@ -241,13 +241,14 @@ def test_a_folder_outside_of_the_local_copy_is_refused(nodes: tuple[Config, Conf
 
 
 def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
-    tiny_config: Config, tmp_path: Path, address: str
+    tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path, address: str
 ):
     """Train one epoch on node a, the second on node b, evaluate on node c: no disk in common."""
 
+    uri = {"tracking": {"uri": new_store(tmp_path)}}
+
     def node(name: str, *changes: dict) -> Config:
         place = {"storage_path": address, "storage_cache": f"{tmp_path}/{name}"}
-        uri = {"tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"}}
         return absolute_paths(merge(tiny_config, SMALL, place, uri, *changes))
 
     first = node("a", {"train": {"num_epochs": 1}})
@@ -276,7 +277,7 @@ def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
 
 @pytest.mark.slow
 def test_the_training_job_runs_on_two_workers_with_runs_on_s3(
-    tiny_config: Config, tmp_path: Path, address: str
+    tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path, address: str
 ):
     prepare = tiny_config.prepare
     names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
@@ -286,7 +287,7 @@ def test_the_training_job_runs_on_two_workers_with_runs_on_s3(
         f"data.blocks={tiny_config.data.blocks}",
         f"storage_path={address}",
         f"storage_cache={tmp_path}/cache",
-        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        f"tracking.uri={new_store(tmp_path)}",
         *("guards.enabled=false", "model.image_weights=none"),
         *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
     ]

@@ -29,8 +29,15 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture
-def train(nodes: Nodes, tiny_config: Config, tiny_blocks: Path, tmp_path: Path) -> Iterator[Train]:
+def train(
+    nodes: Nodes,
+    tiny_config: Config,
+    tiny_blocks: Path,
+    new_store: Callable[[Path], str],
+    tmp_path: Path,
+) -> Iterator[Train]:
     """`train("key=value", ...)` starts `jobs.train` on the cluster; it ends with the test."""
+    new_store(tmp_path)
     with training(nodes, tiny_config, tmp_path) as start:
         yield start
 
@@ -40,9 +47,12 @@ def train_once(
     nodes: Nodes,
     tiny_config: Config,
     tiny_blocks: Path,
+    new_store: Callable[[Path], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Train]:
     """`train` for a run that several tests look at."""
     nodes.have(2)
-    with training(nodes, tiny_config, tmp_path_factory.mktemp("once")) as start:
+    folder = tmp_path_factory.mktemp("once")
+    new_store(folder)
+    with training(nodes, tiny_config, folder) as start:
         yield start

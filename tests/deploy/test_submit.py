@@ -62,11 +62,11 @@ def test_without_the_token_no_job_is_taken(head: Head, changes: dict[str, Any]):
 
 @pytest.mark.slow
 def test_a_submitted_training_uses_the_cluster_and_knows_its_revision(
-    head: Head, tiny_config: Config, tmp_path: Path
+    head: Head, tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):
     prepare = tiny_config.prepare
     names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = new_store(tmp_path)
     done = head.submit(
         *WORK, *ENVIRONMENT,
         *("--", "python", "-m", "jobs.train", "scaling.num_workers=1", "train.max_steps=2"),

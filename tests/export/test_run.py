@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,11 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(tiny_config: Config, tiny_blocks: Path, tmp_path: Path) -> Config:
+def run(
+    tiny_config: Config, tiny_blocks: Path, new_store: Callable[[Path], str], tmp_path: Path
+) -> Config:
     """A run whose checkpoint has random weights, as `evaluation.checkpoint`."""
+    new_store(tmp_path)
     return saved_run(tiny_config, tiny_blocks, tmp_path)
 
 
@@ -146,8 +150,9 @@ def test_the_card_describes_the_program_and_where_it_is_from(run: Config):
 
 
 def test_the_card_names_what_other_heads_and_windows_need(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path
+    tiny_config: Config, tiny_blocks: Path, new_store: Callable[[Path], str], tmp_path: Path
 ):
+    new_store(tmp_path)
     changes = {"semantic_head": True, "score": "energy", "pixel_head": True}
     config = merge(
         saved_run(tiny_config, tiny_blocks, tmp_path, **changes), {"data": {"window": 3}}

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -30,12 +31,14 @@ def unwatched(phase: str):
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(
+    tiny_config: Config, new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory
+) -> Config:
     place = tmp_path_factory.mktemp("runs")
     return merge(
         tiny_config,
         SMALL,
-        {"storage_path": str(place), "tracking": {"uri": f"sqlite:///{place}/mlflow.db"}},
+        {"storage_path": str(place), "tracking": {"uri": new_store(place)}},
     )
 
 
@@ -112,9 +115,9 @@ def test_an_evaluation_tells_voxels_and_anovoxs_own_metrics(config: Config, trai
 
 
 def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
-    config: Config, tmp_path: Path
+    config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):
-    place = {"storage_path": str(tmp_path), "tracking": {"uri": f"sqlite:///{tmp_path}/ml.db"}}
+    place = {"storage_path": str(tmp_path), "tracking": {"uri": new_store(tmp_path)}}
     scoring = merge(config, place, {"model": {"pixel_head": True}, "guards": {"enabled": False}})
     fit(scoring, say=lambda line: None)
     evaluated = evaluate(scoring, watch=unwatched)
@@ -138,9 +141,9 @@ def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trai
 
 
 def test_the_negative_control_is_failed_as_collapsed_within_five_steps(
-    config: Config, tmp_path: Path
+    config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = new_store(tmp_path)
     done = subprocess.run(
         [
             sys.executable, "-m", "jobs.train", "--config", "configs/seed_control.yaml",
@@ -167,9 +170,9 @@ def test_without_a_training_evaluation_says_what_to_do(config: Config, tmp_path:
 
 
 def test_a_run_that_is_not_in_the_store_is_refused_before_anything_is_scored(
-    config: Config, trained: Trained, tmp_path: Path
+    config: Config, trained: Trained, new_store: Callable[[Path], str], tmp_path: Path
 ):
-    place = {"tracking": {"uri": f"sqlite:///{tmp_path}/other.db"}}
+    place = {"tracking": {"uri": new_store(tmp_path)}}
     elsewhere = merge(config, place, {"evaluation": {"checkpoint": str(trained.folder)}})
     with pytest.raises(ValueError, match=r"set tracking\.uri to the store"):
         evaluate(elsewhere, watch=unwatched)

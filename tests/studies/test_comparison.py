@@ -1,6 +1,7 @@
 """A comparison of two fusion types on one tiny world, stopped never and started twice."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,10 @@ def test_each_world_has_its_own_scenes_split_and_folders(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_second_start_trains_nothing_and_tells_the_same(tmp_path: Path, ray_session):
+def test_a_second_start_trains_nothing_and_tells_the_same(
+    tmp_path: Path, new_store: Callable[[Path], str], ray_session
+):
+    new_store(tmp_path)
     config = tiny(tmp_path)
     first = compare(config, say=lambda line: None)
     said: list[str] = []
@@ -70,13 +74,16 @@ def test_a_second_start_trains_nothing_and_tells_the_same(tmp_path: Path, ray_se
 
 
 @pytest.mark.slow
-def test_on_a_remote_storage_path_another_node_finds_what_is_done(tmp_path: Path, ray_session):
+def test_on_a_remote_storage_path_another_node_finds_what_is_done(
+    tmp_path: Path, new_store: Callable[[Path], str], ray_session
+):
     """The address is a folder here; what S3 adds to that is tested with the storage itself."""
 
     def on_node(name: str) -> Config:
         cache = {"storage_path": f"file://{tmp_path}/bucket", "storage_cache": f"{tmp_path}/{name}"}
         return absolute_paths(merge(tiny(tmp_path), cache))
 
+    new_store(tmp_path)
     first = compare(on_node("a"), say=lambda line: None)
     shutil.rmtree(tmp_path / "a")
     said: list[str] = []

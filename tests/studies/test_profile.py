@@ -198,14 +198,17 @@ def test_the_estimate_is_frames_over_rates_times_seeds(config: Config, tiny_bloc
     ],
 )
 def test_what_cannot_be_timed_is_refused_before_a_run_is_begun(
-    config: Config, changes: dict, sentence: str
+    config: Config, tmp_path: Path, changes: dict, sentence: str
 ):
     if "scaling" in changes and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match=sentence):
-        profile(merge(config, changes), no_progress)
+        profile(
+            merge(config, changes, {"tracking": {"uri": f"sqlite:///{tmp_path}/none.db"}}),
+            no_progress,
+        )
     assert not Path(config.storage_path).exists()
-    assert not Path(config.tracking.uri.removeprefix("sqlite:///")).exists()
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_batches_that_are_not_whole_are_refused(config: Config):

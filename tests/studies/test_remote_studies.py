@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,14 @@ def places_of(node: str, folder: Path, address: str) -> list[str]:
 
 @pytest.mark.slow
 def test_cells_that_one_node_has_done_are_found_done_by_another(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
+    tiny_config: Config,
+    tiny_blocks: Path,
+    tmp_path: Path,
+    address: str,
+    new_store: Callable[[Path], str],
 ):
+    new_store(tmp_path)
+
     def on_node(node: str, seeds: str) -> tuple[dict[str, Any], str]:
         places = places_of(node, tmp_path, address)
         return run("ablate", tiny_config, *places, f"ablate.seeds={seeds}")
@@ -66,8 +72,14 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
 
 @pytest.mark.slow
 def test_trials_that_one_node_has_run_are_found_by_another(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, address: str
+    tiny_config: Config,
+    tiny_blocks: Path,
+    tmp_path: Path,
+    address: str,
+    new_store: Callable[[Path], str],
 ):
+    new_store(tmp_path)
+
     def on_node(node: str, samples: int) -> tuple[dict[str, Any], str]:
         places = places_of(node, tmp_path, address)
         return run(

@@ -1,6 +1,7 @@
 """Training on tiny synthetic shards: reproducible, resumable, able to learn, honest at the end."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,10 @@ TINY = {
 
 
 @pytest.fixture
-def config(tiny_config: Config, tmp_path: Path) -> Config:
+def config(tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path) -> Config:
     place = {
         "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+        "tracking": {"uri": new_store(tmp_path)},
     }
     return merge(tiny_config, TINY, place)
 
@@ -310,6 +311,10 @@ def test_a_run_is_not_resumed_with_other_settings(config: Config):
 
 def test_a_storage_path_that_cannot_be_written_leaves_no_run_behind(config: Config, tmp_path: Path):
     (tmp_path / "file").write_text("")
+    place = {
+        "storage_path": str(tmp_path / "file" / "runs"),
+        "tracking": {"uri": f"sqlite:///{tmp_path}/none.db"},
+    }
     with pytest.raises(OSError, match="file"):
-        try_fit(merge(config, {"storage_path": str(tmp_path / "file" / "runs")}))
-    assert not (tmp_path / "mlflow.db").exists()
+        try_fit(merge(config, place))
+    assert not (tmp_path / "none.db").exists()

@@ -1,5 +1,6 @@
 """Training on normal scenes alone: no real anomaly reaches it, and its results say what did."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,10 @@ def prepared(tiny_config: Config) -> Config:
 
 
 @pytest.fixture
-def config(prepared: Config, tmp_path: Path) -> Config:
+def config(prepared: Config, new_store: Callable[[Path], str], tmp_path: Path) -> Config:
     place = {
         "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+        "tracking": {"uri": new_store(tmp_path)},
     }
     return merge(prepared, place)
 

@@ -22,8 +22,10 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def logged(tmp_path: Path) -> Iterator[tuple[MetricLogger, History]]:
-    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+def logged(
+    new_store: Callable[[Path], str], tmp_path: Path
+) -> Iterator[tuple[MetricLogger, History]]:
+    config = TrackingConfig(uri=new_store(tmp_path))
     run_id = tracking.start_run(config, name="telling", params={}, tags={})
     metrics = MetricLogger(config.uri, run_id)
 
