@@ -21,6 +21,7 @@ from pipeline.limits import at_least
 from pipeline.model_config import LossConfig, ModelConfig
 from pipeline.study_config import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
 
+AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 VoxelScore = Literal["max", "centre_point", "mean", "median"]
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 
@@ -55,8 +56,10 @@ class TrainConfig:
     ema_decay: float = 0.0
     """Share of itself that the weights' moving average keeps at each step (it reaches back about
     1 / (1 - ema_decay) steps); it is then what is validated and evaluated. 0 = off."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the convolutions; losses and scores stay fp32."""
+    precision: AskedPrecision = "auto"
+    """Number format of convolutions and matrix products; losses and scores stay fp32. auto = what
+    the device computes natively: bf16, on a GPU without it fp16, on a CPU without AVX512_BF16 and
+    AMX fp32. A resumed run goes on in what it began in."""
     augment: bool = True
     """Left-right flip and photometric changes, of image, cloud and calibration together, and what
     the augment section adds."""
@@ -162,6 +165,8 @@ class EvaluationConfig:
     """Run folder or checkpoint folder to evaluate; empty = the run that was just trained."""
     batch_size: int = 4
     """Frames per forward pass."""
+    precision: AskedPrecision = "fp32"
+    """As train.precision. In fp32 a checkpoint's results are the same on every machine."""
     num_bootstraps: int = 1000
     """Resamplings of the scenes behind each 95 % interval."""
     interval_seed: int = 0

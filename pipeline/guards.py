@@ -92,9 +92,14 @@ def _mean_and_spread(recent: Iterable[CollapseSigns]) -> tuple[float, float]:
     return mean, math.sqrt(max(0.0, squares / count - mean**2))
 
 
-def check_finite(step: int, *, loss: float, grad_norm: float) -> None:
-    """RunFailed (`non_finite`) when the loss or the gradient norm is nan or infinite."""
-    for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+def check_finite(step: int, *, loss: float, grad_norm: float, loss_scale: float = 1.0) -> None:
+    """RunFailed (`non_finite`) when the loss or the gradient norm is nan or infinite.
+
+    A gradient scaler tries how far it can go: above a `loss_scale` of 1 a gradient that is not
+    finite means that the scale was too high. The scaler leaves such a step out and halves it.
+    """
+    values = [("loss", loss), ("gradient norm", grad_norm)]
+    for name, value in values[: 1 if loss_scale > 1 else 2]:
         if not math.isfinite(value):
             raise RunFailed(
                 f"the {name} is {value} at step {step}; lower train.lr, set train.grad_clip, or "

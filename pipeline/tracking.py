@@ -120,11 +120,22 @@ def reopen(
     known = demand_run(config, run_id).data
     client = client_of(config.uri)
     client.update_run(run_id, status="RUNNING")
-    # MLflow refuses to change a param.
-    missing = {key: value for key, value in (params or {}).items() if key not in known.params}
-    _log_params(client, run_id, missing)
+    add_params(config, run_id, params or {})
     for key in END_TAGS & known.tags.keys():
         client.delete_tag(run_id, key)
+
+
+def add_params(config: TrackingConfig, run_id: str, params: Mapping[str, object]) -> None:
+    """Log those params that the run does not have yet; MLflow refuses to change one."""
+    client = client_of(config.uri)
+    known = client.get_run(run_id).data.params
+    missing = {key: value for key, value in params.items() if key not in known}
+    _log_params(client, run_id, missing)
+
+
+def read_param(config: TrackingConfig, run_id: str, key: str) -> str:
+    """A param of the run as text; empty if it has none of this name."""
+    return client_of(config.uri).get_run(run_id).data.params.get(key, "")
 
 
 def finish(

@@ -95,11 +95,15 @@ def tiny_root(shared: Shared) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_root: Path, shared: Shared, ray_session: None) -> Config:
-    """The config of the tiny world, prepared: images at half size, several shards."""
+    """The config of the tiny world, prepared: images at half size, several shards.
+
+    In fp32 on every machine, as tests compare results to the last digits.
+    """
     from pipeline.data.blocks import prepare
 
     place = {"root": str(tiny_root), "blocks": str(tiny_root.parent / "blocks")}
-    config = merge(Config(), {"data": place, "prepare": TINY_PREPARE})
+    exact = {"train": {"precision": "fp32"}}
+    config = merge(Config(), {"data": place, "prepare": TINY_PREPARE}, exact)
     with shared("blocks"):
         prepare(config, lambda done, total: None)
     return config

@@ -198,3 +198,11 @@ def test_a_split_needs_both_classes():
     assert failure.value.reason == "one_class"
     with pytest.raises(RunFailed, match="no normal item"):
         check_two_classes("val", num_positive=5, num_negative=0)
+
+
+def test_a_gradient_that_overflowed_under_a_loss_scale_is_no_failure_but_a_loss_is():
+    check_finite(7, loss=1.0, grad_norm=math.inf, loss_scale=2.0)
+    with pytest.raises(RunFailed, match="the gradient norm is inf at step 7"):
+        check_finite(7, loss=1.0, grad_norm=math.inf, loss_scale=1.0)
+    with pytest.raises(RunFailed, match="the loss is nan at step 7"):
+        check_finite(7, loss=math.nan, grad_norm=1.0, loss_scale=2.0)

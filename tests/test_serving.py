@@ -54,6 +54,8 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
         history=[],
         epoch_loss=[0.0, 0.0],
         largest_grad_norm=0.0,
+        precision="fp32",
+        grad_scaler={},
     )
     return checkpoints.save(folder, model, None, meta), model
 

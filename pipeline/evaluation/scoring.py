@@ -9,6 +9,7 @@ from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.levels import Tally
+from pipeline.models.precision import Precision, autocast
 from pipeline.progress import Progress
 
 
@@ -30,15 +31,18 @@ def score_split(
     voxel_score: VoxelScore,
     device: torch.device,
     progress: Progress,
+    precision: Precision = "fp32",
 ) -> Tally:
-    """Tally of `model` (fp32, evaluation mode) over the split; a NaN score raises ValueError.
+    """Tally of `model` (evaluation mode) over the split; a NaN score raises ValueError.
 
     Voxels and pixels are counted where the reader brings them (`extras`).
     """
     model = model.to(device).eval()
     tally = empty_tally(reader, near_classes=near_classes, voxel_score=voxel_score)
     for batch in batches_of(reader, batch_size=batch_size, progress=progress):
-        tally.update(model(batch.to(device)), batch.without_past(), reader.index)
+        with autocast(precision, device):
+            scores = model(batch.to(device))
+        tally.update(scores, batch.without_past(), reader.index)
     return tally
 
 

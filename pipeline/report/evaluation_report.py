@@ -29,6 +29,7 @@ from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.scoring import score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
+from pipeline.models.precision import choose
 from pipeline.progress import Watch
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels
@@ -102,14 +103,18 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     windows = open_reader(
         config, blocks, "test", window=loaded.window, say=logger.info, extras=loaded.extras
     )
+    device = device_of(config)
+    precision = choose(config.evaluation.precision, key="evaluation.precision", device=device)
+    logger.info("evaluation: %s", precision.reason)
     tally = score_split(
         loaded.model,
         windows,
         batch_size=config.evaluation.batch_size,
         near_classes=config.evaluation.near_classes,
         voxel_score=config.evaluation.voxel_score,
-        device=device_of(config),
+        device=device,
         progress=watch("test"),
+        precision=precision.name,
     )
     baseline = baseline_of(config, readers, blocks, watch=watch)
     probes = best_of(probe_tallies_of(readers, tally).values())
@@ -132,6 +137,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
         "table": str(folder / "results.md"),
         "figures": [str(path) for path in figures],
         "logged_model": model,
+        "precision": precision.name,
         **shown,
     }
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)

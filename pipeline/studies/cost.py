@@ -20,6 +20,7 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
+from pipeline.models.precision import Choice, autocast, choose
 from pipeline.terms import MIN_COUNT
 from pipeline.training.worker import Worker, set_threads
 
@@ -37,6 +38,8 @@ class Subject:
     rows: list[int]
     """Rows of the split, evenly spread."""
     pos_weight: float
+    precision: Choice
+    """What `train.precision` means on the device that times it."""
 
     @property
     def num_parameters(self) -> int:
@@ -64,7 +67,9 @@ class Turn:
     on a CPU, where memory that other rows have freed stays with the process."""
 
 
-def make_subject(name: str, config: Config, profile: ProfileConfig) -> Subject:
+def make_subject(
+    name: str, config: Config, profile: ProfileConfig, *, device: torch.device
+) -> Subject:
     """The row's network as its training would begin, without pretrained weights: they cost nothing.
 
     Raises ValueError when the split holds fewer frames than are to be timed.
@@ -100,6 +105,7 @@ def make_subject(name: str, config: Config, profile: ProfileConfig) -> Subject:
         reader=reader,
         rows=np.linspace(0, reader.num_rows - 1, profile.num_frames).round().astype(int).tolist(),
         pos_weight=balance.pos_weight,
+        precision=choose(config.train.precision, key="train.precision", device=device),
     )
 
 
@@ -165,7 +171,7 @@ def _settle(worker: Worker) -> None:
 def score(subject: Subject, worker: Worker, batch: Batch) -> None:
     """The forward pass as in evaluation."""
     subject.model.eval()
-    with worker.autocast(subject.config.train.precision):
+    with autocast(subject.precision.name, worker.device):
         subject.model(batch)
 
 
@@ -174,7 +180,7 @@ def learn(subject: Subject, worker: Worker, batch: Batch) -> None:
     config = subject.config
     subject.model.train()
     subject.model.zero_grad(set_to_none=True)
-    with worker.autocast(config.train.precision):
+    with autocast(subject.precision.name, worker.device):
         scores = subject.model(batch)
     terms = loss_terms(
         scores,

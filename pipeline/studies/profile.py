@@ -47,11 +47,13 @@ def profile(config: Config, progress: Progress) -> Profiled:
     _one_timing(config, rows)
     manifest = one_split(rows)
     worker = single_worker(lambda _: None, use_gpu=config.scaling.use_gpu)
-    subjects = [make_subject(name, row, config.profile) for name, row in rows.items()]
+    subjects = [
+        make_subject(name, row, config.profile, device=worker.device) for name, row in rows.items()
+    ]
     run_id = tracking.start_run(
         config.tracking,
         name=f"profile-{config.ablate.name}",
-        params=flatten(config),
+        params=flatten(config) | {"precision": subjects[0].precision.name},
         tags={
             "split_hash": manifest.split_hash,
             "config_hash": config_hash(config),
@@ -62,7 +64,8 @@ def profile(config: Config, progress: Progress) -> Profiled:
     with tracking.failing(config.tracking, run_id):
         log_data(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
-        profiled = _told(config, manifest, run_id, _costs(config, subjects, turns), worker)
+        costs, note = _costs(config, subjects, turns), precision_note(subjects)
+        profiled = _told(config, manifest, run_id, costs, worker, note=note)
         tracking.finish(config.tracking, run_id)
     return profiled
 
@@ -82,6 +85,13 @@ def device_name(worker: Worker) -> str:
     if worker.device.type == "cuda":
         return torch.cuda.get_device_name(worker.device)
     return f"{platform.machine()} CPU"
+
+
+def precision_note(subjects: Sequence[Subject]) -> str:
+    """Why the first row is computed in what it is, and which rows differ from it."""
+    first = subjects[0].precision
+    others = [f"{one.name} in {one.precision.name}" for one in subjects if one.precision != first]
+    return ", ".join([first.reason, *others])
 
 
 def _all_turns(
@@ -120,12 +130,18 @@ def _costs(
 
 
 def _told(
-    config: Config, manifest: Manifest, run_id: str, costs: list[Cost], worker: Worker
+    config: Config,
+    manifest: Manifest,
+    run_id: str,
+    costs: list[Cost],
+    worker: Worker,
+    *,
+    note: str,
 ) -> Profiled:
     folder = Path(config.storage_path) / f"profile-{config.ablate.name}-{run_id[:8]}"
     folder.mkdir(parents=True)
     estimate_s = training_estimate_s(config, manifest, costs)
-    text = _text(config, manifest, run_id, costs, worker, estimate_s=estimate_s)
+    text = _text(config, manifest, run_id, costs, worker, estimate_s=estimate_s, precision=note)
     (folder / "profile.md").write_text(text + "\n")
     facts = {
         "split_hash": manifest.split_hash,
@@ -162,11 +178,12 @@ def _text(
     worker: Worker,
     *,
     estimate_s: float,
+    precision: str,
 ) -> str:
     timing = config.profile
     note = " ".join(word for word in (data_note(manifest), f"split {SPLIT}") if word)
     head = (
-        f"{device_name(worker)}, threads: {config.train.num_threads}, {config.train.precision}; "
+        f"{device_name(worker)}, threads: {config.train.num_threads}, {precision}; "
         f"{timing.num_frames} frames ({note} of {manifest.split_hash}) in batches of "
         f"{timing.batch_size}, medians of {timing.num_rounds} rounds; ratios are paired by round "
         f"[smallest, largest]; latency is that of single frames, {len(costs[0].latency_ms)} of "

@@ -68,6 +68,10 @@ class Meta:
     the verdict at the end."""
     largest_grad_norm: float
     """What the collapse guard measures gradients against."""
+    precision: str
+    """What convolutions were computed in: fp32, bf16 or fp16."""
+    grad_scaler: dict[str, float]
+    """State of the gradient scaler; empty unless the precision is fp16."""
 
 
 def save(
@@ -120,7 +124,16 @@ def read_meta(checkpoint: Path) -> Meta:
             f"{checkpoint / TENSORS} does not have the hash that {META} records; the "
             "checkpoint is damaged, use an earlier one"
         )
-    return Meta(**facts | {"position": Position(**facts["position"])})
+    facts = _completed(facts)
+    facts["position"] = Position(**facts["position"])
+    return Meta(**facts)
+
+
+def _completed(facts: dict[str, Any]) -> dict[str, Any]:
+    """Checkpoints from before `auto` say in their config alone what they were computed in."""
+    if "precision" in facts:
+        return facts
+    return facts | {"precision": facts["config"]["train"]["precision"], "grad_scaler": {}}
 
 
 def load_model(checkpoint: Path, model: nn.Module) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline import tracking
 from pipeline.anovox.classes import NO_CLASS, NUM_CLASSES
 from pipeline.config import Config
 from pipeline.data.batches import Batch
@@ -26,6 +27,7 @@ from pipeline.merging import to_dict
 from pipeline.metric_logger import MetricLogger
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
+from pipeline.models.precision import Choice, autocast, choose
 from pipeline.semantic_losses import targets
 from pipeline.terms import MIN_COUNT, Term, local_share, stacked
 from pipeline.training import checkpoints
@@ -40,6 +42,8 @@ from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
 logger = logging.getLogger(__name__)
+PRECISION = "precision"
+"""Param of a run: what it was computed in, whatever train.precision asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,10 @@ class Training:
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
         self.pixel_pos_weight = cells.pos_weight if cells else None
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
+        self.precision = self._choose_precision(saved)
+        self.scaler = torch.amp.GradScaler(
+            worker.device.type, enabled=self.precision.name == "fp16"
+        )
         torch.manual_seed(config.train.seed)
         # Pretrained weights need not be had again when a checkpoint is about to replace them.
         self.model = build_detector(
@@ -135,6 +143,22 @@ class Training:
             )
             if saved:
                 worker.progress(f"train: going on from step {self.position.step}")
+            worker.progress(f"train: {self.precision.reason}")
+
+    def _choose_precision(self, saved: list[Path]) -> Choice:
+        """What the newest checkpoint or, before the first one, the run's param says it ran in."""
+        store, began = self.config.tracking, ""
+        if self.worker.rank == 0:
+            began = tracking.read_param(store, self.job.run_id, PRECISION)
+        if saved:
+            began = checkpoints.read_meta(saved[-1]).precision
+        asked, device = self.config.train.precision, self.worker.device
+        chosen = choose(
+            asked, key="train.precision", device=device, began=began, ranks=self.worker.ranks
+        )
+        if self.worker.rank == 0:
+            tracking.add_params(store, self.job.run_id, {PRECISION: chosen.name})
+        return chosen
 
     # ---- plan
 
@@ -185,7 +209,7 @@ class Training:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with self.worker.autocast(train.precision):
+        with autocast(self.precision.name, self.worker.device):
             scores = self.wrapped(batch)
         batch = batch.without_past()
         terms = loss_terms(
@@ -201,16 +225,24 @@ class Training:
         if scores.semantic is not None:
             self._count_classes(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         limit = train.grad_clip or math.inf
         grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm)
-        self.optimizer.step()
+        loss_scale = self.scaler.get_scale()
+        check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm, loss_scale=loss_scale)
+        # Leaves the weights alone where the scaled gradient overflowed.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update(self.model)
         self._watch(step, scores, grad_norm, parts["train/loss"])
         if self.teller:
-            told = parts | {"train/lr": lr, "train/grad_norm": grad_norm}
+            told = parts | {"train/lr": lr}
+            if self.scaler.is_enabled():
+                told["train/loss_scale"] = loss_scale
+            if math.isfinite(grad_norm):
+                told["train/grad_norm"] = grad_norm
             self.teller.step(step + 1, told, epoch=self.position.epoch)
 
     def _global_loss(self, terms: dict[str, Term]) -> tuple[Tensor, dict[str, float]]:
@@ -238,7 +270,8 @@ class Training:
         self.epoch_loss[2:] += self.worker.sum(counts).cpu()
 
     def _watch(self, step: int, scores: Any, grad_norm: float, loss: float) -> None:
-        if not self.config.guards.enabled:
+        # A step that overflowed changed nothing, and its gradient has no size.
+        if not self.config.guards.enabled or not math.isfinite(grad_norm):
             return
         signs = collapse_signs(scores, loss=loss, grad_norm=grad_norm)
         self.guard.update(step, signs.over_ranks(self.worker.sum))
@@ -267,6 +300,7 @@ class Training:
             self.val,
             self.worker,
             config=self.config,
+            precision=self.precision.name,
             pos_weight=self.pos_weight,
             pixel_pos_weight=self.pixel_pos_weight,
         )
@@ -307,6 +341,8 @@ class Training:
             history=self.history,
             epoch_loss=self.epoch_loss.tolist(),
             largest_grad_norm=self.guard.largest_grad_norm,
+            precision=self.precision.name,
+            grad_scaler=self.scaler.state_dict(),
         )
         folder = self.job.folder / checkpoints.FOLDER
         average = self.average.model if self.average else None
@@ -324,6 +360,7 @@ class Training:
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
         self.epoch_loss = torch.tensor(meta.epoch_loss, dtype=torch.float64)
         self.guard.largest_grad_norm = meta.largest_grad_norm
+        self.scaler.load_state_dict(meta.grad_scaler)
 
     # ---- end
 

@@ -25,6 +25,7 @@ class StepTeller:
         self._first_step, self._total_steps = first_step, total_steps
         self._started_s = self._last_s = time.monotonic()
         self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._num_steps = 0
         self._validation_s = 0.0
 
@@ -32,13 +33,16 @@ class StepTeller:
         """Take the metrics of optimizer step `step` (from 1, in `epoch` from 0); log means."""
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+            # A step that a gradient scaler left out has no gradient norm.
+            self._counts[name] = self._counts.get(name, 0) + 1
         self._num_steps += 1
         if step % self._config.train.log_every_n_steps and step != self._total_steps:
             return
-        means = {name: value / self._num_steps for name, value in self._sums.items()}
+        means = {name: value / self._counts[name] for name, value in self._sums.items()}
         self._metrics.log(step, means | self._costs())
         self._say(step, means["train/loss"], epoch=epoch)
-        self._sums, self._num_steps, self._last_s = {}, 0, time.monotonic()
+        self._sums, self._counts, self._num_steps = {}, {}, 0
+        self._last_s = time.monotonic()
 
     def validation(self, step: int, metrics: Mapping[str, float], *, duration_s: float) -> None:
         """Log and say the metrics of a validation after `step` steps."""

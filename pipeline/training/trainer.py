@@ -222,6 +222,10 @@ def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: st
             "and data.reader=stream goes on at the start of one only; start a new run"
         )
     before, now = _deciding(merge(Config(), meta.config)), _deciding(config)
+    # `auto` goes on in what the run began in, and so does its name.
+    before["train.precision"] = meta.precision
+    if now["train.precision"] == "auto":
+        now["train.precision"] = meta.precision
     changed = [key for key in now if now[key] != before[key] and key not in MAY_CHANGE]
     if changed:
         told = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)

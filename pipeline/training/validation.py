@@ -12,6 +12,7 @@ from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.evaluation.semantics import SemanticCounts, classes_of
 from pipeline.losses import entropy_of, loss_terms
 from pipeline.models.pixels import upsampled
+from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
 from pipeline.terms import Term
 from pipeline.training.choice import NORMAL_ONLY, chosen_by
@@ -31,6 +32,7 @@ def validate(
     worker: Worker,
     *,
     config: Config,
+    precision: Precision,
     pos_weight: float,
     pixel_pos_weight: float | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
@@ -45,7 +47,7 @@ def validate(
     losses = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
     semantic = SemanticCounts()
     for batch in _batches(reader, worker, batch_size=config.evaluation.batch_size):
-        with worker.autocast(config.train.precision):
+        with autocast(precision, worker.device):
             scores = model(batch)
         batch = batch.without_past()
         for level, found in _by_level(scores, batch):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.models.precision import Ranks
 from pipeline.progress import Say
 
 Validated = Callable[[list[dict[str, float]]], None]
@@ -37,9 +38,10 @@ class Worker:
             distributed.all_reduce(values)
         return values
 
-    def autocast(self, precision: str) -> torch.autocast:
-        """bf16 convolutions and matrix products on this device, or nothing for fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+    @property
+    def ranks(self) -> Ranks:
+        """What all ranks agree through."""
+        return Ranks(rank=self.rank, number=self.num_workers, add=self.sum)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP when there are several ranks: gradients are averaged over them."""

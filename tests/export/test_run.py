@@ -81,6 +81,8 @@ def saved_run(tiny_config: Config, blocks: Path, place: Path, **settings: Any) -
         history=[],
         epoch_loss=[0.0, 0.0],
         largest_grad_norm=0.0,
+        precision="fp32",
+        grad_scaler={},
     )
     model = build_detector(config.model, prior=meta.prior)
     checkpoints.save(folder / checkpoints.FOLDER, model, None, meta)

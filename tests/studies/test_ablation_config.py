@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.config import Config
 from pipeline.evaluation.probes import FACTS
@@ -186,7 +187,7 @@ def test_every_row_has_a_forward_pass_a_loss_and_gradients(base: Config, tiny_co
     config = merge(base, {"data": place, "profile": timing, "prepare": prepare})
     worker = single_worker(print, use_gpu=False)
     for name, row in row_configs(config, config.ablate.rows).items():
-        subject = make_subject(name, row, config.profile)
+        subject = make_subject(name, row, config.profile, device=torch.device("cpu"))
         batch = subject.reader.batch(subject.rows, augment_seed=None)
         score(subject, worker, batch)
         learn(subject, worker, batch)

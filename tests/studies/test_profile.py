@@ -38,7 +38,7 @@ def worker() -> Worker:
 
 def subject_of(config: Config, *overrides: str) -> Subject:
     changed = override(config, overrides)
-    return make_subject("row", changed, changed.profile)
+    return make_subject("row", changed, changed.profile, device=torch.device("cpu"))
 
 
 def no_progress(done: int, total: int) -> None:
@@ -214,6 +214,17 @@ def test_what_cannot_be_timed_is_refused_before_a_run_is_begun(
 def test_batches_that_are_not_whole_are_refused(config: Config):
     with pytest.raises(ValueError, match=r"num_frames=5 is no multiple of profile\.batch_size"):
         merge(config, {"profile": {"num_frames": 5}})
+
+
+def test_the_table_says_what_the_rows_are_computed_in_and_which_one_differs(config: Config):
+    rows = {
+        "profile": {"backward": False, "num_rounds": 1},
+        "ablate": {"rows": ["a", "b train.precision=bf16"]},
+    }
+    profiled = profile(merge(config, rows), no_progress)
+    assert "precision fp32 as train.precision asks, b in bf16;" in profiled.text
+    params = MlflowClient(config.tracking.uri).get_run(profiled.facts["run_id"]).data.params
+    assert params["precision"] == "fp32"
 
 
 @pytest.mark.gpu

@@ -25,6 +25,8 @@ def meta(step: int, **changes) -> Meta:
         "history": [{"step": 1.0}],
         "epoch_loss": [3.0, 4.0],
         "largest_grad_norm": 2.0,
+        "precision": "bf16",
+        "grad_scaler": {},
     }
     return Meta(**facts | changes)
 
@@ -141,3 +143,13 @@ def test_meta_is_plain_json(tmp_path: Path):
     model, _ = trained_model()
     path = checkpoints.save(tmp_path, model, None, meta(5))
     assert json.loads((path / checkpoints.META).read_text())["position"]["step"] == 5
+
+
+def test_a_checkpoint_from_before_auto_ran_in_what_its_config_says(tmp_path: Path):
+    model, _ = trained_model()
+    config = {"train": {"lr": 0.1, "precision": "bf16"}}
+    path = checkpoints.save(tmp_path, model, None, meta(7, config=config, precision="fp32"))
+    facts = json.loads((path / checkpoints.META).read_text())
+    del facts["precision"], facts["grad_scaler"]
+    (path / checkpoints.META).write_text(json.dumps(facts))
+    assert checkpoints.read_meta(path) == meta(7, config=config, precision="bf16")

@@ -151,7 +151,9 @@ def test_what_was_validated_is_what_evaluation_loads(config: Config):
     loaded = load_run(trained.folder)
     val = open_reader(config, find_blocks(config), "val", window=1, say=quiet)
     worker = single_worker(quiet, use_gpu=False)
-    metrics, _ = validate(loaded.model, val, worker, config=config, pos_weight=1.0)
+    metrics, _ = validate(
+        loaded.model, val, worker, config=config, precision="fp32", pos_weight=1.0
+    )
     assert metrics["val/point_ap"] == loaded.meta.metrics["val/point_ap"]
 
 

@@ -41,6 +41,8 @@ def with_checkpoint(job: Job) -> None:
         history=[],
         epoch_loss=[],
         largest_grad_norm=0.0,
+        precision="fp32",
+        grad_scaler={},
     )
     checkpoints.save(job.folder / checkpoints.FOLDER, nn.Linear(1, 1), None, meta)
 

@@ -75,3 +75,12 @@ def test_a_validation_is_logged_whole_and_said_short(logged, lines: list[str]):
     make_teller(metrics, lines).validation(4, found, duration_s=1.0)
     assert {key: history(key) for key in found} == {k: [(4, v)] for k, v in found.items()}
     assert lines == ["train: validation at step 4: point_ap 0.250, point_auroc 0.750"]
+
+
+def test_a_metric_that_some_steps_lack_is_the_mean_of_the_others(logged, lines: list[str]):
+    metrics, history = logged
+    teller = make_teller(metrics, lines)
+    teller.step(1, {"train/loss": 1.0, "train/grad_norm": 4.0}, epoch=0)
+    teller.step(2, {"train/loss": 3.0}, epoch=0)
+    assert history("train/loss") == [(2, 2.0)]
+    assert history("train/grad_norm") == [(2, 4.0)]
