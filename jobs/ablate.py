@@ -5,11 +5,12 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.studies.ablation import ablate
 
 
 def work(config: Config) -> dict[str, Any]:
     """Train and evaluate every row of `ablate.rows` for every seed; print the table."""
+    from pipeline.studies.ablation import ablate
+
     ablated = ablate(config, say=lambda line: print(f"ablate: {line}", file=sys.stderr))
     print(ablated.text)
     return ablated.facts

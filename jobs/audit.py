@@ -6,9 +6,6 @@ from typing import Any
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
-from pipeline.data.blocks import find_blocks
-from pipeline.data.readers import open_reader
-from pipeline.evaluation.audit import audit
 
 logger = logging.getLogger(__name__)
 HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
@@ -16,6 +13,10 @@ HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_pr
 
 def work(config: Config) -> dict[str, Any]:
     """Print the tables of probes and the baseline's metrics; return what a reader looks for."""
+    from pipeline.data.blocks import find_blocks
+    from pipeline.data.readers import open_reader
+    from pipeline.evaluation.audit import audit
+
     folder = find_blocks(config)
     train, test = (
         open_reader(config, folder, split, window=1, say=logger.info) for split in ("train", "test")

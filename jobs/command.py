@@ -2,6 +2,10 @@
 
 Exit codes: 0 done, 1 the work failed, 2 the command line or config is wrong (nothing was started),
 130 interrupted.
+
+Arguments are read before the work is imported: torch, Ray, MLflow and pyarrow take seconds, and
+`--help` or a typo needs none of them. So a job's file imports its work inside `work`, and this one
+imports where it needs.
 """
 
 import argparse
@@ -12,7 +16,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import merging, storage
 from pipeline.config import Config
 from pipeline.failures import RunFailed
 
@@ -29,12 +32,16 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     arguments = _parse(name, argv)
+    from pipeline import merging
+
     try:
         config = merging.load(arguments.config, arguments.overrides)
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     print(f"{name}: {_changes(config)}", file=sys.stderr)
+    from pipeline import storage
+
     result, code = _guarded(name, work, config)
     sys.stderr.flush()
     print(json.dumps(storage.addressed(config, result)), flush=True)
@@ -43,12 +50,16 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
 
 def _changes(config: Config) -> str:
     """The resolved config, as far as it differs from the defaults, as overrides."""
+    from pipeline import merging
+
     defaults = merging.flatten(Config())
     changed = {k: v for k, v in merging.flatten(config).items() if v != defaults[k]}
     return "config: " + " ".join(f"{key}={value}" for key, value in changed.items())
 
 
 def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int]:
+    from pipeline import storage
+
     try:
         with storage.mirrored(config):
             return {"status": "finished"} | work(config), 0

@@ -5,11 +5,12 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.studies.comparison import compare
 
 
 def work(config: Config) -> dict[str, Any]:
     """Train and evaluate every fusion type on every world; finished cells are not run again."""
+    from pipeline.studies.comparison import compare
+
     compared = compare(config, say=lambda line: print(line, file=sys.stderr))
     print(compared.text)
     return compared.facts

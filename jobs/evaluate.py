@@ -5,11 +5,12 @@ from typing import Any
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
-from pipeline.report.evaluation_report import evaluate
 
 
 def work(config: Config) -> dict[str, Any]:
     """Score the test split, print the results table, log metrics and figures to the run."""
+    from pipeline.report.evaluation_report import evaluate
+
     evaluated = evaluate(config, watch=lambda phase: Progress(f"evaluate: {phase}", "frames"))
     print(evaluated.text)
     return evaluated.facts

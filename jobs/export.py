@@ -5,11 +5,12 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.export.run import export_run
 
 
 def work(config: Config) -> dict[str, Any]:
     """Export the best checkpoint, check the file against it, log it; tell where it is."""
+    from pipeline.export.run import export_run
+
     return export_run(config, say=lambda line: print(f"export: {line}", file=sys.stderr))
 
 

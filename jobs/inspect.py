@@ -6,11 +6,12 @@ from typing import Any
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
-from pipeline.report.inspection_report import inspect
 
 
 def work(config: Config) -> dict[str, Any]:
     """Print a table per archive, write JSON and figures; a FAIL in any of them fails the job."""
+    from pipeline.report.inspection_report import inspect
+
     return inspect(config, say=print, watch=lambda name: Progress(f"inspect: {name}", "scenes"))
 
 

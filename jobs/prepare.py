@@ -9,14 +9,15 @@ from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
-from pipeline.archives.intake import take_in
 from pipeline.config import Config
-from pipeline.data.blocks import find_blocks, prepare, read_quarantine
 from pipeline.data.quarantine import ReasonCount, count_reasons
 
 
 def work(config: Config) -> dict[str, Any]:
     """Prepare `data.root` into `data.blocks`; a second run finds it done."""
+    from pipeline.archives.intake import take_in
+    from pipeline.data.blocks import find_blocks, prepare, read_quarantine
+
     unpacked = take_in(config.data, lambda what: Progress(what, "MB"))
     manifest = prepare(config, Progress("prepare", "frames"))
     folder = find_blocks(config)

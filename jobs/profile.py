@@ -5,11 +5,12 @@ from typing import Any
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
-from pipeline.studies.profile import profile
 
 
 def work(config: Config) -> dict[str, Any]:
     """Time the networks of `ablate.rows` on frames of the val split; print the table."""
+    from pipeline.studies.profile import profile
+
     profiled = profile(config, Progress("profile", "turns"))
     print(profiled.text)
     return profiled.facts

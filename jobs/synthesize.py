@@ -5,12 +5,13 @@ from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config import Config
 
 
 def work(config: Config) -> dict[str, Any]:
     """Write the scenes that are missing; return counts and the root."""
+    from pipeline.anovox.synthetic.writer import write_archives
+
     root = Path(config.data.root)
     counts = write_archives(config.synthetic, root, Progress("synthesize", "frames"))
     return {"root": str(root), **counts}

@@ -5,12 +5,13 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.report.training_report import report_training
-from pipeline.training.trainer import fit
 
 
 def work(config: Config) -> dict[str, Any]:
     """Train, draw the curves, return the run's id, folder and best validation."""
+    from pipeline.report.training_report import report_training
+    from pipeline.training.trainer import fit
+
     trained = fit(config, say=lambda line: print(line, file=sys.stderr))
     return report_training(config, trained)
 

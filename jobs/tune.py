@@ -5,11 +5,12 @@ from typing import Any
 
 from jobs.command import run
 from pipeline.config import Config
-from pipeline.tuning.tuner import tune
 
 
 def work(config: Config) -> dict[str, Any]:
     """Run the trials of `tune.space` that are not done; print the leaderboard and the best one."""
+    from pipeline.tuning.tuner import tune
+
     tuned = tune(
         config,
         command=sys.argv[1:],

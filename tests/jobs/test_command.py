@@ -1,6 +1,9 @@
 """The shell of every job: exit codes, one sentence on stderr, JSON as the last line of stdout."""
 
+import ast
+import importlib
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -85,22 +88,75 @@ def test_a_defect_of_the_program_shows_its_traceback_and_fails(capsys, caplog):
     assert "boom" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        path.stem
-        for path in Path("jobs").glob("*.py")
-        if path.stem not in ("__init__", "command", "progress")
-    ),
+JOBS = sorted(
+    path.stem
+    for path in Path("jobs").glob("*.py")
+    if path.stem not in ("__init__", "command", "progress")
 )
-def test_every_job_starts_as_a_module_and_refuses_a_typo(name: str):
+HEAVY = {
+    *("torch", "torchvision", "ray", "mlflow", "pyarrow", "pandas", "numpy", "sklearn", "scipy"),
+    *("matplotlib", "PIL", "optuna"),
+}
+MAX_CPU_S = 1.0
+"""Twice what is promised, as this machine may be busy; all of the above take 12 s and more."""
+AS_A_MODULE = """
+import atexit, runpy, sys
+atexit.register(lambda: print(*sorted({name.split(".")[0] for name in sys.modules})))
+name, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(name, run_name="__main__", alter_sys=True)
+"""
+
+
+def children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_alone(*words: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A Python of its own, and the CPU seconds that it took."""
+    before = children_cpu_s()
     done = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", "trian.lr=1"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        [sys.executable, *words], capture_output=True, text=True, timeout=120, check=False
     )
+    return done, children_cpu_s() - before
+
+
+def assert_light(done: subprocess.CompletedProcess[str], cpu_s: float) -> None:
+    """Nothing heavy was imported, and it took no time."""
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "argparse" in imported
+    assert not imported & HEAVY
+    assert cpu_s < MAX_CPU_S
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_starts_as_a_module_and_refuses_a_typo(name: str):
+    done, cpu_s = run_alone("-c", AS_A_MODULE, f"jobs.{name}", "trian.lr=1")
     assert done.returncode == 2
-    assert "unknown key 'trian.lr'; did you mean 'train.lr'?" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == f"{name}: unknown key 'trian.lr'; did you mean 'train.lr'?\n"
+    assert_light(done, cpu_s)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_shows_its_help_at_once(name: str):
+    done, cpu_s = run_alone("-c", AS_A_MODULE, f"jobs.{name}", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: python -m jobs.{name} ")
+    assert_light(done, cpu_s)
+
+
+def test_a_broken_rule_and_a_missing_file_are_answered_at_once():
+    for words in (["train.lr=-1"], ["--config", "nowhere.yaml"]):
+        done, cpu_s = run_alone("-c", AS_A_MODULE, "jobs.train", *words)
+        assert done.returncode == 2
+        assert_light(done, cpu_s)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_what_a_job_imports_for_its_work_is_there(name: str):
+    tree = ast.parse(Path("jobs", f"{name}.py").read_text())
+    late = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset]
+    assert late
+    for node in late:
+        module = importlib.import_module(str(node.module))
+        assert all(hasattr(module, alias.name) for alias in node.names)
