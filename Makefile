@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes, of which each keeps a file's tests together until the other has none left.
-TWICE := -n 2 --dist worksteal --durations=10
+PARALLEL := -n 2 --dist worksteal --durations=10
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow lint compare audit benchmarks clean
+.PHONY: demo test test-slow test-long lint compare audit benchmarks clean
 
 $(STAMP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
@@ -26,10 +26,14 @@ demo: $(STAMP)
 	@echo "and open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning (MLflow itself opens with its pages for language models: press Model training)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TWICE)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest $(TWICE) -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
+
+# Hours, so it may be stopped: the next start leaves out what passed at this revision.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest $(PARALLEL) -m long --resume runs/test-long.csv
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,11 +17,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from long_tier import Record
 
 from pipeline.config import Config
 from pipeline.data_config import SyntheticConfig
 from pipeline.locks import alone
 from pipeline.merging import merge
+from pipeline.revision import git_revision
 
 Shared = Callable[[str], AbstractContextManager[Path]]
 
@@ -50,6 +52,18 @@ SMALL_TRAINING = {
     "guards": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "leave out what passed by this file at this revision, and note in it what runs"
+    parser.addoption("--resume", type=Path, metavar="FILE", help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("resume")
+    if path:
+        writes = not hasattr(config, "workerinput")
+        config.pluginmanager.register(Record(path, git_revision(), writes=writes))
 
 
 @pytest.fixture(scope="session")

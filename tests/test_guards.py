@@ -73,9 +73,12 @@ def test_the_prior_systems_recipe_is_stopped_within_five_steps_for_twenty_seeds(
     assert all(step is not None and step < 5 for step in stopped), stopped
 
 
-@pytest.mark.slow
-def test_it_is_stopped_at_the_prior_systems_image_size_and_cloud_as_well():
-    stopped = [seed_recipe(seed, height=512, width=768, num_points=10_000) for seed in SEEDS]
+@pytest.mark.parametrize(
+    "num_seeds", [pytest.param(4, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+)
+def test_it_is_stopped_at_the_prior_systems_image_size_and_cloud_as_well(num_seeds):
+    size = {"height": 512, "width": 768, "num_points": 10_000}
+    stopped = [seed_recipe(seed, **size) for seed in range(num_seeds)]
     assert all(step is not None and step < 5 for step in stopped), stopped
 
 

@@ -176,12 +176,14 @@ def test_a_killed_process_is_finished_by_the_next(
     assert tree(tmp_path / "root" / NAME) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "num_kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+)
 def test_kills_at_random_moments_leave_nothing_or_all(
-    large: Path, expected: dict[str, bytes], tmp_path: Path
+    large: Path, expected: dict[str, bytes], tmp_path: Path, num_kills: int
 ):
     chance, final = random.Random(), tmp_path / "root" / NAME
-    for _ in range(20):
+    for _ in range(num_kills):
         process = start(large, tmp_path / "root", 0)
         time.sleep(chance.uniform(0.05, 0.8))
         process.kill()

@@ -47,6 +47,22 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
+@pytest.fixture(scope="module")
+def exported(
+    tiny_config: Config,
+    tiny_blocks: Path,
+    new_store: Callable[[Path], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Config, dict[str, Any]]:
+    """A run and what the job says of its export, which takes many seconds; not to change."""
+    place = tmp_path_factory.mktemp("exported")
+    new_store(place)
+    config = saved_run(tiny_config, tiny_blocks, place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        return config, work(config)
+
+
 @pytest.fixture
 def run(
     tiny_config: Config, tiny_blocks: Path, new_store: Callable[[Path], str], tmp_path: Path
@@ -96,8 +112,10 @@ def model_of(config: Config) -> torch.nn.Module:
     return model.eval()
 
 
-def test_a_process_without_this_code_gets_the_models_scores(run: Config, tmp_path: Path):
-    facts = work(run)
+def test_a_process_without_this_code_gets_the_models_scores(
+    exported: tuple[Config, dict[str, Any]], tmp_path: Path
+):
+    run, facts = exported
     card = json.loads(Path(facts["card"]).read_text())
     height, width = card["inputs"][0]["shape"][2:]
     frame = street_batch(num_points=(300,), height=height, width=width)
@@ -125,8 +143,10 @@ def test_a_process_without_this_code_gets_the_models_scores(run: Config, tmp_pat
             np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=1e-4)
 
 
-def test_the_card_describes_the_program_and_where_it_is_from(run: Config):
-    facts = work(run)
+def test_the_card_describes_the_program_and_where_it_is_from(
+    exported: tuple[Config, dict[str, Any]],
+):
+    run, facts = exported
     card = json.loads(Path(facts["card"]).read_text())
     program = torch.export.load(facts["program"])
     specs = [spec.arg.name for spec in program.graph_signature.input_specs]

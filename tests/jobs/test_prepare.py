@@ -68,16 +68,18 @@ def test_a_killed_job_is_finished_by_a_second_start(tiny_config: Config, tmp_pat
     assert json.loads(third.stdout.splitlines()[-1]) == facts
 
 
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments_leave_the_same_bytes_as_no_kill(
-    tiny_config: Config, tmp_path: Path
+@pytest.mark.parametrize(
+    "num_kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+)
+def test_kills_at_random_moments_leave_the_same_bytes_as_no_kill(
+    tiny_config: Config, tmp_path: Path, num_kills: int
 ):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     started = time.monotonic()
     finish(command(tiny_config, undisturbed))
     whole_run_s = time.monotonic() - started
     moments = random.Random(7)
-    for _ in range(20):
+    for _ in range(num_kills):
         job = subprocess.Popen(
             command(tiny_config, killed),
             cwd=REPOSITORY,

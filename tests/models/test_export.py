@@ -36,6 +36,16 @@ OTHER_FORMS: list[dict[str, Any]] = [
 ]
 
 
+def pairs_of_forms() -> list[Any]:
+    """Every fusion with every backbone; the slow tier takes each at least once."""
+    pairs = [(fusion, backbone) for fusion in FUSIONS for backbone in BACKBONES]
+    chosen = [(fusion, BACKBONES[place % len(BACKBONES)]) for place, fusion in enumerate(FUSIONS)]
+    return [
+        pytest.param(*pair, marks=pytest.mark.slow if pair in chosen else pytest.mark.long)
+        for pair in pairs
+    ]
+
+
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a program is traced numbers are symbols, which the checks of `int` refuse."""
@@ -105,9 +115,7 @@ def test_cylinder3d_is_exported_too():
     assert max(found.values()) < 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(("fusion", "backbone"), pairs_of_forms())
 def test_fifty_ragged_frames_get_the_detectors_scores(fusion: str, backbone: str):
     draw = random.Random(fusion)
     counts = [0, 1, 2, *(draw.randrange(3, 3000) for _ in range(46))]

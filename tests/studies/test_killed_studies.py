@@ -14,7 +14,6 @@ from study_runs import children, environment, every_run, histories, job, steps
 
 from pipeline.config import Config
 
-NUM_KILLS = 10
 NUM_CELLS = 4
 NUM_STEPS = 30
 """Of each training."""
@@ -40,15 +39,16 @@ def command(config: Config, folder: Path) -> list[str]:
     return job("ablate", config, *STUDY, *places)
 
 
-def random_moments(seed: int) -> list[Moment]:
+def random_moments(seed: int, num_kills: int) -> list[Moment]:
     """While the store and the study are made, while Ray starts, and while cells run.
 
     A cell says its first line when it has a checkpoint, however slow the machine is.
     """
-    dice = random.Random(seed)
-    opening = [Moment(delay_s=dice.uniform(4, 10)) for _ in range(3)]
-    starting = [Moment(after="trainings,", delay_s=dice.uniform(1, 8)) for _ in range(2)]
-    running = [Moment(after="-seed", delay_s=dice.uniform(0, 2.5)) for _ in range(NUM_KILLS - 5)]
+    dice, num_opening, num_starting = random.Random(seed), num_kills // 3, num_kills // 5
+    opening = [Moment(delay_s=dice.uniform(4, 10)) for _ in range(num_opening)]
+    starting = [Moment(after="trainings,", delay_s=dice.uniform(1, 8)) for _ in range(num_starting)]
+    num_running = num_kills - num_opening - num_starting
+    running = [Moment(after="-seed", delay_s=dice.uniform(0, 2.5)) for _ in range(num_running)]
     return [*opening, *starting, *running]
 
 
@@ -74,9 +74,11 @@ def table(life: Life) -> list[dict[str, str]]:
     return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in lines]
 
 
-@pytest.mark.slow
-def test_a_study_killed_ten_times_ends_as_if_nobody_had_touched_it(
-    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, ray_folder: Path
+@pytest.mark.parametrize(
+    "num_kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.long)]
+)
+def test_a_study_killed_again_and_again_ends_as_if_nobody_had_touched_it(
+    tiny_config: Config, tiny_blocks: Path, tmp_path: Path, ray_folder: Path, num_kills: int
 ):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     surroundings = environment(ray_folder)
@@ -84,16 +86,16 @@ def test_a_study_killed_ten_times_ends_as_if_nobody_had_touched_it(
     assert undisturbed.process.returncode == 0, "\n".join(undisturbed.lines)
 
     done: dict[str, tuple[int, float]] = {}
-    num_kills, life, gone_on = 0, undisturbed, 0
-    moments = random_moments(seed=5)
+    killed_times, life, gone_on = 0, undisturbed, 0
+    moments = random_moments(seed=5, num_kills=num_kills)
     for life in lives(command(tiny_config, killed), moments, environment=surroundings):
         assert set(found_done(life)) <= set(range(len(done), NUM_CELLS + 1))
-        num_kills += life.killed
+        killed_times += life.killed
         gone_on += sum("going on from step" in line for line in life.lines)
         before, done = done, notes(killed)
         assert before.items() <= done.items(), "a finished cell was run again"
     assert life.process.returncode == 0, "\n".join(life.lines)
-    assert num_kills == NUM_KILLS
+    assert killed_times == num_kills
     assert gone_on, "no kill hit a cell that had a checkpoint"
     assert table(life) == table(undisturbed)
     assert_same_runs(killed, life, calm, undisturbed)

@@ -35,13 +35,36 @@ TINY = {
 }
 
 
+Place = Callable[[Path], Config]
+
+
+@pytest.fixture(scope="module")
+def config_in(tiny_config: Config, new_store: Callable[[Path], str]) -> Place:
+    """The config of these trainings with runs and store in a folder."""
+
+    def place(folder: Path) -> Config:
+        paths = {"storage_path": str(folder / "runs"), "tracking": {"uri": new_store(folder)}}
+        return merge(tiny_config, TINY, paths)
+
+    return place
+
+
 @pytest.fixture
-def config(tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": new_store(tmp_path)},
-    }
-    return merge(tiny_config, TINY, place)
+def config(config_in: Place, tmp_path: Path) -> Config:
+    return config_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(config_in: Place, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that nobody stopped; not to change."""
+    return try_fit(config_in(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def averaged(config_in: Place, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same with averaged weights; not to change."""
+    config = config_in(tmp_path_factory.mktemp("averaged"))
+    return try_fit(merge(config, {"train": {"ema_decay": 0.9}}))
 
 
 def quiet(line: str) -> None:
@@ -74,13 +97,12 @@ def stop_at(step: int) -> Say:
     return say
 
 
-def test_one_seed_twice_is_bitwise_equal(config: Config):
-    assert_same(final_tensors(try_fit(config)), final_tensors(try_fit(config)))
+def test_one_seed_twice_is_bitwise_equal(config: Config, whole: Trained):
+    assert_same(final_tensors(try_fit(config)), final_tensors(whole))
 
 
-def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config):
-    whole = final_tensors(try_fit(config))
-
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config, whole: Trained):
+    """Its curve holds every step once, too."""
     with pytest.raises(KeyboardInterrupt):
         try_fit(config, say=stop_at(3))
     (stopped,) = [
@@ -95,21 +117,25 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config)
     ]
     resumed = try_fit(merge(config, {"train": {"resume": str(stopped)}}))
     assert resumed.folder == stopped
-    assert_same(whole, final_tensors(resumed))
+    assert_same(final_tensors(whole), final_tensors(resumed))
+    client = MlflowClient(config.tracking.uri)
+    steps = [m.step for m in client.get_metric_history(resumed.run_id, "train/loss")]
+    assert steps == list(range(1, resumed.num_steps + 1))
+    assert client.get_run(resumed.run_id).info.status == "FINISHED"
 
 
-def test_a_resumed_run_averages_on(config: Config):
+def test_a_resumed_run_averages_on(config: Config, averaged: Trained):
     """From inside an epoch and from its end, both as if it had never stopped."""
-    averaged = merge(config, {"train": {"ema_decay": 0.9}})
-    whole = final_tensors(try_fit(averaged))
-    assert any(name.startswith(checkpoints.TRAINED) for name in whole)
+    never_stopped = final_tensors(averaged)
+    assert any(name.startswith(checkpoints.TRAINED) for name in never_stopped)
     for step in (3, 4):
-        place = merge(averaged, {"storage_path": f"{config.storage_path}-{step}"})
+        runs = {"storage_path": f"{config.storage_path}-{step}", "train": {"ema_decay": 0.9}}
+        place = merge(config, runs)
         with pytest.raises(KeyboardInterrupt):
             try_fit(place, say=stop_at(step))
         (stopped,) = (p for p in Path(place.storage_path).iterdir() if p.is_dir())
         resumed = try_fit(merge(place, {"train": {"resume": str(stopped)}}))
-        assert_same(whole, final_tensors(resumed))
+        assert_same(never_stopped, final_tensors(resumed))
 
 
 def test_what_is_kept_is_the_average_of_the_weights_so_far(config: Config):
@@ -137,18 +163,14 @@ def test_what_is_kept_is_the_average_of_the_weights_so_far(config: Config):
         torch.testing.assert_close(last[checkpoints.MODEL + name], average)
 
 
-def test_the_average_changes_nothing_of_the_training(config: Config):
-    plain, averaged = (
-        final_tensors(try_fit(merge(config, {"train": {"ema_decay": decay}})))
-        for decay in (0.0, 0.9)
-    )
+def test_the_average_changes_nothing_of_the_training(whole: Trained, averaged: Trained):
+    plain, both = final_tensors(whole), final_tensors(averaged)
     for name in (n.removeprefix(checkpoints.MODEL) for n in plain if n.startswith("model.")):
-        assert torch.equal(plain[f"model.{name}"], averaged[f"trained.{name}"]), name
+        assert torch.equal(plain[f"model.{name}"], both[f"trained.{name}"]), name
 
 
-def test_what_was_validated_is_what_evaluation_loads(config: Config):
-    trained = try_fit(merge(config, {"train": {"ema_decay": 0.9}}))
-    loaded = load_run(trained.folder)
+def test_what_was_validated_is_what_evaluation_loads(config: Config, averaged: Trained):
+    loaded = load_run(averaged.folder)
     val = open_reader(config, find_blocks(config), "val", window=1, say=quiet)
     worker = single_worker(quiet, use_gpu=False)
     metrics, _ = validate(
@@ -186,24 +208,14 @@ def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(confi
     assert restarted.history[0] == short.history[0]
 
 
-def test_a_resumed_run_logs_every_step_once(config: Config):
-    with pytest.raises(KeyboardInterrupt):
-        try_fit(config, say=stop_at(3))
-    (folder,) = [p for p in Path(config.storage_path).iterdir() if p.is_dir()]
-    resumed = try_fit(merge(config, {"train": {"resume": str(folder)}}))
-    client = MlflowClient(config.tracking.uri)
-    steps = [m.step for m in client.get_metric_history(resumed.run_id, "train/loss")]
-    assert steps == list(range(1, resumed.num_steps + 1))
-    assert client.get_run(resumed.run_id).info.status == "FINISHED"
-
-
-def test_one_batch_can_be_overfit(config: Config):
+def test_a_few_batches_can_be_overfit(config: Config):
+    """By the mean over an epoch: batches without anomalies have next to no loss from the start."""
     steps = {
         "train": {
-            "num_epochs": 60,
+            "num_epochs": 15,
             "lr": 5e-3,
             "augment": False,
-            "validate_every_n_epochs": 60,
+            "validate_every_n_epochs": 15,
             "checkpoint_every_n_steps": 0,
         },
         "model": {"dropout": 0.0},
@@ -211,7 +223,8 @@ def test_one_batch_can_be_overfit(config: Config):
     trained = try_fit(merge(config, steps))
     client = MlflowClient(config.tracking.uri)
     losses = [m.value for m in client.get_metric_history(trained.run_id, "train/loss")]
-    assert losses[-1] < 0.2 * losses[0]
+    num_batches = len(losses) // 15
+    assert sum(losses[-num_batches:]) < 0.2 * sum(losses[:num_batches])
 
 
 def test_the_best_checkpoint_is_the_one_with_the_highest_validation_ap(config: Config):
@@ -231,7 +244,7 @@ def test_a_run_that_learned_nothing_is_failed_with_tag_no_signal(config: Config)
 
 
 def test_another_split_is_refused_on_resume(config: Config):
-    trained = try_fit(config)
+    trained = try_fit(merge(config, {"train": {"num_epochs": 1}}))
     newest = checkpoints.whole_checkpoints(trained.folder / checkpoints.FOLDER)[-1]
     model_and_meta = checkpoints.read_meta(newest)
     text = (newest / checkpoints.META).read_text().replace(model_and_meta.split_hash, "0" * 12)

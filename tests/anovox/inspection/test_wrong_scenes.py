@@ -64,8 +64,14 @@ def test_every_line_passes_at_every_size(
     assert not not_passed(checks, scenes(tmp_path))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(11, marks=pytest.mark.slow),
+        pytest.param(12, marks=pytest.mark.long),
+        pytest.param(13, marks=pytest.mark.long),
+    ],
+)
 def test_every_line_passes_in_every_town_and_weather(
     tmp_path: Path, seed: int, scenes: Scenes, checks: Checks, drive_config: SyntheticConfig
 ) -> None:
