@@ -44,8 +44,6 @@ class ModelConfig:
     """Channels of the merged image feature map at stride 8."""
     image_stages: int = 3
     """ResNet18 stages used, 2 to 4 (strides 8, 16, 32 are merged as far as they exist)."""
-    image_blocks: int = 2
-    """Residual blocks per stage: 2 is ResNet18; 1, at half its cost, has no pretrained weights."""
     lidar_backbone: Literal["pillars", "point_mlp", "cylinder3d"] = "pillars"
     """From a cloud to features of its points: a bird's-eye network on upright pillars, points by
     themselves and beside their cloud, or a sparse 3-D network on a cylindrical grid."""
@@ -84,7 +82,6 @@ class ModelConfig:
         self._check_cylinder()
         if not 2 <= self.image_stages <= 4:
             raise ValueError(f"model.image_stages is {self.image_stages}; it takes 2, 3 or 4")
-        self._check_blocks()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout is {self.dropout}; it takes 0 <= dropout < 1")
         if self.pixel_head and (self.name == "simple" or self.fusion == "lidar_only"):
@@ -101,15 +98,6 @@ class ModelConfig:
             raise ValueError(
                 f"model.pillar_range_m is {limits}; it takes x_min < x_max, y_min < y_max in "
                 "metres, e.g. [-12.8, 38.4, -12.8, 12.8]"
-            )
-
-    def _check_blocks(self) -> None:
-        if self.image_blocks not in (1, 2):
-            raise ValueError(f"model.image_blocks is {self.image_blocks}; it takes 1 or 2")
-        if self.image_blocks == 1 and self.image_weights != "none":
-            raise ValueError(
-                f"model.image_weights={self.image_weights} are those of ResNet18, which has two "
-                "blocks per stage; set model.image_blocks=2 or model.image_weights=none"
             )
 
     def _check_cylinder(self) -> None:

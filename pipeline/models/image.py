@@ -1,4 +1,4 @@
-"""Camera branch: a ResNet whose deeper stages are merged into one feature map at stride 8.
+"""Camera branch: ResNet18 with its deeper stages merged into one feature map at stride 8.
 
 The stride-4 map is returned beside it and not merged into it: both are sampled at the points and
 added there, which equals merging at stride 4 (bilinear upsampling, then bilinear sampling) without
@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet, ResNet18_Weights
-from torchvision.models.resnet import BasicBlock
+from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
 from pipeline.model_config import ModelConfig
@@ -41,8 +40,6 @@ class FeatureMap:
 class ImageEncoder(nn.Module):
     """ResNet18 up to `model.image_stages`, merged as a feature pyramid (arXiv 1612.03144).
 
-    With `model.image_blocks=1` each stage has its first block alone.
-
     With `fetch_weights` false the network has the same shape but random weights, for a checkpoint
     to be loaded into it.
     """
@@ -50,8 +47,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: ModelConfig, *, fetch_weights: bool) -> None:
         super().__init__()
         pretrained = config.image_weights != "none"
-        norm = FrozenBatchNorm2d if pretrained else group_norm
-        network = ResNet(BasicBlock, [config.image_blocks] * len(STAGE_CHANNELS), norm_layer=norm)
+        network = resnet18(norm_layer=FrozenBatchNorm2d if pretrained else group_norm)
         if pretrained and fetch_weights:
             _load(network, config.image_weights)
         self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)

@@ -24,23 +24,6 @@ def test_unused_stages_are_not_parameters(stages, backbone):
     assert sum(p.numel() for p in resnet18().parameters()) - 513_000 == 11_176_512
 
 
-def test_with_one_block_per_stage_the_first_block_of_each_is_left():
-    whole, half = (encoder(image_stages=4, image_blocks=n).state_dict() for n in (2, 1))
-    assert {name: value.shape for name, value in half.items()} == {
-        name: value.shape
-        for name, value in whole.items()
-        if not name.startswith(tuple(f"stages.{stage}.1." for stage in range(4)))
-    }
-
-
-def test_pretrained_weights_ask_for_both_blocks():
-    with pytest.raises(ValueError, match=r"set model\.image_blocks=2 or model\.image_weights=none"):
-        ModelConfig(image_weights="imagenet", image_blocks=1)
-    with pytest.raises(ValueError, match="it takes 1 or 2"):
-        ModelConfig(image_blocks=3)
-    assert ModelConfig(fusion="lidar_only", image_blocks=1).image_blocks == 1
-
-
 @pytest.mark.parametrize(("height", "width"), [(32, 96), (36, 100), (33, 65)])
 @pytest.mark.parametrize("stages", [2, 3, 4])
 def test_maps_have_strides_four_and_eight_whatever_the_image_size(height, width, stages):
