@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes, of which each keeps a file's tests together until the other has none left.
 PARALLEL := -n 2 --dist worksteal --durations=10
+# Where it is set, every process compiles this program anew, and pytest rewrites every test.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-slow test-long lint compare audit benchmarks clean

@@ -300,10 +300,10 @@ def test_voxelise_keeps_up_with_full_size_clouds():
     point_class = rng.integers(0, 29, len(points)).astype(np.uint8)
     times_s = []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         voxelise(points, point_class, voxel_from_lidar=MONO)
-        times_s.append(time.perf_counter() - start)
-    assert min(times_s) < 0.100  # 0.010 when the machine is idle
+        times_s.append(time.process_time() - start)
+    assert min(times_s) < 0.100  # 0.010 alone
 
 
 @given(st.lists(st.tuples(*[st.integers(495, 505)] * 2, st.integers(25, 33)), max_size=12))

@@ -163,9 +163,9 @@ def test_nine_of_ten_intervals_hold_the_truth_in_simulated_worlds():
 @pytest.mark.slow
 def test_a_thousand_resamples_of_60_scenes_take_seconds(make_split):
     tally = tally_of(make_split(num_scenes=60, frames_per_scene=3, num_points=5000, seed=0), 0)
-    start = time.perf_counter()
+    start = time.process_time()
     intervals(tally, num_resamples=1000, seed=0)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_mean_over_trainings_lies_between_them_and_varies_less(split):

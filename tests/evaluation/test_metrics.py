@@ -233,9 +233,9 @@ def test_counting_100_000_scores_takes_milliseconds():
     scores, labels = rng.normal(size=100_000).astype(np.float32), np.zeros(100_000, np.uint8)
     counts, times = ScoreCounts(), []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         counts.add(scores, labels)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.01
 
 
