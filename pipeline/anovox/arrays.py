@@ -36,6 +36,11 @@ def load_table(path: Path, dtypes: Sequence[str]) -> NDArray:
 
     Fortran order, which AnoVox's clouds have, is read right. Raises FrameError.
     """
+    return np.ascontiguousarray(load_columns(path, dtypes).T)
+
+
+def load_columns(path: Path, dtypes: Sequence[str]) -> NDArray:
+    """`load_table` turned over (4, N): as clouds lie on disk, so without moving a number."""
     try:
         with path.open("rb") as file:
             shape, fortran_order, dtype = _npy_header(path, file)
@@ -45,10 +50,9 @@ def load_table(path: Path, dtypes: Sequence[str]) -> NDArray:
         raise _unreadable(path, error) from None
     if flat.size != shape[0] * NUM_COLUMNS:
         raise damaged(path, "it became shorter while it was read")
-    table = flat.reshape(NUM_COLUMNS, -1).T if fortran_order else flat.reshape(-1, NUM_COLUMNS)
-    if not np.isfinite(table).all():
+    if not np.isfinite(flat).all():
         raise damaged(path, "it holds nan or infinite values")
-    return np.ascontiguousarray(table)
+    return flat.reshape(NUM_COLUMNS, -1) if fortran_order else flat.reshape(-1, NUM_COLUMNS).T
 
 
 def load_image(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.uint8]:

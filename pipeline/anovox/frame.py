@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.anovox import geometry
-from pipeline.anovox.arrays import damaged, load_image, load_table
+from pipeline.anovox.arrays import damaged, load_columns, load_image, load_table
 from pipeline.anovox.labels import unknown_ids
 from pipeline.anovox.records import Anomaly, lidar_matrix, read_anomaly, read_record
 from pipeline.anovox.scene import FrameFiles, Scene
@@ -195,18 +195,17 @@ def _read_arrays(
 
 
 def _read_points(path: Path, range_m: float) -> NDArray[np.float32]:
-    points = load_table(path, ("<f4", "<f8")).astype(np.float32, copy=False)
-    _check_range(path, points, range_m)
-    return points
+    columns = load_columns(path, ("<f4", "<f8")).astype(np.float32, copy=False)
+    _check_range(path, columns, range_m)
+    return np.ascontiguousarray(columns.T)
 
 
 def _read_classed_points(
     path: Path, range_m: float
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    table = load_table(path, ("<f8", "<f4"))
-    _check_range(path, table, range_m)
-    point_class = _classes(path, table[:, 3])
-    return table[:, :3].astype(np.float32), point_class
+    columns = load_columns(path, ("<f8", "<f4"))
+    _check_range(path, columns, range_m)
+    return columns[:3].T.astype(np.float32, order="C"), _classes(path, columns[3])
 
 
 def _read_voxels(path: Path) -> NDArray[np.uint16]:
@@ -224,8 +223,8 @@ def _read_voxels(path: Path) -> NDArray[np.uint16]:
     return voxels
 
 
-def _check_range(path: Path, points: NDArray[np.floating], range_m: float) -> None:
-    farthest = float(np.abs(points[:, :3]).max())
+def _check_range(path: Path, columns: NDArray[np.floating], range_m: float) -> None:
+    farthest = float(np.abs(columns[:3]).max())
     if farthest > range_m * RANGE_TOLERANCE:
         raise damaged(path, f"a coordinate is {farthest:.6g} m, but the range is {range_m:g} m")
 

@@ -144,21 +144,35 @@ def _table() -> NDArray[np.int16]:
 
 
 _LABEL = _table()
-_IS_KNOWN = _LABEL >= 0
-_IS_ANOMALY = _LABEL == ANOMALOUS_LABEL
-_LABEL_UINT8 = _LABEL.astype(np.uint8)
-# Below, `take` looks up the same as indexing in half the time.
+_KNOWN_BYTES = bytes(np.flatnonzero(_LABEL >= 0).tolist())
+_OTHER_BYTES = bytes(np.flatnonzero(_LABEL != ANOMALOUS_LABEL).tolist())
+_ANOMALY_BYTES = (_LABEL == ANOMALOUS_LABEL).astype(np.uint8).tobytes()
+_LABEL_BYTES = _LABEL.astype(np.uint8).tobytes()
+# Bytes are looked up by `translate`, which takes a fifth of the time of NumPy's own indexing.
+
+
+def _looked_up(class_id: NDArray[np.uint8], table: bytes) -> NDArray[np.uint8]:
+    """The table's byte for every id, same shape; writable."""
+    assert class_id.dtype == np.uint8, class_id.dtype
+    found = bytearray(class_id.tobytes()).translate(table)
+    return np.frombuffer(found, np.uint8).reshape(class_id.shape)
 
 
 def unknown_ids(class_id: NDArray[np.uint8]) -> list[int]:
     """Ids in the array that AnoVox's table lacks, ascending; empty when all is well."""
-    known = _IS_KNOWN.take(class_id)
-    return [] if known.all() else [int(i) for i in np.unique(class_id[~known])]
+    assert class_id.dtype == np.uint8, class_id.dtype
+    return sorted(set(class_id.tobytes().translate(None, _KNOWN_BYTES)))
+
+
+def anomalous_ids(class_id: NDArray[np.uint8]) -> list[int]:
+    """Ids of `ANOMALY` in the array, ascending."""
+    assert class_id.dtype == np.uint8, class_id.dtype
+    return sorted(set(class_id.tobytes().translate(None, _OTHER_BYTES)))
 
 
 def is_anomaly(class_id: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """True where the id is one of `ANOMALY`; same shape."""
-    return _IS_ANOMALY.take(class_id)
+    return _looked_up(class_id, _ANOMALY_BYTES).view(np.bool_)
 
 
 def label_of_class(class_id: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -172,4 +186,4 @@ def label_of_class(class_id: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"class ids {unknown} are not in AnoVox's table (0-34, 100, 112-119, 214); read id "
             "images and clouds of the release layout, not colours or tags of an older CARLA"
         )
-    return _LABEL_UINT8.take(class_id)
+    return _looked_up(class_id, _LABEL_BYTES)

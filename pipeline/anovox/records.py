@@ -4,6 +4,8 @@ Values are what Python's `str` printed, unquoted; a value that is no literal sta
 """
 
 import ast
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from pipeline.anovox.labels import CATEGORY, GENERIC_ANOMALY
 from pipeline.anovox.sensors import Mount, SensorSetup, Triple
 
 SEPARATOR = " ; "
+_NUMBERS = re.compile(r"[-+0-9eE., \t\[\]]*")
+"""Texts that mean the same in JSON, where they are JSON at all."""
 KM_H_PER_M_S = 3.6
 POSE_TOLERANCE = 0.02
 """Largest entry of the difference of two poses that ought to be one (metres and unit vectors)."""
@@ -212,6 +216,17 @@ def _numbers(value: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float6
 
 def _literal(text: str) -> Any:
     """A number, tuple or list; anything else stays text (the files quote no strings)."""
+    try:
+        # JSON says the same of numbers and lists of them, at a tenth of the compiler's cost.
+        return json.loads(text) if _NUMBERS.fullmatch(text) else ast.literal_eval(text)
+    except json.JSONDecodeError:
+        return _compiled(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _compiled(text: str) -> Any:
+    """What Python's own grammar says, for numbers that are none of JSON's, such as `.5` and `1.`"""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

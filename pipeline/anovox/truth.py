@@ -21,6 +21,7 @@ from pipeline.anovox.labels import (
     CATEGORY,
     IGNORE_LABEL,
     NORMAL_LABEL,
+    anomalous_ids,
     is_anomaly,
     label_of_class,
 )
@@ -209,7 +210,7 @@ def _check_seen(frame: Frame, rule: SceneRule) -> None:
     if rule.label_rule != IDS:
         legal = set()  # the rule was chosen because no frame shows an anomalous id
     for ids in (frame.point_class, frame.semantic, _voxel_class(frame)):
-        seen = {CATEGORY[int(i)] for i in np.unique(ids[is_anomaly(ids)])}
+        seen = {CATEGORY[i] for i in anomalous_ids(ids)}
         if seen - legal:
             placed = (frame.anomaly.category or "a vehicle") if frame.anomaly else "nothing"
             raise FrameError(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.anovox import labels
 from pipeline.anovox.labels import (
     ANOMALY,
     CATEGORY,
@@ -68,3 +69,25 @@ def test_an_id_outside_the_table_is_refused_by_name():
 def test_empty_arrays_have_no_unknown_ids_and_no_labels():
     assert unknown_ids(np.empty(0, np.uint8)) == []
     assert label_of_class(np.empty(0, np.uint8)).shape == (0,)
+
+
+def test_every_known_id_is_looked_up_as_the_tables_say_and_the_result_may_be_changed():
+    ids = np.array([[*sorted(labels.NAMES)], [*sorted(labels.NAMES, reverse=True)]], np.uint8)
+    for given in (ids, ids.T, ids[:, ::2]):
+        expected = [
+            labels.ANOMALOUS_LABEL
+            if i in labels.ANOMALY
+            else labels.IGNORE_LABEL
+            if i in labels.IGNORE
+            else labels.NORMAL_LABEL
+            for i in given.flat
+        ]
+        found = labels.label_of_class(given)
+        assert found.shape == given.shape
+        assert found.ravel().tolist() == expected
+        assert found.flags.writeable
+        assert labels.is_anomaly(given).ravel().tolist() == [
+            i in labels.ANOMALY for i in given.flat
+        ]
+    assert labels.anomalous_ids(ids) == sorted(labels.ANOMALY)
+    assert labels.unknown_ids(np.array([[0, 200], [50, 1]], np.uint8)) == [50, 200]

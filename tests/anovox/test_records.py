@@ -1,10 +1,12 @@
+import ast
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.anovox import records
 from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.geometry import carla_transform
 from pipeline.anovox.records import (
@@ -232,3 +234,15 @@ def test_single_precision_matrices_far_from_the_origin_still_agree():
 def test_a_matrix_that_contradicts_the_others_is_refused(key: str, value: object, finding: str):
     with pytest.raises(FrameError, match=finding):
         lidar_matrix(Path("ACTION_5.csv"), {**matrices(), key: value}, setup_of(FRONT, FRONT))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="0123456789-+.eE,[] \t", max_size=12))
+def test_numbers_are_read_as_pythons_own_grammar_reads_them(text: str):
+    try:
+        expected = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        expected = text
+    found = records._literal(text)
+    assert type(found) is type(expected)
+    assert found == expected
