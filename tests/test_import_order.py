@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     ("pipeline.limits", "pipeline.locks", "pipeline.progress", "pipeline.revision"),
-    ("pipeline.data_config", "pipeline.model_config"),
+    ("pipeline.data_config", "pipeline.model_config", "pipeline.run_config"),
     ("pipeline.study_config",),
     ("pipeline.config", "pipeline.failures"),
     ("pipeline.merging", "pipeline.storage"),
