@@ -1,6 +1,6 @@
 """What a run is: one frozen dataclass per section, each with its own rules.
 
-Defaults live here, in `pipeline.data_config` and in `pipeline.model_config`, and nowhere else;
+Defaults live here and in the modules `*_config` beside this one, and nowhere else;
 `pipeline.merging` is the door through which a YAML file, the command line or a trial changes them.
 """
 
@@ -19,11 +19,11 @@ from pipeline.data_config import (
 )
 from pipeline.limits import at_least
 from pipeline.model_config import LossConfig, ModelConfig
+from pipeline.run_config import GuardConfig, ScalingConfig, TrackingConfig
 from pipeline.study_config import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
 
 AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 VoxelScore = Literal["max", "centre_point", "mean", "median"]
-STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class TrainConfig:
     """Stop after this many optimizer steps; 0 = no limit. The schedule is laid over these steps."""
     batch_size: int = 4
     """Frames per optimizer step, over all workers."""
+    frames_per_gpu: int = 0
+    """Frames that a worker puts through the network at once, where its part of a step does not fit
+    into memory: the parts' gradients add up to that of the whole step. 0 = all at once."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
     lr: float = 2e-3
@@ -79,6 +82,9 @@ class TrainConfig:
     """Run folder to go on from (its last whole checkpoint); empty = start anew."""
     num_threads: int = 1
     """torch threads per worker on CPU."""
+    compile: bool = False
+    """torch.compile of the camera's and the bird's-eye convolutions, on CUDA only: minutes at the
+    start for faster steps."""
     sparse_backend: Literal["torch", "spconv"] = "torch"
     """What computes the sparse convolutions of cylinder3d in training: plain torch, or spconv's
     CUDA kernels where that package is installed. Checkpoints are the same."""
@@ -91,7 +97,7 @@ class TrainConfig:
             at_least("train", self, key, 1)
         for key in ("seed", "max_steps", "warmup_steps", "grad_clip", "weight_decay"):
             at_least("train", self, key, 0)
-        for key in ("checkpoint_every_n_steps", "patience"):
+        for key in ("checkpoint_every_n_steps", "patience", "frames_per_gpu"):
             at_least("train", self, key, 0)
         at_least("train", self, "num_threads", 1)
         _check_restarts(self)
@@ -119,45 +125,6 @@ def _check_restarts(train: TrainConfig) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardConfig:
-    """When a run is declared worthless."""
-
-    enabled: bool = True
-    """Off lets a collapsed run go on; its result is then worth nothing."""
-    collapse_steps: int = 2
-    """Consecutive steps with all signs of collapse before the run is stopped, at least 2."""
-    no_signal_margin: float = 0.02
-    """The last epoch's loss must be this share below the best constant predictor's."""
-
-    def __post_init__(self) -> None:
-        at_least("guards", self, "collapse_steps", 2)
-        at_least("guards", self, "no_signal_margin", 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingConfig:
-    """Workers; mirrors Ray Train's ScalingConfig."""
-
-    num_workers: int = 1
-    """DDP workers; 0 trains in the job's own process (no DDP, quick to start)."""
-    use_gpu: bool = False
-    """One GPU per worker; a missing one is an error, never silent CPU."""
-    cpus_per_worker: float = 1.0
-    """CPUs that Ray reserves per worker."""
-    start_timeout_s: float = 120.0
-    """How long to wait for the resources before the run fails; later in the run, for those of lost
-    nodes, as long in all."""
-    max_failures: int = 1
-    """Worker restarts from the last checkpoint before the run fails."""
-
-    def __post_init__(self) -> None:
-        for key in ("num_workers", "max_failures"):
-            at_least("scaling", self, key, 0)
-        if not (self.cpus_per_worker > 0 and self.start_timeout_s > 0):
-            raise ValueError("scaling.cpus_per_worker and scaling.start_timeout_s must be > 0")
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """Metrics, slices and intervals."""
 
@@ -181,27 +148,6 @@ class EvaluationConfig:
         at_least("evaluation", self, "batch_size", 1)
         at_least("evaluation", self, "num_bootstraps", 100)
         at_least("evaluation", self, "interval_seed", 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """MLflow."""
-
-    uri: str = "sqlite:///mlflow.db"
-    """Tracking store; sqlite for one host, an http(s) server for several."""
-    experiment: str = "anovox"
-    """Experiment name."""
-    run_name: str = ""
-    """Run name; empty = made from model and fusion."""
-    system_metrics: bool = True
-    """CPU, memory, disk and network use of the job's host, every 10 s."""
-
-    def __post_init__(self) -> None:
-        if not self.uri.startswith(STORE_SCHEMES):
-            raise ValueError(
-                f"tracking.uri is {self.uri!r}; it takes a database or a server, "
-                "e.g. sqlite:///mlflow.db or http://HOST:5000"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +196,7 @@ class Config:
         self._check_window()
         self._check_reader()
         self._check_sparse_backend()
+        self._check_steps()
 
     @property
     def uses_camera(self) -> bool:
@@ -323,6 +270,27 @@ class Config:
                 "tell from the current one; set data.window=1 or use model.name=detector with a "
                 "fusion that has a LiDAR branch"
             )
+
+    def _check_steps(self) -> None:
+        """A step in parts needs to know what its loss is divided by before the first part."""
+        if self.train.compile and not self.scaling.use_gpu:
+            raise ValueError(
+                "train.compile=true is for CUDA, on a CPU it gains nothing; set "
+                "scaling.use_gpu=true or train.compile=false"
+            )
+        if not self.train.frames_per_gpu:
+            return
+        unknown = {
+            f"loss.name={self.loss.name}": self.loss.name in ("dice", "seed_self_supervised"),
+            f"loss.dice_weight={self.loss.dice_weight}": self.loss.dice_weight > 0,
+            "outliers.feature_mixing": self.outliers.feature_mixing > 0,
+        }
+        for what, is_set in unknown.items():
+            if is_set:
+                raise ValueError(
+                    f"train.frames_per_gpu={self.train.frames_per_gpu} divides a step, and the "
+                    f"gradient of {what} is not the sum of its parts' gradients; set it to 0"
+                )
 
     def _check_sparse_backend(self) -> None:
         if self.train.sparse_backend == "torch":

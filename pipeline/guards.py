@@ -7,10 +7,11 @@ learns violates at least one of the three at every step, because batches differ.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from pipeline.config import GuardConfig
@@ -29,29 +30,24 @@ STILL_LOSS = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseSigns:
-    """What one step tells; sums, so that ranks can add theirs."""
+    """What one step tells, over all ranks."""
 
-    moments: Tensor
-    """float64 (3,): number of scores, their sum, their sum of squares, as clamped logits."""
+    moments: tuple[float, float, float]
+    """`score_moments` of the step."""
     loss: float
     """The step's loss over all ranks."""
     grad_norm: float
     """Norm of the gradient over all ranks, before clipping."""
 
-    def over_ranks(self, add: Callable[[Tensor], Tensor]) -> "CollapseSigns":
-        """The signs of all ranks; `add` sums a tensor over them."""
-        return CollapseSigns(
-            moments=add(self.moments.clone()), loss=self.loss, grad_norm=self.grad_norm
-        )
 
+def score_moments(scores: Scores) -> Float64[Tensor, "3"]:
+    """Number of scores, their sum and their sum of squares, as clamped logits: ranks' add up.
 
-def collapse_signs(scores: Scores, *, loss: float, grad_norm: float) -> CollapseSigns:
-    """Signs of one step: of point scores where the model gives them, else of frame scores."""
+    Of point scores where the model gives them, else of frame scores.
+    """
     score = scores.frame_score if scores.point_score is None else scores.point_score
     logit = score.detach().double().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-    count = logit.new_tensor(len(logit))
-    moments = torch.stack([count, logit.sum(), logit.square().sum()])
-    return CollapseSigns(moments=moments, loss=loss, grad_norm=grad_norm)
+    return torch.stack([logit.new_full((), len(logit)), logit.sum(), logit.square().sum()])
 
 
 class CollapseGuard:
@@ -85,7 +81,9 @@ class CollapseGuard:
 
 def _mean_and_spread(recent: Iterable[CollapseSigns]) -> tuple[float, float]:
     """Mean and standard deviation of all scores of several steps; of no score: nan and inf."""
-    count, total, squares = torch.stack([one.moments for one in recent]).sum(0).tolist()
+    count, total, squares = (
+        sum(column) for column in zip(*(r.moments for r in recent), strict=True)
+    )
     if not count:
         return math.nan, math.inf
     mean = total / count

@@ -102,8 +102,7 @@ def semantic_terms(scores: Scores, batch: Batch, *, config: LossConfig) -> dict[
     if weight := 1.0 if config.name == "cross_entropy" else config.semantic_weight:
         terms["semantic"] = cross_entropy(scores.semantic, target, weight=weight)
     if weight := config.lovasz_weight:
-        counts = batch.counts().tolist()
-        terms["lovasz"] = lovasz(scores.semantic, target, counts, weight=weight)
+        terms["lovasz"] = lovasz(scores.semantic, target, batch.sizes(), weight=weight)
     return terms
 
 
@@ -118,10 +117,11 @@ def outlier_terms(
     weight = config.outlier_weight
     if scores.point_score is None or not weight:
         return {}
-    own = scores.point_score[batch.point_label == OUTLIER_LABEL]
+    own, is_outlier = scores.point_score, batch.point_label == OUTLIER_LABEL
     if scores.mixed_score is not None:
         own = torch.cat([own, scores.mixed_score])
-    terms = {"outlier": outlier(own, how=score, weight=weight)}
+        is_outlier = torch.cat([is_outlier, torch.ones_like(scores.mixed_score, dtype=torch.bool)])
+    terms = {"outlier": outlier(own, is_outlier, how=score, weight=weight)}
     if score in ("max_logit", "energy"):
         terms["known"] = known(scores.point_score, batch.point_label, weight=weight)
     return terms
@@ -135,10 +135,11 @@ def bce(
     weight: float = 1.0,
 ) -> Term:
     """Binary cross-entropy of logits, positives times `pos_weight`; count = labelled items."""
-    score, target = _labelled(score, label)
-    weights = score.new_tensor(pos_weight)
-    total = F.binary_cross_entropy_with_logits(score, target, pos_weight=weights, reduction="sum")
-    return Term(total=total, count=score.new_tensor(len(score)), weight=weight)
+    score, target, real = _labelled(score, label)
+    total = F.binary_cross_entropy_with_logits(
+        score, target, real, pos_weight=score.new_full((), pos_weight), reduction="sum"
+    )
+    return Term(total=total, count=real.sum(), weight=weight)
 
 
 def focal(
@@ -154,14 +155,14 @@ def focal(
     The paper divides by the positives. Most small batches hold none here, so the count is the
     number expected of a batch of this size: labelled items times `prior`, the train split's share.
     """
-    score, target = _labelled(score, label)
+    score, target, real = _labelled(score, label)
     # p_t is the probability given to the truth: everything follows from one signed logit.
     signed = score * (2 * target - 1)
-    share = 1 - alpha + (2 * alpha - 1) * target
+    share = (1 - alpha) * real + (2 * alpha - 1) * target
     # (1 - p_t)^gamma by its logarithm: as a power its gradient is NaN where 1 - p_t rounds to 0.
     modulation = torch.exp(-gamma * F.softplus(signed))
     total = (share * modulation * F.softplus(-signed)).sum()
-    return Term(total=total, count=score.new_tensor(len(score) * prior), weight=1.0)
+    return Term(total=total, count=real.sum() * prior, weight=1.0)
 
 
 def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: float = 1.0) -> Term:
@@ -170,8 +171,8 @@ def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: floa
     Written as total / count with total = sum p + sum y - 2 sum(p y) and count = sum p + sum y: both
     add up over ranks, and as both hang on the model, `terms.local_share` differentiates both.
     """
-    score, target = _labelled(score, label)
-    p = torch.sigmoid(score)
+    score, target, real = _labelled(score, label)
+    p = torch.sigmoid(score) * real
     size = p.sum() + target.sum()
     return Term(total=size - 2 * (p * target).sum(), count=size, weight=weight)
 
@@ -184,14 +185,19 @@ def seed_self_supervised(score: Float32[Tensor, "B"]) -> Term:
     """
     s = torch.sigmoid(score)
     spread = s.std() if len(s) > 1 else s.new_zeros(())
-    return Term(total=s.sum() + 0.1 * len(s) * spread, count=s.new_tensor(len(s)), weight=1.0)
+    return Term(total=s.sum() + 0.1 * len(s) * spread, count=s.new_full((), len(s)), weight=1.0)
 
 
 def _labelled(
     score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"]
-) -> tuple[Float32[Tensor, "M"], Float32[Tensor, "M"]]:
+) -> tuple[Float32[Tensor, "N"], Float32[Tensor, "N"], Float32[Tensor, "N"]]:
+    """Scores, targets, and 1 where there is a label; all three are 0 where there is none.
+
+    Items without a label stay in place: to know how many are left, a GPU must be waited for.
+    """
     real = label <= ANOMALOUS_LABEL
-    return score[real], label[real].to(score.dtype)
+    target = (label == ANOMALOUS_LABEL).to(score.dtype)
+    return torch.where(real, score, 0.0), target, real.to(score.dtype)
 
 
 def constant_predictor_loss(

@@ -4,10 +4,11 @@ Points of synthetic outliers, anomalies and ignored points have no class and tak
 first two.
 """
 
+import functools
 import math
 
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,18 +21,28 @@ from pipeline.terms import Term
 
 def targets(batch: Batch) -> Int64[Tensor, "P"]:
     """Class of every point labelled normal, `NO_CLASS` of all others (as `anovox.classes`)."""
-    table = torch.from_numpy(CLASS_OF_ID).to(batch.point_class.device)
-    known = table[batch.point_class.long()]
+    known = _class_table(batch.point_class.device).index_select(0, batch.point_class.int())
     return torch.where(batch.point_label == NORMAL_LABEL, known, NO_CLASS)
+
+
+def class_counts(batch: Batch) -> Float64[Tensor, "classes"]:
+    """Points labelled normal of each class."""
+    place = targets(batch) - NO_CLASS
+    counts = torch.zeros(NUM_CLASSES + 1, dtype=torch.float64, device=place.device)
+    return counts.scatter_add_(0, place, torch.ones_like(place, dtype=torch.float64))[1:]
+
+
+@functools.cache
+def _class_table(device: torch.device) -> Int64[Tensor, "ids"]:
+    return torch.from_numpy(CLASS_OF_ID).to(device)
 
 
 def cross_entropy(
     logits: Float32[Tensor, "P classes"], target: Int64[Tensor, "P"], *, weight: float
 ) -> Term:
     """-log softmax at the target, summed; count = points that have a class."""
-    known = target != NO_CLASS
-    total = F.cross_entropy(logits[known], target[known], reduction="sum")
-    return Term(total=total, count=logits.new_tensor(int(known.sum())), weight=weight)
+    total = F.cross_entropy(logits, target, ignore_index=NO_CLASS, reduction="sum")
+    return Term(total=total, count=(target != NO_CLASS).sum().to(logits.dtype), weight=weight)
 
 
 def lovasz(
@@ -56,7 +67,7 @@ def lovasz(
         if mask.any()
     ]
     total = torch.stack([logits.sum() * 0, *losses]).sum()
-    return Term(total=total, count=logits.new_tensor(len(losses)), weight=weight)
+    return Term(total=total, count=logits.new_full((), len(losses)), weight=weight)
 
 
 def _lovasz_of_frame(
@@ -82,15 +93,18 @@ def jaccard_steps(is_own: Bool[Tensor, "N K"]) -> Float32[Tensor, "N K"]:
     return torch.diff(loss, dim=0, prepend=torch.zeros_like(loss[:1]))
 
 
-def outlier(score: Float32[Tensor, "N"], *, how: ScoreName, weight: float) -> Term:
+def outlier(
+    score: Float32[Tensor, "N"], is_outlier: Bool[Tensor, "N"], *, how: ScoreName, weight: float
+) -> Term:
     """Pushes the scores of outliers up; count = outliers (outlier exposure, arXiv 1812.04606).
 
     softplus(-s) for `supervised`, `max_logit` and `energy`: for `energy`, with `known`, that is the
     cross-entropy of a softmax with one more class whose logit is fixed at 0. For `entropy`, which
     ends at log(classes), it is what is missing to it: log(classes) - s (arXiv 2505.16985, eq. 7).
     """
+    score, own = torch.where(is_outlier, score, 0.0), is_outlier.to(score.dtype)
     missing = math.log(NUM_CLASSES) - score if how == "entropy" else F.softplus(-score)
-    return Term(total=missing.sum(), count=score.new_tensor(len(score)), weight=weight)
+    return Term(total=(missing * own).sum(), count=own.sum(), weight=weight)
 
 
 def known(score: Float32[Tensor, "P"], label: UInt8[Tensor, "P"], *, weight: float) -> Term:
@@ -98,5 +112,6 @@ def known(score: Float32[Tensor, "P"], label: UInt8[Tensor, "P"], *, weight: flo
 
     Each side is divided by its own count, so that few outliers weigh as much as all the road.
     """
-    score = score[label == NORMAL_LABEL]
-    return Term(total=F.softplus(score).sum(), count=score.new_tensor(len(score)), weight=weight)
+    is_normal = label == NORMAL_LABEL
+    pushed = F.softplus(torch.where(is_normal, score, 0.0)) * is_normal
+    return Term(total=pushed.sum(), count=is_normal.sum().to(score.dtype), weight=weight)

@@ -35,14 +35,16 @@ def local_share(
     Where the count hangs on the model, d(T/C) = dT/C - T dC/C^2, with T and C as constants.
     """
     share = term.total / count.clamp(min=MIN_COUNT)
-    if term.count.requires_grad and count > MIN_COUNT:
-        share = share - total / count**2 * term.count
+    if term.count.requires_grad:
+        # Chosen on the device: the host would have to wait for the count.
+        slope = torch.where(count > MIN_COUNT, total / count**2, 0.0)
+        share = share - slope * term.count
     return term.weight * share
 
 
 def stacked(terms: dict[str, Term]) -> tuple[list[str], Float[Tensor, "2 N"]]:
     """Names in order, and this rank's totals (row 0) and counts (row 1) in float64, detached."""
     names = sorted(terms)
-    totals = [terms[name].total.detach().double() for name in names]
-    counts = [terms[name].count.detach().double() for name in names]
-    return names, torch.stack([*totals, *counts]).view(2, -1)
+    totals = [terms[name].total.detach() for name in names]
+    counts = [terms[name].count.detach() for name in names]
+    return names, torch.stack([*totals, *counts]).view(2, -1).double()

@@ -382,7 +382,7 @@ def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: P
     assert "python -m jobs." in first or "make " in first
 
 
-SECTIONS = ("config.py", "data_config.py", "model_config.py", "study_config.py")
+SECTIONS = ("config.py", "data_config.py", "model_config.py", "run_config.py", "study_config.py")
 
 
 def section_fields() -> Iterator[tuple[str, str, str]]:

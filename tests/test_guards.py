@@ -11,7 +11,7 @@ from pipeline.guards import (
     check_finite,
     check_signal,
     check_two_classes,
-    collapse_signs,
+    score_moments,
 )
 from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
@@ -25,7 +25,13 @@ SEED_LOSS = LossConfig(name="seed_self_supervised")
 
 def signs(*, scores=(0.0, 1.0), loss=1.0, grad_norm=1.0):
     frame = Scores(point_score=None, frame_score=torch.tensor(scores))
-    return collapse_signs(frame, loss=loss, grad_norm=grad_norm)
+    return signs_of(frame, loss=loss, grad_norm=grad_norm)
+
+
+def signs_of(scores, *, loss, grad_norm):
+    return CollapseSigns(
+        moments=tuple(score_moments(scores).tolist()), loss=loss, grad_norm=grad_norm
+    )
 
 
 def watch(model, optimizer, batches, *, loss, prior=1e-3):
@@ -39,7 +45,7 @@ def watch(model, optimizer, batches, *, loss, prior=1e-3):
         total.backward()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf))
         optimizer.step()
-        signs = collapse_signs(scores, loss=total.item(), grad_norm=grad_norm)
+        signs = signs_of(scores, loss=total.item(), grad_norm=grad_norm)
         if collapsed(guard, step, signs):
             return step
     return None
@@ -149,29 +155,23 @@ def test_batches_of_one_frame_are_compared_across_steps():
 
 def test_point_scores_are_watched_where_there_are_any():
     scores = Scores(point_score=torch.tensor([1.0, 3.0]), frame_score=torch.tensor([9.0]))
-    assert collapse_signs(scores, loss=0.0, grad_norm=0.0).moments.tolist() == [2, 4, 10]
+    assert score_moments(scores).tolist() == [2, 4, 10]
 
 
-def test_signs_of_ranks_add_up_and_a_rank_may_have_no_scores():
-    own = signs(scores=(1.0, 2.0))
-    nothing = collapse_signs(
-        Scores(point_score=None, frame_score=torch.zeros(0)), loss=1.0, grad_norm=1.0
+def test_moments_of_ranks_add_up_and_a_rank_may_have_no_scores():
+    whole, part, nothing = (
+        score_moments(Scores(point_score=None, frame_score=torch.tensor(scores)))
+        for scores in ([1.0, 2.0, -3.0], [1.0, 2.0], [])
     )
-    both = own.over_ranks(lambda moments: moments + nothing.moments)
-    assert both.moments.tolist() == own.moments.tolist() == [2, 3, 5]
+    rest = score_moments(Scores(point_score=None, frame_score=torch.tensor([-3.0])))
+    assert (part + rest + nothing).tolist() == whole.tolist() == [3, 0, 14]
 
 
 def test_steps_without_any_score_prove_nothing():
     guard = CollapseGuard(GuardConfig())
-    nothing = CollapseSigns(moments=torch.zeros(3, dtype=torch.float64), loss=0.0, grad_norm=0.0)
+    nothing = CollapseSigns(moments=(0.0, 0.0, 0.0), loss=0.0, grad_norm=0.0)
     for step in range(4):
         guard.update(step, nothing)
-
-
-def test_summing_over_ranks_does_not_change_the_ranks_own_signs():
-    own = signs(scores=(1.0, 2.0))
-    own.over_ranks(lambda moments: moments.mul_(2))
-    assert own.moments.tolist() == [2, 3, 5]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ ORDER = (
         "pipeline.revision",
         "pipeline.signals",
     ),
-    ("pipeline.data_config", "pipeline.model_config"),
+    ("pipeline.data_config", "pipeline.model_config", "pipeline.run_config"),
     ("pipeline.study_config",),
     ("pipeline.config", "pipeline.failures"),
     ("pipeline.merging", "pipeline.storage"),

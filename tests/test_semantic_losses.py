@@ -147,7 +147,7 @@ def test_energy_of_outliers_and_known_points_is_one_more_class_with_logit_zero()
     logits, _ = drawn(30, 4, 5)
     energy = -logits.logsumexp(1)
     wider = torch.cat([torch.zeros(30, 1), logits], dim=1).log_softmax(1)
-    up = outlier(energy, how="energy", weight=1.0)
+    up = outlier(energy, torch.ones(30, dtype=torch.bool), how="energy", weight=1.0)
     torch.testing.assert_close(up.total, -wider[:, 0].sum())
     down = known(energy, torch.zeros(30, dtype=torch.uint8), weight=1.0)
     torch.testing.assert_close(down.total, -wider[:, 1:].logsumexp(1).sum())
@@ -156,7 +156,7 @@ def test_energy_of_outliers_and_known_points_is_one_more_class_with_logit_zero()
 @pytest.mark.parametrize("how", ["supervised", "max_logit", "energy", "entropy"])
 def test_every_score_of_an_outlier_is_pushed_up(how):
     score = torch.tensor([0.3, 2.0, -1.0], requires_grad=True)
-    outlier(score, how=how, weight=1.0).total.backward()
+    outlier(score, torch.ones_like(score, dtype=torch.bool), how=how, weight=1.0).total.backward()
     assert score.grad is not None
     assert (score.grad < 0).all()
 
@@ -174,4 +174,6 @@ def test_known_points_are_pushed_down_and_only_those_labelled_normal():
 
 def test_the_entropy_of_uniform_logits_leaves_nothing_to_push():
     highest = torch.tensor([math.log(NUM_CLASSES)])
-    assert outlier(highest, how="entropy", weight=1.0).total.item() == pytest.approx(0, abs=1e-6)
+    assert outlier(
+        highest, torch.ones_like(highest, dtype=torch.bool), how="entropy", weight=1.0
+    ).total.item() == pytest.approx(0, abs=1e-6)

@@ -1,9 +1,12 @@
 """What the model sees: ragged batches, clouds concatenated with offsets, no padding anywhere."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
@@ -59,6 +62,8 @@ class Batch:
     """Of the image as stored; None unless the reader was asked for `pixels`."""
     voxels: Voxels | None = None
     """None unless the reader was asked for `voxels`."""
+    host_offset: Int64[Tensor, "B"] | None = None
+    """`point_offset` on the host, where that is known without waiting for a GPU."""
 
     @property
     def num_frames(self) -> int:
@@ -74,9 +79,54 @@ class Batch:
         frames = torch.arange(self.num_frames, device=self.point_offset.device)
         return torch.repeat_interleave(frames, self.counts(), output_size=self.points.shape[0])
 
+    def sizes(self) -> list[int]:
+        """`counts` as numbers that Python can use; waits for a GPU unless the host knows them.
+
+        One frame's points are all points, which also torch.export, for which the number is a
+        symbol, can go on with.
+        """
+        if self.num_frames == 1:
+            return [self.points.shape[0]]
+        is_here = self.point_offset.device.type == "cpu"
+        known = self.point_offset if is_here else self.host_offset
+        offset = self.point_offset.cpu() if known is None else known
+        return np.diff(offset.numpy(), prepend=0).tolist()
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        return Batch(**_moved(self, device))
+        moved = _moved(self, device)
+        if self.point_offset.device.type == "cpu":
+            moved["host_offset"] = self.point_offset
+        else:
+            moved["host_offset"] = self.host_offset
+        return Batch(**moved)
+
+    def parts(self, size: int) -> list["Batch"]:
+        """The frames in batches of at most `size`; one batch, itself, where there are no more."""
+        if self.num_frames <= size:
+            return [self]
+        assert self.voxels is None
+        ends = [0, *itertools.accumulate(self.sizes())]
+        firsts = range(0, self.num_frames, size)
+        return [self._part(first, min(first + size, self.num_frames), ends) for first in firsts]
+
+    def _part(self, first: int, last: int, ends: Sequence[int]) -> "Batch":
+        """Frames `first` to `last` - 1; frame i's points begin at `ends[i]`."""
+        frames, points = slice(first, last), slice(ends[first], ends[last])
+        pixel_label, host = self.pixel_label, self.host_offset
+        return Batch(
+            image=self.image[frames],
+            points=self.points[points],
+            point_offset=self.point_offset[frames] - ends[first],
+            point_class=self.point_class[points],
+            point_label=self.point_label[points],
+            frame_label=self.frame_label[frames],
+            intrinsics=self.intrinsics[frames],
+            camera_from_lidar=self.camera_from_lidar[frames],
+            row=self.row[frames],
+            pixel_label=None if pixel_label is None else pixel_label[frames],
+            host_offset=None if host is None else host[frames] - ends[first],
+        )
 
     def of_current(
         self, values: Shaped[Tensor, "P *rest"]
@@ -103,6 +153,7 @@ class Batch:
             voxels=voxels,
             points=self.points[current, :4],
             point_offset=offset,
+            host_offset=None if offset.device.type == "cuda" else offset,
             point_class=point_class,
             point_label=self.point_label[current],
         )

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pipeline.data.batches import Batch
 from pipeline.model_config import ModelConfig
 from pipeline.models.cylinder_blocks import Asymmetric, Down, Gates, Geometry, Up, geometry_of
-from pipeline.models.layers import full_precision
+from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
 from pipeline.models.sparse.voxels import Triple, voxelise
 
@@ -88,15 +88,15 @@ class Cylinder3D(nn.Module):
     def cells_of(self, cylindrical: Float32[Tensor, "P 3"]) -> Int64[Tensor, "P 3"]:
         """Cell of each point; those beyond the grid are in its outermost cells, as in the paper."""
         low, size = self._limits(cylindrical)
-        last = torch.tensor(self.grid, device=low.device) - 1
-        return torch.minimum(((cylindrical - low) / size).floor().long().clamp(min=0), last)
+        last = constant(tuple(sides - 1 for sides in self.grid), low.device)
+        return torch.minimum(((cylindrical - low) / size).floor().clamp(min=0), last).long()
 
     def _limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Lower corner of the grid and size of a cell, along rho (m), phi (rad), z (m)."""
         rho_low, rho_high, z_low, z_high = self.range_m
-        low = like.new_tensor([rho_low, -math.pi, z_low])
-        high = like.new_tensor([rho_high, math.pi, z_high])
-        return low, (high - low) / like.new_tensor(self.grid)
+        low = constant((rho_low, -math.pi, z_low), like.device)
+        high = constant((rho_high, math.pi, z_high), like.device)
+        return low, (high - low) / constant(self.grid, like.device)
 
     def _described(
         self,
@@ -111,7 +111,7 @@ class Cylinder3D(nn.Module):
         """
         low, size = self._limits(cylindrical)
         in_cell = ((cylindrical - low) / size - cells - 0.5).clamp(-8, 8)
-        place = cylindrical / cylindrical.new_tensor([10.0, 1.0, 2.0])
+        place = cylindrical / constant((10.0, 1.0, 2.0), cylindrical.device)
         range_m = points[:, :3].norm(dim=1, keepdim=True)
         return torch.cat(
             [in_cell, place, points[:, :2] / 10, range_m / 10, 10 * points[:, 4:]], dim=1

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.models.free_space import NUM_FREE_BINS, free_space
+from pipeline.models.layers import constant
 from pipeline.models.pillars import HEIGHT_BIN_M, Grid, Pillars, place_in
 
 NUM_HEIGHT_BINS = 9
@@ -56,10 +57,10 @@ def describe(
     place = place_in(points, grid)
     size, range_m = grid.size_m, xyz.norm(dim=1)
     of_points = [
-        *(xyz / xyz.new_tensor([10.0, 10.0, 2.0])).unbind(1),
+        *(xyz / constant((10.0, 10.0, 2.0), xyz.device)).unbind(1),
         range_m / 10,
         *(place - place.floor() - 0.5).unbind(1),
-        *(to_mean / xyz.new_tensor([size, size, 1.0])).unbind(1),
+        *(to_mean / constant((size, size, 1.0), xyz.device)).unbind(1),
         xyz[:, 2] - per_point[:, 3],
         height,
         *per_point[:, 5:].unbind(1),
@@ -83,16 +84,21 @@ def _ground(lowest: Tensor, pillars: Pillars, *, grid: Grid, num_frames: int) ->
     """Height of the ground at each pillar; outside the grid the pillar's own lowest point."""
     per_cell = max(1, round(GROUND_CELL_M / grid.size_m))
     num_x, num_y = -(-grid.num_x // per_cell), -(-grid.num_y // per_cell)
-    rows = pillars.inside.nonzero().squeeze(1)
+    num_cells = num_frames * num_x * num_y
     cell = (pillars.frame * num_x + pillars.i // per_cell) * num_y + pillars.j // per_cell
-    cell, depth = cell.index_select(0, rows), -lowest.index_select(0, rows)
-    deepest = depth.new_full((num_frames * num_x * num_y,), -torch.inf)
-    deepest.scatter_reduce_(0, cell, depth, "amax")
+    # Pillars outside the grid go to one more cell, which nothing reads.
+    cell = torch.where(pillars.inside, cell, num_cells)
+    deepest = lowest.new_full((num_cells + 1,), -torch.inf)
+    deepest.scatter_reduce_(0, cell, -lowest, "amax")
     window = 2 * GROUND_REACH_CELLS + 1
     around = F.max_pool2d(
-        deepest.view(num_frames, 1, num_x, num_y), window, stride=1, padding=GROUND_REACH_CELLS
-    )
-    return lowest.index_copy(0, rows, -around.flatten().index_select(0, cell))
+        deepest[:-1].view(num_frames, 1, num_x, num_y),
+        window,
+        stride=1,
+        padding=GROUND_REACH_CELLS,
+    ).flatten()
+    around = around.index_select(0, cell.clamp(max=num_cells - 1))
+    return torch.where(pillars.inside, -around, lowest)
 
 
 def _occupancy(height: Tensor, pillars: Pillars) -> Float32[Tensor, "V N"]:

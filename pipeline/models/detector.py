@@ -91,6 +91,7 @@ class Detector(nn.Module):
         frame_score = frame_scores(
             point_score,
             current.point_offset,
+            sizes=current.sizes(),
             top_k=self.frame_top_k,
             of_empty_frame=self.empty_frame_logit,
         )

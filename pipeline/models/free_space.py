@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from pipeline.models.layers import constant
 from pipeline.models.pillars import HEIGHT_BIN_M, Grid, Pillars
 
 NUM_FREE_BINS = 8
@@ -17,6 +18,8 @@ NUM_FREE_BINS = 8
 REACH_M = 6.0
 """How far rays are followed back: at 15 m a ray that passes 0.8 m above the ground lands 7 m on."""
 _PILLARS_PER_CELL = 2
+_STEPS_AT_ONCE = 3
+"""Fewer operations than one by one; all together they leave a CPU's cache and take longer."""
 
 
 def free_space(
@@ -35,8 +38,8 @@ def free_space(
     """
     cell_m = _PILLARS_PER_CELL * grid.size_m
     num_x, num_y = (-(-n // _PILLARS_PER_CELL) for n in (grid.num_x, grid.num_y))
-    scale = points.new_tensor([cell_m, cell_m, HEIGHT_BIN_M])
-    corner = points.new_tensor([grid.x_min_m, grid.y_min_m])
+    scale = constant((cell_m, cell_m, HEIGHT_BIN_M), points.device)
+    corner = constant((grid.x_min_m, grid.y_min_m), points.device)
     place = torch.cat([points[:, :2] - corner, height[:, None]], dim=1) / scale
     range_m = points[:, :3].norm(dim=1)
     back = points[:, :3] / range_m[:, None] * cell_m / scale
@@ -52,12 +55,14 @@ def free_space(
 
     crossed = points.new_zeros(num_frames * num_x * num_y * NUM_FREE_BINS + 1)
     nowhere = len(crossed) - 1
-    for step in range(1, num_steps + 1):
+    every_step = torch.arange(1, num_steps + 1, device=points.device)[:, None]
+    for step in every_step.split(_STEPS_AT_ONCE):
         i, j, k = x - step * dx, y - step * dy, z - step * dz
         known = (i >= 0) & (i < num_x) & (j >= 0) & (j < num_y)
         known &= (k >= 0) & (k < NUM_FREE_BINS) & (step < num_before_origin)
-        cell = (frame * num_x + i.long()) * num_y + j.long()
-        crossed.index_fill_(0, torch.where(known, cell * NUM_FREE_BINS + k.long(), nowhere), 1.0)
+        cell = (frame * num_x + i.long()).mul_(num_y).add_(j.long())
+        place = torch.where(known, cell.mul_(NUM_FREE_BINS).add_(k.long()), nowhere)
+        crossed.index_fill_(0, place.flatten(), 1.0)
     i, j = pillars.i // _PILLARS_PER_CELL, pillars.j // _PILLARS_PER_CELL
     cell = torch.where(pillars.inside, (pillars.frame * num_x + i) * num_y + j, 0)
     found = crossed[:-1].view(-1, NUM_FREE_BINS).index_select(0, cell)

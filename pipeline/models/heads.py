@@ -1,6 +1,7 @@
 """From features to logits: every point is scored before anything is pooled."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float32, Int64
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.layers import full_precision
-from pipeline.models.ragged import frame_sizes
 from pipeline.models.scores import ScoreName
 
 NOTHING_SEEN = -64.0
@@ -59,12 +59,16 @@ def frame_scores(
     point_score: Float32[Tensor, "P"],
     point_offset: Int64[Tensor, "B"],
     *,
+    sizes: Sequence[int],
     top_k: int,
     of_empty_frame: float,
 ) -> Float32[Tensor, "B"]:
-    """Mean of each frame's `top_k` highest point logits (of all, where it has fewer)."""
+    """Mean of each frame's `top_k` highest point logits (of all, where it has fewer).
+
+    `sizes` are the points of each frame, which `point_offset` says too.
+    """
     counts = torch.diff(point_offset, prepend=point_offset.new_zeros(1))
-    parts = point_score.split(frame_sizes(counts, total=point_score.shape[0]))
+    parts = point_score.split(list(sizes))
     # Padded, so that k is one number for all frames, those without points included.
     lowest = point_score.new_full((top_k,), -torch.inf)
     top = torch.stack([torch.cat([own, lowest]).topk(top_k).values for own in parts])

@@ -4,8 +4,10 @@ GroupNorm everywhere: a frame's features must not depend on the other frames of 
 ranks with half a batch each must compute what one rank computes with all of it.
 """
 
+import functools
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 CHANNELS_PER_GROUP = 16
@@ -19,6 +21,20 @@ def full_precision(like: Tensor) -> torch.autocast:
     do not fit bf16's 8 bits, and sums over points must not be rounded.
     """
     return torch.autocast(like.device.type, enabled=False)
+
+
+def constant(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "N"]:
+    """`values` on the device, copied there once: each further copy would make the host wait."""
+    if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+        return torch.tensor(values, device=device)
+    return _constant(values, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "N"]:
+    # One made in inference mode could not be used in training later.
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def group_norm(num_channels: int) -> nn.GroupNorm:

@@ -30,7 +30,7 @@ def mixed_features(
         return None
     parts, start = [torch.zeros(0, 2, dtype=torch.int64)], 0
     for count, is_drawn in zip(
-        batch.counts().tolist(), (torch.rand(batch.num_frames) < share).tolist(), strict=True
+        batch.sizes(), (torch.rand(batch.num_frames) < share).tolist(), strict=True
     ):
         if is_drawn and count:
             parts.append(start + torch.randint(count, (MIXED_PER_FRAME, 2)))

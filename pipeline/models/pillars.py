@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from pipeline.model_config import ModelConfig
+from pipeline.models.layers import constant
 
 HEIGHT_BIN_M = 0.25
 """Height of a bin above the ground, for occupancy and free space."""
@@ -70,4 +71,4 @@ def group(
 
 def place_in(points: Tensor, grid: Grid) -> Float32[Tensor, "P 2"]:
     """x and y in cells from the corner of the grid."""
-    return (points[:, :2] - points.new_tensor([grid.x_min_m, grid.y_min_m])) / grid.size_m
+    return (points[:, :2] - constant((grid.x_min_m, grid.y_min_m), points.device)) / grid.size_m

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
 from pipeline.model_config import ModelConfig
-from pipeline.models.layers import full_precision
+from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
 
 UNIT_M = (10.0, 10.0, 2.0)
@@ -49,4 +49,4 @@ def _described(points: Float32[Tensor, "P columns"]) -> Float32[Tensor, "P F"]:
     """Place and range in tens of metres, height in units of 2 m, time in tenths of a second."""
     xyz = points[:, :3]
     range_m = xyz.norm(dim=1, keepdim=True)
-    return torch.cat([xyz / xyz.new_tensor(UNIT_M), range_m / 10, 10 * points[:, 4:]], dim=1)
+    return torch.cat([xyz / constant(UNIT_M, xyz.device), range_m / 10, 10 * points[:, 4:]], dim=1)

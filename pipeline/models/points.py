@@ -7,7 +7,7 @@ points.
 """
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,29 +56,24 @@ class PointEncoder(nn.Module):
         self, columns: Float32[Tensor, "V N"], pillars: Pillars, num_frames: int
     ) -> Float32[Tensor, "V C"]:
         """Bird's-eye features at the pillars."""
-        rows = pillars.inside.nonzero().squeeze(1)
-        frame, i, j = (x.index_select(0, rows) for x in (pillars.frame, pillars.i, pillars.j))
-        seen = self.birds_eye(
-            spread(columns.index_select(0, rows), frame, i, j, self.grid, num_frames)
-        )
+        inside, frame, i, j = pillars.inside, pillars.frame, pillars.i, pillars.j
+        seen = self.birds_eye(spread(columns, pillars, self.grid, num_frames))
         num_x, num_y = seen.shape[2:]
         table = seen.permute(0, 2, 3, 1).flatten(0, 2).float()
-        found = table.index_select(0, (frame * num_x + i // 2) * num_y + j // 2)
-        return self.outside.expand(columns.shape[0], -1).index_copy(0, rows, found)
+        cell = torch.where(inside, (frame * num_x + i // 2) * num_y + j // 2, 0)
+        return torch.where(inside[:, None], table.index_select(0, cell), self.outside)
 
 
 def spread(
-    columns: Float32[Tensor, "N C"],
-    frame: Int64[Tensor, "N"],
-    i: Int64[Tensor, "N"],
-    j: Int64[Tensor, "N"],
-    grid: Grid,
-    num_frames: int,
+    columns: Float32[Tensor, "V C"], pillars: Pillars, grid: Grid, num_frames: int
 ) -> Float32[Tensor, "B C X Y"]:
     """Pillars on the dense grid, zero where there is none; channels last in memory."""
-    dense = columns.new_zeros(num_frames * grid.num_x * grid.num_y, columns.shape[1])
-    dense.index_copy_(0, (frame * grid.num_x + i) * grid.num_y + j, columns)
-    return dense.view(num_frames, grid.num_x, grid.num_y, -1).permute(0, 3, 1, 2)
+    num_cells = num_frames * grid.num_x * grid.num_y
+    cell = (pillars.frame * grid.num_x + pillars.i) * grid.num_y + pillars.j
+    # Pillars outside the grid go to one more row, which is cut off.
+    cell = torch.where(pillars.inside, cell, num_cells)
+    dense = columns.new_zeros(num_cells + 1, columns.shape[1]).index_copy_(0, cell, columns)
+    return dense[:-1].view(num_frames, grid.num_x, grid.num_y, -1).permute(0, 3, 1, 2)
 
 
 class BirdsEye(nn.Module):

@@ -61,12 +61,14 @@ def choose(
     goes on in that, whatever is asked.
     """
     native, first = _agreed(device, began, ranks)
+    name: Precision
     if first:
         name, reason = first, f"precision {first}, in which this run began"
     elif asked != "auto":
         name, reason = asked, f"precision {asked} as {key} asks"
     else:
-        name = next((one for one in BY_PREFERENCE[device.type] if one in native), "fp32")
+        fitting = [one for one in BY_PREFERENCE[device.type] if one in native]
+        name = fitting[0] if fitting else "fp32"
         reason = _reason(name, device)
     if name == "fp32" or name in native:
         return Choice(name=name, reason=reason)
@@ -77,6 +79,16 @@ def autocast(name: Precision, device: torch.device) -> torch.autocast:
     """Convolutions and matrix products of the block in this format; nothing for fp32."""
     dtype = DTYPES.get(name, torch.bfloat16)
     return torch.autocast(device.type, dtype, enabled=name in DTYPES)
+
+
+def round_products(name: Precision, device: torch.device) -> None:
+    """On CUDA, TF32 for the products that stay fp32 beside a narrower format; not beside fp32.
+
+    TF32 rounds factors to 10 bits and adds in fp32. Set for this process.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("highest" if name == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = name != "fp32"
 
 
 def native_precisions(device: torch.device) -> set[Precision]:
@@ -133,7 +145,8 @@ def _agreed(
     flags = [float(name in own) for name in PRECISIONS]
     code = 1 + PRECISIONS.index(began) if began and not ranks.rank else 0
     sums = ranks.add(torch.tensor([*flags, code], device=device)).tolist()
-    native = {name for name, sum_ in zip(PRECISIONS, sums, strict=False) if sum_ == ranks.number}
+    everyone = zip(PRECISIONS, sums, strict=False)
+    native: set[Precision] = {name for name, number in everyone if number == ranks.number}
     return native, PRECISIONS[int(sums[-1]) - 1] if sums[-1] else None
 
 

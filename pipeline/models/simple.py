@@ -45,7 +45,7 @@ class SimpleAnomalyDetector(nn.Module):
         """Frame logits; the prior system applied the sigmoid that its loss now applies."""
         if batch.num_frames == 0:
             return Scores(point_score=None, frame_score=scores_of_nothing(self.parameters()))
-        clouds = batch.points.split(batch.counts().tolist())
+        clouds = batch.points.split(batch.sizes())
         cloud_features = torch.stack([self._cloud_features(cloud) for cloud in clouds])
         features = torch.cat([self.image(self._pixels(batch.image)), cloud_features], dim=1)
         return Scores(point_score=None, frame_score=self.head(features).squeeze(1).float())

@@ -152,9 +152,10 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
     tensors = load_file(checkpoint / TENSORS)
     for name, parameter in model.named_parameters():
         if moments := _of(tensors, f"optimizer.{name}."):
-            # `step` stays on the CPU, as torch's optimizers keep it.
+            # In the parameter's order in memory: fused kernels walk through both side by side.
             optimizer.state[parameter] = {
-                k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()
+                k: v.to(parameter.device) if k == "step" else torch.empty_like(parameter).copy_(v)
+                for k, v in moments.items()
             }
 
 

@@ -6,44 +6,40 @@ weights, moments and a position only, and a resumed run equals one that never st
 """
 
 import logging
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from pipeline import tracking
-from pipeline.anovox.classes import NO_CLASS, NUM_CLASSES
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.failures import RunFailed
-from pipeline.guards import CollapseGuard, check_finite, check_signal, collapse_signs
-from pipeline.losses import constant_predictor_loss, loss_terms, main_term
+from pipeline.guards import check_signal
+from pipeline.losses import constant_predictor_loss
 from pipeline.merging import to_dict
 from pipeline.metric_logger import MetricLogger
+from pipeline.models.compiled import compile_convolutions
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
-from pipeline.models.precision import Choice, autocast, choose
-from pipeline.semantic_losses import targets
-from pipeline.terms import MIN_COUNT, Term, local_share, stacked
 from pipeline.training import checkpoints
 from pipeline.training.average import WeightAverage
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.choice import choice_sees, chosen_by
+from pipeline.training.gradient import Gradient
+from pipeline.training.optimizer import make_optimizer, update
+from pipeline.training.precision import precision_of_run
 from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
+from pipeline.training.step_results import HostCopy, StepFigures, StepResults
 from pipeline.training.steps import open_steps
 from pipeline.training.telling import StepTeller
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
 logger = logging.getLogger(__name__)
-PRECISION = "precision"
-"""Param of a run: what it was computed in, whatever train.precision asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +100,7 @@ class Training:
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
         self.pixel_pos_weight = cells.pos_weight if cells else None
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
-        self.precision = self._choose_precision(saved)
+        self.precision = precision_of_run(config, worker, run_id=job.run_id, saved=saved)
         self.scaler = torch.amp.GradScaler(
             worker.device.type, enabled=self.precision.name == "fp16"
         )
@@ -119,22 +115,31 @@ class Training:
             mixing=config.outliers.feature_mixing,
             sparse_backend=config.train.sparse_backend,
         )
+        if config.train.compile:
+            compile_convolutions(self.model)
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
+        self.gradient = Gradient(
+            self.wrapped,
+            worker,
+            config,
+            precision=self.precision.name,
+            scaler=self.scaler,
+            pos_weight=self.pos_weight,
+            pixel_pos_weight=self.pixel_pos_weight,
+        )
         decay = config.train.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
-        self.guard = CollapseGuard(config.guards)
         self.position = Position(epoch=0, step_in_epoch=0, step=0)
         self.best: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
-        self.epoch_loss = torch.zeros(2 + NUM_CLASSES, dtype=torch.float64)
-        """Main term's total and count, and points of each class, since the epoch began."""
+        self.results = StepResults(config)
         if saved:
             self._restore(saved[-1])
         self.metrics, self.teller = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
-            self.teller = StepTeller(
+            self.teller = self.results.teller = StepTeller(
                 config,
                 worker,
                 self.metrics,
@@ -144,21 +149,6 @@ class Training:
             if saved:
                 worker.progress(f"train: going on from step {self.position.step}")
             worker.progress(f"train: {self.precision.reason}")
-
-    def _choose_precision(self, saved: list[Path]) -> Choice:
-        """What the newest checkpoint or, before the first one, the run's param says it ran in."""
-        store, began = self.config.tracking, ""
-        if self.worker.rank == 0:
-            began = tracking.read_param(store, self.job.run_id, PRECISION)
-        if saved:
-            began = checkpoints.read_meta(saved[-1]).precision
-        asked, device = self.config.train.precision, self.worker.device
-        chosen = choose(
-            asked, key="train.precision", device=device, began=began, ranks=self.worker.ranks
-        )
-        if self.worker.rank == 0:
-            tracking.add_params(store, self.job.run_id, {PRECISION: chosen.name})
-        return chosen
 
     # ---- plan
 
@@ -190,7 +180,7 @@ class Training:
         self.wrapped.train()
         first = self.position.step_in_epoch
         if not first:
-            self.epoch_loss.zero_()
+            self.results.begin_epoch()
         for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
             self._step(self.random_labels(batch) if self.random_labels else batch)
             self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
@@ -209,76 +199,27 @@ class Training:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with autocast(self.precision.name, self.worker.device):
-            scores = self.wrapped(batch)
-        batch = batch.without_past()
-        terms = loss_terms(
-            scores,
-            batch,
-            config=self.config.loss,
-            pos_weight=self.pos_weight,
-            pixel_pos_weight=self.pixel_pos_weight,
-            score=self.config.model.score,
-            with_outliers=self.config.outliers.any,
-        )
-        loss, parts = self._global_loss(terms)
-        if scores.semantic is not None:
-            self._count_classes(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        limit = train.grad_clip or math.inf
-        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        loss_scale = self.scaler.get_scale()
-        check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm, loss_scale=loss_scale)
-        # Leaves the weights alone where the scaled gradient overflowed.
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        found = self.gradient(batch)
+        grad_norm, loss_scale = update(
+            self.model, self.optimizer, self.scaler, grad_clip=train.grad_clip
+        )
         if self.average:
             self.average.update(self.model)
-        self._watch(step, scores, grad_norm, parts["train/loss"])
-        if self.teller:
-            told = parts | {"train/lr": lr}
-            if self.scaler.is_enabled():
-                told["train/loss_scale"] = loss_scale
-            if math.isfinite(grad_norm):
-                told["train/grad_norm"] = grad_norm
-            self.teller.step(step + 1, told, epoch=self.position.epoch)
-
-    def _global_loss(self, terms: dict[str, Term]) -> tuple[Tensor, dict[str, float]]:
-        """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
-        names, sums = stacked(terms)
-        totals, counts = self.worker.sum(sums).cpu()
-        counts = counts.clamp(min=MIN_COUNT)
-        share = [
-            local_share(terms[n], total=totals[i], count=counts[i]) for i, n in enumerate(names)
-        ]
-        values = {f"train/{n}_loss": float(totals[i] / counts[i]) for i, n in enumerate(names)}
-        values["train/loss"] = sum(
-            terms[n].weight * float(totals[i] / counts[i]) for i, n in enumerate(names)
+        figures = StepFigures(
+            step=step,
+            epoch=self.position.epoch,
+            lr=lr,
+            names=found.names,
+            weights=found.weights,
+            copy=HostCopy(torch.cat([found.sums, torch.stack([grad_norm, loss_scale]).double()])),
         )
-        name = main_term(self.config.loss)
-        if name in names and name != "seed":
-            i = names.index(name)
-            self.epoch_loss[0] += totals[i]
-            self.epoch_loss[1] += counts[i]
-        return torch.stack(share).sum().float() * self.worker.num_workers, values
-
-    def _count_classes(self, batch: Batch) -> None:
-        known = targets(batch)
-        counts = torch.bincount(known[known != NO_CLASS], minlength=NUM_CLASSES).double()
-        self.epoch_loss[2:] += self.worker.sum(counts).cpu()
-
-    def _watch(self, step: int, scores: Any, grad_norm: float, loss: float) -> None:
-        # A step that overflowed changed nothing, and its gradient has no size.
-        if not self.config.guards.enabled or not math.isfinite(grad_norm):
-            return
-        signs = collapse_signs(scores, loss=loss, grad_norm=grad_norm)
-        self.guard.update(step, signs.over_ranks(self.worker.sum))
+        self.results.put(figures)
 
     # ---- validation and checkpoints
 
     def _end_epoch(self, epoch: int) -> None:
+        self.results.settle()
         last = self.position.step >= self.total_steps
         metrics: dict[str, float] = {}
         thresholds: dict[str, float] = {}
@@ -323,6 +264,7 @@ class Training:
         return bool(every) and self.position.step % every == 0
 
     def _save(self, *, metrics: dict[str, float], thresholds: dict[str, float]) -> None:
+        self.results.settle()
         if self.worker.rank != 0:
             return
         # First the metrics, then the checkpoint: what a crash loses is replayed, so no gaps.
@@ -339,8 +281,8 @@ class Training:
             thresholds=thresholds,
             best=self.best,
             history=self.history,
-            epoch_loss=self.epoch_loss.tolist(),
-            largest_grad_norm=self.guard.largest_grad_norm,
+            epoch_loss=self.results.epoch_loss,
+            largest_grad_norm=self.results.guard.largest_grad_norm,
             precision=self.precision.name,
             grad_scaler=self.scaler.state_dict(),
         )
@@ -358,21 +300,20 @@ class Training:
             checkpoints.load_model(checkpoint, self.average.model)
             self.average.restart(num_updates=meta.position.step)
         self.position, self.best, self.history = meta.position, meta.best, list(meta.history)
-        self.epoch_loss = torch.tensor(meta.epoch_loss, dtype=torch.float64)
-        self.guard.largest_grad_norm = meta.largest_grad_norm
+        self.results.restore(meta)
         self.scaler.load_state_dict(meta.grad_scaler)
 
     # ---- end
 
     def judge(self) -> None:
         """Raise RunFailed `no_signal` when the last epoch learned nothing a constant would not."""
-        total, count, *class_counts = self.epoch_loss.tolist()
+        total, count, *points_of_classes = self.results.epoch_loss
         if self.config.guards.enabled and count:
             constant = constant_predictor_loss(
                 self.prior,
                 config=self.config.loss,
                 pos_weight=self.pos_weight,
-                class_counts=class_counts,
+                class_counts=points_of_classes,
             )
             check_signal(
                 total / count, constant=constant, margin=self.config.guards.no_signal_margin
@@ -391,10 +332,3 @@ class Training:
     def close(self) -> None:
         if self.metrics:
             self.metrics.close()
-
-
-def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW or Adam over the parameters that are trained."""
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.train.optimizer]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return kind(trained, lr=config.train.lr, weight_decay=config.train.weight_decay)

@@ -44,6 +44,8 @@ MAY_CHANGE = {
     "train.checkpoint_every_n_steps",
     "train.log_every_n_steps",
     "train.num_threads",
+    "train.frames_per_gpu",
+    "train.compile",
     "train.sparse_backend",
 }
 """Settings that a resumed run may change: how long it goes on, what it tells on the way, and what

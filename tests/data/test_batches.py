@@ -219,3 +219,20 @@ def test_moving_a_batch_moves_every_tensor(reader):
     tensors = {name: value for name, value in vars(batch).items() if value is not None}
     assert tensors.keys() == vars(batch).keys() - {"pixel_label", "voxels"}
     assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_parts_of_a_batch_hold_its_frames_in_order(reader: BlockReader, rows, size: int):
+    batch = reader.batch(range(len(COUNTS)), augment_seed=None).to("cpu")
+    parts = batch.parts(size)
+    for first, part in zip(range(0, len(COUNTS), size), parts, strict=True):
+        assert_holds(part, rows[first : first + size])
+        assert part.sizes() == COUNTS[first : first + size]
+        assert part.host_offset is not None
+        assert part.host_offset.tolist() == part.point_offset.tolist()
+
+
+def test_a_batch_that_is_small_enough_is_its_only_part(reader: BlockReader):
+    batch = reader.batch([0, 1], augment_seed=None)
+    assert batch.parts(2)[0] is batch
+    assert len(reader.batch([], augment_seed=None).parts(1)) == 1

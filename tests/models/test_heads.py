@@ -41,17 +41,21 @@ def test_logits_stay_fp32_under_autocast():
 def test_a_frames_logit_is_the_mean_of_its_highest_points():
     scores = torch.tensor([3.0, 1.0, 2.0, -1.0, 7.0, 5.0])
     offset = torch.tensor([4, 4, 6])
-    found = frame_scores(scores, offset, top_k=2, of_empty_frame=-9.0)
+    found = frame_scores(scores, offset, sizes=[4, 0, 2], top_k=2, of_empty_frame=-9.0)
     assert found.tolist() == [2.5, -9.0, 6.0]
 
 
 def test_a_frame_with_fewer_points_takes_the_mean_of_all():
-    found = frame_scores(torch.tensor([3.0, 1.0]), torch.tensor([2]), top_k=10, of_empty_frame=0.0)
+    found = frame_scores(
+        torch.tensor([3.0, 1.0]), torch.tensor([2]), sizes=[2], top_k=10, of_empty_frame=0.0
+    )
     assert found.tolist() == [2.0]
 
 
 def test_only_the_highest_points_get_the_frames_gradient():
     scores = torch.tensor([3.0, 1.0, 2.0, 7.0], requires_grad=True)
-    frame_scores(scores, torch.tensor([3, 4]), top_k=2, of_empty_frame=0.0).sum().backward()
+    frame_scores(
+        scores, torch.tensor([3, 4]), sizes=[3, 1], top_k=2, of_empty_frame=0.0
+    ).sum().backward()
     assert scores.grad is not None
     assert scores.grad.tolist() == [0.5, 0, 0.5, 1]

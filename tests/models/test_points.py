@@ -1,7 +1,7 @@
 import torch
 
 from pipeline.model_config import ModelConfig
-from pipeline.models.pillars import Grid
+from pipeline.models.pillars import Grid, Pillars
 from pipeline.models.points import BirdsEye, PointEncoder, spread
 from pipeline.models.pooling import group_max
 from tests.streets import only_frame, street_batch, with_values
@@ -30,8 +30,15 @@ def test_the_gradient_of_the_maximum_is_torchs_own():
 def test_pillars_land_in_their_cells():
     grid = Grid(x_min_m=0.0, y_min_m=0.0, size_m=1.0, num_x=3, num_y=2)
     columns = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
-    frame, i, j = torch.tensor([0, 1]), torch.tensor([2, 0]), torch.tensor([1, 1])
-    dense = spread(columns, frame, i, j, grid, 2)
+    pillars = Pillars(
+        of_point=torch.tensor([0, 1]),
+        count=torch.tensor([1, 1]),
+        frame=torch.tensor([0, 1]),
+        i=torch.tensor([2, 0]),
+        j=torch.tensor([1, 1]),
+        inside=torch.tensor([True, True]),
+    )
+    dense = spread(columns, pillars, grid, 2)
     assert dense.shape == (2, 2, 3, 2)
     assert dense[0, :, 2, 1].tolist() == [1, 10]
     assert dense[1, :, 0, 1].tolist() == [2, 20]

@@ -260,14 +260,18 @@ def test_a_missing_gpu_is_an_error_not_silent_cpu(config: Config):
         fit(merge(config, {"scaling": {"use_gpu": True}}), say=quiet)
 
 
-def test_two_workers_equal_one_at_the_same_global_batch(config: Config, ray_session):
-    """fp32, no dropout: every step's loss agrees to 1e-6.
+@pytest.mark.parametrize("frames_per_gpu", [0, 1])
+def test_two_workers_equal_one_at_the_same_global_batch(
+    config: Config, ray_session, frames_per_gpu: int
+):
+    """fp32, no dropout: every step's loss agrees to 1e-6, also where the two add up gradients.
 
     So do the weights, but for the few whose gradient is about zero: Adam divides it by its own
     size, which turns rounding into steps of up to the learning rate.
     """
     exact = merge(config, {"model": {"dropout": 0.0}, "train": {"num_epochs": 1}})
-    one, two = try_fit(exact), try_fit(merge(exact, {"scaling": {"num_workers": 2}}))
+    apart = {"scaling": {"num_workers": 2}, "train": {"frames_per_gpu": frames_per_gpu}}
+    one, two = try_fit(exact), try_fit(merge(exact, apart))
     client = MlflowClient(config.tracking.uri)
     curves = [
         [m.value for m in client.get_metric_history(r.run_id, "train/loss")] for r in (one, two)
@@ -333,3 +337,16 @@ def test_a_storage_path_that_cannot_be_written_leaves_no_run_behind(config: Conf
     with pytest.raises(OSError, match="file"):
         try_fit(merge(config, place))
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_step_that_is_not_finite_never_reaches_a_checkpoint(config: Config):
+    """The first step makes the weights huge; it is the second one whose loss is not finite."""
+    wild = {"train": {"lr": 1e30, "warmup_steps": 0, "checkpoint_every_n_steps": 1, "grad_clip": 0}}
+    with pytest.raises(RunFailed, match=r"is (nan|inf) at step 1") as failure:
+        try_fit(merge(config, wild))
+    assert failure.value.reason == "non_finite"
+    whole = checkpoints.whole_checkpoints(Path(failure.value.facts["folder"]) / checkpoints.FOLDER)
+    assert [checkpoints.read_meta(path).position.step for path in whole] == [1]
+    assert all(
+        tensor.isfinite().all() for tensor in load_file(whole[0] / checkpoints.TENSORS).values()
+    )

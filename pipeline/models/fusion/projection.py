@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
 from pipeline.models.image import FeatureMap
-from pipeline.models.layers import full_precision
+from pipeline.models.layers import constant, full_precision
 
 MIN_DEPTH_M = 0.1
 """As in anovox.geometry.in_view."""
@@ -40,7 +40,7 @@ def project(
 
 def image_size(batch: Batch) -> Float32[Tensor, "2"]:
     """Width and height of the batch's images in pixels."""
-    return batch.points.new_tensor([batch.image.shape[3], batch.image.shape[2]])
+    return constant((batch.image.shape[3], batch.image.shape[2]), batch.points.device)
 
 
 def sample(
@@ -48,7 +48,7 @@ def sample(
 ) -> Float32[Tensor, "N C"]:
     """Bilinear samples at pixels (u, v) of frames; beyond the last cell its value is kept."""
     height, width = features.values.shape[2:]
-    last = uv.new_tensor([width - 1, height - 1])
+    last = constant((width - 1, height - 1), uv.device)
     place = torch.minimum((uv / features.stride).clamp(min=0), last)
     low = place.floor()
     right, down = (place - low).unbind(1)

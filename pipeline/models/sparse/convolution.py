@@ -1,7 +1,7 @@
-"""The convolution itself: gather, multiply, add, offset by offset.
+"""The convolution itself: gather all neighbours, multiply offset by offset, add all.
 
-Against one product over all gathered neighbours together this saves the two thirds of neighbours
-that a LiDAR's cells do not have, and holds one offset's rows at a time instead of 27.
+Against one product over a table of 27 neighbours per cell this saves the two thirds of neighbours
+that a LiDAR's cells do not have.
 """
 
 import math
@@ -18,6 +18,11 @@ from pipeline.models.sparse.voxels import Triple
 
 Operation = Callable[[Tensor, Tensor, Neighbours], Tensor]
 """Of features (V, C), weight (K, C, D) and a table with K offsets: sums (N, D) over the offsets."""
+
+
+ALIGNED = 16
+"""Channels in 64 bytes. Where an offset's rows begin in between, the rounding of their product
+depends on how many rows lie before them, and with it on a frame's companions."""
 
 
 class SparseConv(nn.Module):
@@ -84,6 +89,21 @@ def _gathered(features: Tensor, weight: Tensor, neighbours: Neighbours) -> Tenso
         out = features.new_zeros(neighbours.num_outputs, weight.shape[2])
     else:
         out = features @ weight[neighbours.identity]
+    if torch.compiler.is_exporting() or any(side % ALIGNED for side in weight.shape[1:]):
+        return _added_one_by_one(out, features, weight, neighbours)
+    (of, to), sizes = neighbours.joined
+    seen = features.index_select(0, of).split(sizes)
+    products = features.new_empty(len(of), weight.shape[2])
+    for own, found, product in zip(weight, seen, products.split(sizes), strict=True):
+        if len(found):
+            torch.mm(found, own, out=product)
+    return out.index_add_(0, to, products)
+
+
+def _added_one_by_one(
+    out: Tensor, features: Tensor, weight: Tensor, neighbours: Neighbours
+) -> Tensor:
+    """For narrow features, and for torch.export, which cannot split by numbers that are symbols."""
     for at, (of, to) in enumerate(neighbours.pairs):
         if at != neighbours.identity:
             out.index_add_(0, to, features.index_select(0, of) @ weight[at])
@@ -93,10 +113,12 @@ def _gathered(features: Tensor, weight: Tensor, neighbours: Neighbours) -> Tenso
 def _weight_gradient(features: Tensor, of_outputs: Tensor, neighbours: Neighbours) -> Tensor:
     num_offsets, shape = len(neighbours.pairs), (features.shape[1], of_outputs.shape[1])
     gradient = features.new_zeros(num_offsets, *shape)
-    for at, (of, to) in enumerate(neighbours.pairs):
+    (of, to), sizes = neighbours.joined
+    seen, asked = features.index_select(0, of), of_outputs.index_select(0, to)
+    parts = zip(gradient, seen.split(sizes), asked.split(sizes), strict=True)
+    for at, (own, found, wanted) in enumerate(parts):
         if at == neighbours.identity:
-            torch.mm(features.mT, of_outputs, out=gradient[at])
-        elif len(of):
-            seen, asked = features.index_select(0, of), of_outputs.index_select(0, to)
-            torch.mm(seen.mT, asked, out=gradient[at])
+            torch.mm(features.mT, of_outputs, out=own)
+        elif len(found):
+            torch.mm(found.mT, wanted, out=own)
     return gradient

@@ -37,7 +37,16 @@ class Neighbours:
     """The offset that connects every row with itself, for which nothing need be gathered."""
 
     def within(self, kernel: Triple) -> "Neighbours":
-        """The part of a 3x3x3 table that a kernel with sides 1 or 3 needs."""
+        """The part of a 3x3x3 table that a kernel with sides 1 or 3 needs, made once."""
+        if kernel not in self._parts:
+            self._parts[kernel] = self._part(kernel)
+        return self._parts[kernel]
+
+    @cached_property
+    def _parts(self) -> dict[Triple, "Neighbours"]:
+        return {}
+
+    def _part(self, kernel: Triple) -> "Neighbours":
         chosen = [at for at, offset in enumerate(OFFSETS) if _reaches(kernel, offset)]
         identity = None if self.identity is None else chosen.index(self.identity)
         return Neighbours(
@@ -48,13 +57,27 @@ class Neighbours:
         )
 
     def reversed(self) -> "Neighbours":
-        """The table of the inverse convolution: outputs feed what they were fed by."""
+        """The table of the inverse convolution: outputs feed what they were fed by; made once."""
+        return self._reversed
+
+    @cached_property
+    def _reversed(self) -> "Neighbours":
         return Neighbours(
             pairs=tuple((to, of) for of, to in self.pairs),
             num_inputs=self.num_outputs,
             num_outputs=self.num_inputs,
             identity=self.identity,
         )
+
+    @cached_property
+    def joined(self) -> tuple[Rows, list[int]]:
+        """All pairs but those of `identity`, offset by offset, and the number of each offset's."""
+        none = (self.pairs[0][0][:0], self.pairs[0][1][:0])
+        others = [none, *(rows for at, rows in enumerate(self.pairs) if at != self.identity)]
+        sizes = [len(of) for of, _ in self.pairs]
+        if self.identity is not None:
+            sizes[self.identity] = 0
+        return (torch.cat([of for of, _ in others]), torch.cat([to for _, to in others])), sizes
 
     @cached_property
     def padded(self) -> tuple[Int32[Tensor, "2 K longest"], Int32[Tensor, "K"]]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from pipeline.models.sparse import convolution
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import strided, submanifold
 from pipeline.models.sparse.voxels import coarsen, voxelise
@@ -166,3 +167,32 @@ def test_a_gpu_computes_what_a_cpu_computes(kernel):
 
     for ours, theirs in zip(run("cuda"), run("cpu"), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_wide_features_are_multiplied_together_to_the_same_result(kernel, monkeypatch):
+    """Forward to the bit, as every product and every sum is the same one."""
+    voxels = random_voxels((6, 5, 4), num_frames=2, share=0.4, seed=3)
+    conv, features = layer(kernel, 16, 32), inputs(voxels, 16)
+    together = conv(features, submanifold(voxels))
+    monkeypatch.setattr(convolution, "ALIGNED", 1024)
+    one_by_one = conv(features, submanifold(voxels))
+    assert torch.equal(together, one_by_one)
+    for ours, theirs in zip(
+        gradients(together, features, conv), gradients(one_by_one, features, conv), strict=True
+    ):
+        close(ours, theirs)
+
+
+def test_wide_features_of_a_frame_do_not_depend_on_how_many_voxels_its_companion_has():
+    alone = random_voxels((6, 5, 4), num_frames=1, share=0.4, seed=3)
+    num = len(alone.keys)
+    both = [random_voxels((6, 5, 4), num_frames=2, share=0.4, seed=seed) for seed in (2, 4, 6)]
+    conv = layer((3, 3, 3), 16, 16)
+    for other in both:
+        own = alone.cells()
+        cells = torch.cat([own, other.cells()[other.cells()[:, 0] == 1]])
+        joined, _ = voxelise(cells[:, 0], cells[:, 1:], shape=(6, 5, 4), num_frames=2)
+        features = torch.cat([inputs(alone, 16), torch.randn(len(cells) - num, 16)])
+        found = conv(features, submanifold(joined))[:num]
+        assert torch.equal(found, conv(inputs(alone, 16), submanifold(alone)))
