@@ -1,6 +1,7 @@
 """What the model sees: ragged batches, clouds concatenated with offsets, no padding anywhere."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,9 @@ class Voxels:
     -1 for points of past clouds."""
     voxel_from_lidar: Float32[Tensor, "B 4 4"]
 
-    def to(self, device: torch.device | str) -> "Voxels":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Voxels":
         """The same cells on `device`."""
-        return Voxels(**_moved(self, device))
+        return Voxels(**_moved(self, device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,15 @@ class Batch:
         frames = torch.arange(self.num_frames, device=self.point_offset.device)
         return torch.repeat_interleave(frames, self.counts(), output_size=self.points.shape[0])
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch on `device`."""
-        return Batch(**_moved(self, device))
+        return Batch(**_moved(self, device, non_blocking=non_blocking))
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that the batch holds, its voxels' too."""
+        for record in (self, self.voxels):
+            values = vars(record).values() if record is not None else ()
+            yield from (value for value in values if isinstance(value, Tensor))
 
     def of_current(
         self, values: Shaped[Tensor, "P *rest"]
@@ -108,7 +115,12 @@ class Batch:
         )
 
 
-def _moved(record: Batch | Voxels, device: torch.device | str) -> dict[str, Any]:
+def _moved(
+    record: Batch | Voxels, device: torch.device | str, *, non_blocking: bool
+) -> dict[str, Any]:
     """The record's fields on `device`; what is not there stays None."""
     values = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
-    return {name: None if value is None else value.to(device) for name, value in values}
+    return {
+        name: None if value is None else value.to(device, non_blocking=non_blocking)
+        for name, value in values
+    }

@@ -5,6 +5,7 @@ function of (seed, epoch, step), and the learning rate one of the step. A checkp
 weights, moments and a position only, and a resumed run equals one that never stopped.
 """
 
+import functools
 import logging
 import math
 import time
@@ -36,6 +37,7 @@ from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
 from pipeline.training.steps import open_steps
 from pipeline.training.telling import StepTeller
+from pipeline.training.timing import StepClock, StepProfile
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
@@ -66,7 +68,8 @@ def train(worker: Worker, job: Job) -> dict[str, Any]:
     set_threads(job.config.train.num_threads)
     training = Training(worker, job)
     try:
-        training.run()
+        with training.profile:
+            training.run()
         training.judge()
     except RunFailed as failure:
         return training.result("failed", reason=failure.reason, message=str(failure))
@@ -123,6 +126,9 @@ class Training:
         """Main term's total and count, and points of each class, since the epoch began."""
         if saved:
             self._restore(saved[-1])
+        self.clock = StepClock(worker.device)
+        profiled = config.train.profile_steps if worker.rank == 0 else 0
+        self.profile = StepProfile(job.folder, num_steps=profiled)
         self.metrics, self.teller = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
@@ -130,6 +136,7 @@ class Training:
                 config,
                 worker,
                 self.metrics,
+                clock=self.clock,
                 first_step=self.position.step,
                 total_steps=self.total_steps,
             )
@@ -138,9 +145,9 @@ class Training:
 
     # ---- plan
 
-    @property
+    @functools.cached_property
     def total_steps(self) -> int:
-        total = self.steps.per_epoch * self.config.train.num_epochs
+        total = sum(self.steps.in_epoch(epoch) for epoch in range(self.config.train.num_epochs))
         return min(total, self.config.train.max_steps or total)
 
     @property
@@ -167,13 +174,16 @@ class Training:
         first = self.position.step_in_epoch
         if not first:
             self.epoch_loss.zero_()
+        self.clock.skip()
         for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
+            self.clock.begin(self.steps.num_frames(epoch, number - 1))
             self._step(self.random_labels(batch) if self.random_labels else batch)
             self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
             if self.position.step >= self.total_steps:
                 break
             if self._checkpoint_due():
                 self._save(metrics={}, thresholds={})
+                self.clock.skip()
         self._end_epoch(epoch)
 
     def _step(self, batch: Batch) -> None:
@@ -181,7 +191,7 @@ class Training:
         # Dropout and the like draw from (seed, step, rank), so no generator state is ever saved.
         torch.manual_seed(hash((train.seed, step, self.worker.rank)) & 0x7FFF_FFFF)
         lr = learning_rate(
-            train, step=step, num_steps=self.total_steps, per_epoch=self.steps.per_epoch
+            train, step=step, num_steps=self.total_steps, per_epoch=self.steps.in_epoch(0)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -197,7 +207,9 @@ class Training:
             score=self.config.model.score,
             with_outliers=self.config.outliers.any,
         )
+        self.clock.lap("forward")
         loss, parts = self._global_loss(terms)
+        self.clock.lap("all_reduce")
         if scores.semantic is not None:
             self._count_classes(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -205,13 +217,17 @@ class Training:
         limit = train.grad_clip or math.inf
         grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         check_finite(step, loss=parts["train/loss"], grad_norm=grad_norm)
+        self.clock.lap("backward")
         self.optimizer.step()
         if self.average:
             self.average.update(self.model)
+        self.clock.lap("optimizer")
         self._watch(step, scores, grad_norm, parts["train/loss"])
         if self.teller:
             told = parts | {"train/lr": lr, "train/grad_norm": grad_norm}
             self.teller.step(step + 1, told, epoch=self.position.epoch)
+        self.clock.lap("tracking")
+        self.profile.step()
 
     def _global_loss(self, terms: dict[str, Term]) -> tuple[Tensor, dict[str, float]]:
         """Loss of this rank scaled so that DDP's mean over ranks is the global loss."""
@@ -252,7 +268,7 @@ class Training:
         if last or (epoch + 1) % self.config.train.validate_every_n_epochs == 0:
             metrics, thresholds = self._validate()
         # `train.max_steps` may end a run inside an epoch, and a longer one goes on there.
-        if self.position.step_in_epoch >= self.steps.per_epoch:
+        if self.position.step_in_epoch >= self.steps.in_epoch(epoch):
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
         self._save(metrics=metrics, thresholds=thresholds)
         # Only now: what was told is in the checkpoint, so a restart does not tell it again.
@@ -352,6 +368,9 @@ class Training:
         }
 
     def close(self) -> None:
+        self.steps.close()
+        if self.teller:
+            self.teller.end()
         if self.metrics:
             self.metrics.close()
 
