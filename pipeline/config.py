@@ -41,6 +41,10 @@ class TrainConfig:
     frames_per_gpu: int = 0
     """Frames that a worker puts through the network at once, where its part of a step does not fit
     into memory: the parts' gradients add up to that of the whole step. 0 = all at once."""
+    points_per_batch: int = 0
+    """Points per optimizer step, over all workers and as stored: a step takes frames as long as
+    they fit, at least one, so that the cost of a step is bounded where clouds differ in size; then
+    `batch_size` has no effect. 0 = off, `batch_size` counts."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
     lr: float = 2e-3
@@ -80,6 +84,9 @@ class TrainConfig:
     """Cadence of live metrics and of the progress line."""
     resume: str = ""
     """Run folder to go on from (its last whole checkpoint); empty = start anew."""
+    profile_steps: int = 0
+    """Steps, after the third, of which rank 0 writes a torch profiler trace into the run folder
+    (an artifact of the run); 0 = off."""
     num_threads: int = 1
     """torch threads per worker on CPU."""
     compile: bool = False
@@ -99,8 +106,15 @@ class TrainConfig:
             at_least("train", self, key, 0)
         for key in ("checkpoint_every_n_steps", "patience", "frames_per_gpu"):
             at_least("train", self, key, 0)
+        for key in ("points_per_batch", "profile_steps"):
+            at_least("train", self, key, 0)
         at_least("train", self, "num_threads", 1)
         _check_restarts(self)
+        if self.restarts and self.points_per_batch:
+            raise ValueError(
+                f"train.points_per_batch={self.points_per_batch} makes epochs of unequal length, "
+                f"and train.restarts={self.restarts} counts equal ones; leave one of them out"
+            )
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
         if not 0 <= self.ema_decay < 1:
@@ -309,6 +323,12 @@ class Config:
                 f"data.blocks={self.data.blocks} is remote storage, and shards are memory-mapped "
                 "from a local disk (data.reader=stream maps those of val and test); set data.cache "
                 "to a folder on every node"
+            )
+        if self.data.reader == "stream" and self.train.points_per_batch:
+            raise ValueError(
+                f"train.points_per_batch={self.train.points_per_batch} plans steps before they are "
+                "read, and data.reader=stream brings frames in an order of its own; set it to 0 or "
+                "data.reader=blocks"
             )
         if self.data.reader == "stream" and self.train.checkpoint_every_n_steps:
             raise ValueError(

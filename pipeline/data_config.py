@@ -112,11 +112,15 @@ class DataConfig:
     with relative time as a fifth column; 1 = off."""
     window_shards: int = 8
     """Shards whose rows are shuffled together; more is more random, fewer reads more locally."""
+    prefetch_batches: int = 2
+    """Batches that a thread of each worker assembles (and copies to the GPU) ahead of the model;
+    0 = off, the model waits for each. Batches and their order stay the same."""
     ego_box_m: list[float] = field(default_factory=lambda: [2.6, 1.1])
     """Half length and half width of the box of ego returns that batches leave out; [0, 0] = off."""
 
     def __post_init__(self) -> None:
         at_least("data", self, "window_shards", 1)
+        at_least("data", self, "prefetch_batches", 0)
         at_least("data", self, "max_retries", 0)
         at_least("data", self, "max_members", 1)
         at_least("data", self, "max_ratio", 1)

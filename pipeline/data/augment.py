@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from pipeline.data.kernels import look_up
+from pipeline.data.raw_numbers import random_raw
 from pipeline.data_config import AugmentConfig
 
 MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""
 MAX_CONTRAST = 0.25
 """Largest relative change of the distance from middle grey."""
+GREY_LEVELS = np.arange(256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +41,47 @@ class Augmentation:
     dropout_seed: int
     """Decides which points those are."""
 
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether the cloud is at most mirrored: neither turned, scaled nor thinned."""
+        return self.rotation_rad == 0 and self.scale == 1 and self.point_dropout == 0
+
 
 def draw(*, seed: int, epoch: int, key: Sequence[str | int], config: AugmentConfig) -> Augmentation:
     """The augmentation of one frame in one epoch; `key` is (archive, scene_id, frame_id, pose)."""
     text = "\n".join(str(part) for part in (seed, epoch, *key))
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    rng = np.random.default_rng(int.from_bytes(digest, "little"))
+    # What `default_rng(digest)` draws by `integers(2)`, five times `uniform` and `integers(2**63)`.
+    raw = random_raw(np.frombuffer(digest, "<u4"), 7).tolist()
+    grey, factor, turn, scale, dropout = ((number >> 11) * 2.0**-53 for number in raw[1:6])
     return Augmentation(
-        flip=bool(rng.integers(2)),
-        brightness=float(rng.uniform(-MAX_BRIGHTNESS, MAX_BRIGHTNESS)),
-        contrast=float(rng.uniform(1 - MAX_CONTRAST, 1 + MAX_CONTRAST)),
-        rotation_rad=float(rng.uniform(-config.rotation_rad, config.rotation_rad)),
-        scale=float(rng.uniform(1 - config.scale, 1 + config.scale)),
-        point_dropout=float(rng.uniform(0, config.point_dropout)),
-        dropout_seed=int(rng.integers(2**63)),
+        flip=bool(raw[0] >> 31 & 1),
+        brightness=_between(-MAX_BRIGHTNESS, MAX_BRIGHTNESS, grey),
+        contrast=_between(1 - MAX_CONTRAST, 1 + MAX_CONTRAST, factor),
+        rotation_rad=_between(-config.rotation_rad, config.rotation_rad, turn),
+        scale=_between(1 - config.scale, 1 + config.scale, scale),
+        point_dropout=_between(0, config.point_dropout, dropout),
+        dropout_seed=raw[6] >> 1,
     )
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
 
 
 def change_image(
     image: UInt8[np.ndarray, "H W 3"], change: Augmentation
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Mirrored (column j becomes W - 1 - j) and with grey levels moved, rounded and clipped."""
-    levels = (np.arange(256) - 127.5) * change.contrast + 127.5 + change.brightness
-    table = np.rint(levels).clip(0, 255).astype(np.uint8)
-    return table[image[:, ::-1] if change.flip else image]
+    changed = np.empty(image.shape, np.uint8)
+    look_up(image, grey_table(change), flip=change.flip, out=changed)
+    return changed
+
+
+def grey_table(change: Augmentation) -> UInt8[np.ndarray, "256"]:
+    """What becomes of each grey level."""
+    levels = (GREY_LEVELS - 127.5) * change.contrast + 127.5 + change.brightness
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
 def change_points(

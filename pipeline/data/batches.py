@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ class Voxels:
     -1 for points of past clouds."""
     voxel_from_lidar: Float32[Tensor, "B 4 4"]
 
-    def to(self, device: torch.device | str) -> "Voxels":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Voxels":
         """The same cells on `device`."""
-        return Voxels(**_moved(self, device))
+        return Voxels(**_moved(self, device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ class Batch:
         offset = self.point_offset.cpu() if known is None else known
         return np.diff(offset.numpy(), prepend=0).tolist()
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch on `device`."""
-        moved = _moved(self, device)
+        moved = _moved(self, device, non_blocking=non_blocking)
         if self.point_offset.device.type == "cpu":
             moved["host_offset"] = self.point_offset
         else:
@@ -128,6 +128,12 @@ class Batch:
             host_offset=None if host is None else host[frames] - ends[first],
         )
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that the batch holds, its voxels' too."""
+        for record in (self, self.voxels):
+            values = vars(record).values() if record is not None else ()
+            yield from (value for value in values if isinstance(value, Tensor))
+
     def of_current(
         self, values: Shaped[Tensor, "P *rest"]
     ) -> tuple[Shaped[Tensor, "N *rest"], Tensor]:
@@ -159,7 +165,12 @@ class Batch:
         )
 
 
-def _moved(record: Batch | Voxels, device: torch.device | str) -> dict[str, Any]:
+def _moved(
+    record: Batch | Voxels, device: torch.device | str, *, non_blocking: bool
+) -> dict[str, Any]:
     """The record's fields on `device`; what is not there stays None."""
     values = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
-    return {name: None if value is None else value.to(device) for name, value in values}
+    return {
+        name: None if value is None else value.to(device, non_blocking=non_blocking)
+        for name, value in values
+    }

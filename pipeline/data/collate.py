@@ -1,13 +1,14 @@
 """Frames of a prepared folder to a batch: decoded, with outliers, augmented, joined.
 
-Frames are views of memory-mapped shards; a batch is one concatenation per tensor into memory that
-is used again. Fresh memory would cost more than the copy (the kernel clears every page), so a
-buffer goes back to its `Collate` when the last tensor that refers to it is gone, and only then: a
-batch belongs to whoever holds it and is never overwritten.
+Frames are views of memory-mapped shards; a batch is written once, into memory that is used again.
+Fresh memory would cost more than the copy (the kernel clears every page), so a buffer goes back to
+its `Collate` when the last tensor that refers to it is gone, and only then: a batch belongs to
+whoever holds it and is never overwritten. Threads may make batches of one `Collate` at once.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,21 +16,22 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from pipeline.anovox.labels import NORMAL_LABEL
+from pipeline.data import augment
+from pipeline.data.assembly import Part, joined
+from pipeline.data.augment import Augmentation
 from pipeline.data.batches import Batch, Voxels
 from pipeline.data.frames import (
     EXTRA_COLUMNS,
     Extra,
     Key,
-    Memory,
     StoredFrame,
     augmented,
-    augmented_pose,
     cloud_of,
-    joined,
     with_pixel_label,
     with_pixels,
 )
 from pipeline.data.manifest import Manifest
+from pipeline.data.memory import Memory
 from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
 from pipeline.data_config import AugmentConfig, OutlierConfig, PrepareConfig
 
@@ -39,7 +41,8 @@ class Collate:
 
     `ego_box_m` is half length and half width of the box around the LiDAR whose points (returns
     from the car itself) batches leave out; a zero turns that off. `extras` names what batches hold
-    beside the rest: `pixels` (`Batch.pixel_label`), `voxels` (`Batch.voxels`).
+    beside the rest: `pixels` (`Batch.pixel_label`), `voxels` (`Batch.voxels`). `pinned` as for
+    `Memory`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Collate:
         augmentation: AugmentConfig,
         extras: Sequence[Extra],
         outliers: OutlierConfig,
+        pinned: bool = False,
     ) -> None:
         assert set(extras) <= set(EXTRA_COLUMNS), extras
         self.extras = tuple(extras)
@@ -57,7 +61,11 @@ class Collate:
         self.image_shape = (manifest.image_height, manifest.image_width, 3)
         self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
         self._augmentation, self._outliers = augmentation, outliers
-        self._memory = Memory()
+        self._memory = Memory(pinned=pinned)
+
+    def part(self, frame: StoredFrame) -> Part:
+        """The stored frame, to be written to a batch without the ego box."""
+        return Part(frame=frame, ego_box_m=self._ego_box_m)
 
     def cloud(self, frame: StoredFrame) -> StoredFrame:
         """The frame with its points decoded and the ego box left out."""
@@ -71,7 +79,7 @@ class Collate:
 
     def __call__(
         self,
-        frames: Sequence[StoredFrame],
+        parts: Sequence[Part],
         *,
         keys: Sequence[Key],
         row: Int64[np.ndarray, "B"],
@@ -82,30 +90,20 @@ class Collate:
         num_columns: int = 4,
         voxel_from_lidar: Float32[np.ndarray, "B 4 4"] | None = None,
     ) -> Batch:
-        """The batch of frames that `cloud` returned; it owns what it is given.
+        """The batch of these parts; it owns the arrays that it is given.
 
         `voxel_from_lidar` belongs to the extra `voxels`.
         """
-        frames = [self._decoded(frame, key) for frame, key in zip(frames, keys, strict=True)]
+        parts = [self._decoded(part, key) for part, key in zip(parts, keys, strict=True)]
         if augment_seed is not None:
-            self._add_outliers(
-                frames, frame_label, intrinsics, camera_from_lidar, keys=keys, seed=augment_seed
+            parts = self._with_outliers(
+                parts, frame_label, intrinsics, camera_from_lidar, keys=keys, seed=augment_seed
             )
-            for i, key in enumerate(keys):
-                frames[i], intrinsics[i], camera_from_lidar[i] = augmented(
-                    frames[i],
-                    intrinsics[i],
-                    camera_from_lidar[i],
-                    config=self._augmentation,
-                    seed=augment_seed,
-                    key=key,
-                )
-                if voxel_from_lidar is not None:
-                    voxel_from_lidar[i] = augmented_pose(
-                        voxel_from_lidar[i], config=self._augmentation, seed=augment_seed, key=key
-                    )
-        arrays = joined(
-            frames,
+            changes = [self._draw(augment_seed, key) for key in keys]
+            parts = [_changed(part, change) for part, change in zip(parts, changes, strict=True)]
+            self._change_calibration(intrinsics, camera_from_lidar, voxel_from_lidar, changes)
+        arrays, counts = joined(
+            parts,
             self._memory,
             image_shape=self.image_shape,
             num_columns=num_columns,
@@ -118,13 +116,13 @@ class Collate:
         if voxel_from_lidar is not None:
             voxels = Voxels(
                 cells=tensors.pop("voxels"),
-                offset=_offset([frame.voxels for frame in frames]),
+                offset=_offset(part.num_voxels for part in parts),
                 of_point=tensors.pop("point_voxel"),
                 voxel_from_lidar=torch.from_numpy(voxel_from_lidar),
             )
         return Batch(
             **tensors,
-            point_offset=_offset([frame.points for frame in frames]),
+            point_offset=_offset(counts),
             voxels=voxels,
             frame_label=torch.from_numpy(frame_label),
             intrinsics=torch.from_numpy(intrinsics),
@@ -132,37 +130,66 @@ class Collate:
             row=torch.from_numpy(row),
         )
 
-    def _decoded(self, frame: StoredFrame, key: Key) -> StoredFrame:
-        frame = with_pixels(frame, self.image_shape, key)
-        return with_pixel_label(frame, self.image_shape, self._prepare, key)
+    def _decoded(self, part: Part, key: Key) -> Part:
+        frame = with_pixels(part.frame, self.image_shape, key)
+        frame = with_pixel_label(frame, self.image_shape, self._prepare, key)
+        return part if frame is part.frame else dataclasses.replace(part, frame=frame)
 
-    def _add_outliers(
+    def _draw(self, seed: tuple[int, int], key: Key) -> Augmentation:
+        return augment.draw(seed=seed[0], epoch=seed[1], key=key, config=self._augmentation)
+
+    def _change_calibration(
         self,
-        frames: list[StoredFrame],
+        intrinsics: Float32[np.ndarray, "B 4"],
+        camera_from_lidar: Float32[np.ndarray, "B 4 4"],
+        voxel_from_lidar: Float32[np.ndarray, "B 4 4"] | None,
+        changes: Sequence[Augmentation],
+    ) -> None:
+        """Take the calibration of each frame along with its change, in place."""
+        for i, change in enumerate(changes):
+            intrinsics[i], camera_from_lidar[i] = augment.change_calibration(
+                intrinsics[i], camera_from_lidar[i], change, width_px=self.image_shape[1]
+            )
+            if voxel_from_lidar is not None:
+                voxel_from_lidar[i] = augment.change_pose(voxel_from_lidar[i], change)
+
+    def _with_outliers(
+        self,
+        parts: list[Part],
         frame_label: UInt8[np.ndarray, "B"],
         intrinsics: Float32[np.ndarray, "B 4"],
         camera_from_lidar: Float32[np.ndarray, "B 4 4"],
         *,
         keys: Sequence[Key],
         seed: tuple[int, int],
-    ) -> None:
-        """Put synthetic outliers into frames and mark those normal ones that got some, in place."""
+    ) -> list[Part]:
+        """Put synthetic outliers into frames; normal ones that got some are marked, in place."""
         if not self._outliers.changes_frames:
-            return
-        for i, key in enumerate(keys):
-            frames[i] = with_outliers(
-                frames[i],
+            return parts
+        frames = [
+            with_outliers(
+                part.cloud(),
                 intrinsics[i],
                 camera_from_lidar[i],
                 config=self._outliers,
                 seed=seed,
-                key=key,
+                key=keys[i],
             )
-            if frame_label[i] == NORMAL_LABEL and has_outliers(frames[i]):
+            for i, part in enumerate(parts)
+        ]
+        for i, frame in enumerate(frames):
+            if frame_label[i] == NORMAL_LABEL and has_outliers(frame):
                 frame_label[i] = OUTLIER_LABEL
+        return [Part(frame=frame) for frame in frames]
 
 
-def _offset(arrays: Sequence[Sized | None]) -> Int64[Tensor, "B"]:
+def _changed(part: Part, change: Augmentation) -> Part:
+    """The part with what its augmentation does; mirror and grey levels wait for the writing."""
+    if change.only_mirrors:
+        return dataclasses.replace(part, change=change)
+    return Part(frame=augmented(part.cloud(), change))
+
+
+def _offset(lengths: Iterable[int]) -> Int64[Tensor, "B"]:
     """Cumulative lengths."""
-    lengths = [0 if array is None else len(array) for array in arrays]
     return torch.tensor([*itertools.accumulate(lengths)], dtype=torch.int64)

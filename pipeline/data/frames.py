@@ -1,25 +1,24 @@
-"""One stored frame on its way into a batch: decoded, freed of ego returns, changed, joined.
+"""One stored frame on its way into a batch: decoded, freed of ego returns, changed.
 
 Frames are read-only views of a shard as long as nothing has to change them; what changes them
 makes copies.
 """
 
-import itertools
 import math
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32
 
 from pipeline.data import augment
+from pipeline.data.augment import Augmentation
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points
 from pipeline.data.pixels import decode_label
 from pipeline.data.schema import ragged
-from pipeline.data_config import AugmentConfig, PrepareConfig
+from pipeline.data_config import PrepareConfig
 
 KINDS = {
     "image": np.dtype(np.uint8),
@@ -43,8 +42,6 @@ OF_POINTS = ("points", "point_class", "point_label", "point_voxel")
 """Arrays with a row per point."""
 NO_VOXEL = -1
 """In `point_voxel`, of points that no voxel holds."""
-ALIGNMENT = 64
-"""Bytes; each tensor of a batch starts at a cache line."""
 Key = tuple[str, str, int, str]
 """archive, scene_id, frame_id, pose."""
 
@@ -71,21 +68,34 @@ def columns_of(extras: Iterable[Extra]) -> tuple[str, ...]:
     return (*CORE, *(name for extra in extras for name in EXTRA_COLUMNS[extra]))
 
 
-def frames_of(
-    block: pa.RecordBatch, image_shape: tuple[int, int, int], extras: Iterable[Extra] = ()
-) -> list[StoredFrame]:
-    """Views of every row of a block."""
-    is_raw = pa.types.is_large_list(block.schema.field("image").type)
-    tails = {"image": (1, *image_shape) if is_raw else (-1,), "points": (-1, 4), "voxels": (-1, 4)}
-    names, columns = columns_of(extras), []
-    for name in names:
-        values, offsets = ragged(block, name)
-        bounds = itertools.pairwise(offsets.tolist())
-        columns.append(
-            [values[start:stop].reshape(tails.get(name, (-1,))) for start, stop in bounds]
-        )
-    rows = zip(*columns, strict=True)
-    return [StoredFrame(**dict(zip(names, cells, strict=True))) for cells in rows]
+class BlockFrames(Sequence[StoredFrame]):
+    """Views of the rows of a block, each made when it is asked for."""
+
+    def __init__(
+        self,
+        block: pa.RecordBatch,
+        image_shape: tuple[int, int, int],
+        extras: Iterable[Extra] = (),
+    ) -> None:
+        is_raw = pa.types.is_large_list(block.schema.field("image").type)
+        shapes = {"image": (1, *image_shape) if is_raw else (-1,)}
+        shapes |= dict.fromkeys(("points", "voxels"), (-1, 4))
+        self._num_rows = block.num_rows
+        self._columns = [
+            (name, *ragged(block, name), shapes.get(name, (-1,))) for name in columns_of(extras)
+        ]
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __getitem__(self, row: int) -> StoredFrame:  # type: ignore[override]  no slices
+        if not 0 <= row < self._num_rows:
+            raise IndexError(row)
+        cells = {
+            name: values[offsets[row] : offsets[row + 1]].reshape(shape)
+            for name, values, offsets, shape in self._columns
+        }
+        return StoredFrame(**cells)
 
 
 def with_pixels(frame: StoredFrame, image_shape: tuple[int, int, int], key: Key) -> StoredFrame:
@@ -110,11 +120,17 @@ def with_pixel_label(
 
 def cloud_of(frame: StoredFrame, ego_box_m: Sequence[float] | None) -> StoredFrame:
     """The frame with its points in float32 metres and none inside the box of ego returns."""
-    if frame.points.dtype == np.int16:
-        frame = frame._replace(points=decode_points(frame.points))
+    frame = in_metres(frame)
     if ego_box_m is None or len(frame.points) == 0:
         return frame
     return kept(frame, outside_box(frame.points, ego_box_m))
+
+
+def in_metres(frame: StoredFrame) -> StoredFrame:
+    """The frame with its points in float32 metres."""
+    if frame.points.dtype != np.int16:
+        return frame
+    return frame._replace(points=decode_points(frame.points))
 
 
 def outside_box(
@@ -144,110 +160,17 @@ def _rows_kept(array: np.ndarray, mask: pa.Array) -> np.ndarray:
     return values.reshape(shape)
 
 
-def augmented(
-    frame: StoredFrame,
-    intrinsics: Float[np.ndarray, "4"],
-    camera_from_lidar: Float[np.ndarray, "4 4"],
-    *,
-    config: AugmentConfig,
-    seed: tuple[int, int],
-    key: Key,
-) -> tuple[StoredFrame, Float[np.ndarray, "4"], Float[np.ndarray, "4 4"]]:
-    """Image, points, labels and calibration changed together; `seed` is (seed, epoch).
+def augmented(frame: StoredFrame, change: Augmentation) -> StoredFrame:
+    """Image, points and labels changed together.
 
-    Which voxel holds a point stays as it is; `augmented_pose` takes the voxels' pose along.
+    Which voxel holds a point stays as it is; `augment.change_pose` takes the voxels' pose along.
     """
-    change = augment.draw(seed=seed[0], epoch=seed[1], key=key, config=config)
-    image = augment.change_image(frame.image[0], change)
-    calibration = augment.change_calibration(
-        intrinsics, camera_from_lidar, change, width_px=image.shape[1]
+    changed = frame._replace(
+        image=augment.change_image(frame.image[0], change)[None],
+        points=augment.change_points(frame.points, change),
     )
-    points = augment.change_points(frame.points, change)
-    changed = frame._replace(image=image[None], points=points)
     if frame.pixel_label is not None and change.flip:
         changed = changed._replace(pixel_label=frame.pixel_label[:, :, ::-1])
-    if change.point_dropout and len(points):
-        changed = kept(changed, augment.kept_points(len(points), change))
-    return changed, *calibration
-
-
-def augmented_pose(
-    x_from_lidar: Float[np.ndarray, "4 4"],
-    *,
-    config: AugmentConfig,
-    seed: tuple[int, int],
-    key: Key,
-) -> Float[np.ndarray, "4 4"]:
-    """A transform from the LiDAR frame for points that `augmented` has changed."""
-    change = augment.draw(seed=seed[0], epoch=seed[1], key=key, config=config)
-    return augment.change_pose(x_from_lidar, change)
-
-
-def joined(
-    frames: Sequence[StoredFrame],
-    memory: "Memory",
-    *,
-    image_shape: tuple[int, int, int],
-    num_columns: int,
-    extras: Iterable[Extra] = (),
-) -> dict[str, np.ndarray]:
-    """The frames' arrays by name, each concatenated along its first axis, in one buffer.
-
-    `point_voxel` then counts through the voxels of all frames.
-    """
-    num_points = sum(len(frame.points) for frame in frames)
-    num_voxels = sum(0 if frame.voxels is None else len(frame.voxels) for frame in frames)
-    shapes = dict.fromkeys(KINDS, (num_points,)) | {
-        "image": (len(frames), *image_shape),
-        "points": (num_points, num_columns),
-        "pixel_label": (len(frames), *image_shape[:2]),
-        "voxels": (num_voxels, 4),
-    }
-    names = columns_of(extras)
-    sizes = [math.prod(shapes[name]) * KINDS[name].itemsize for name in names]
-    ends = list(itertools.accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes))
-    place = memory.take(ends[-1])
-    arrays = {}
-    for name, start, size in zip(names, [0, *ends], sizes, strict=False):
-        array = place[start : start + size].view(KINDS[name]).reshape(shapes[name])
-        if frames:
-            np.concatenate([getattr(frame, name) for frame in frames], out=array)
-        arrays[name] = array
-    if "voxels" in arrays:
-        _count_through(arrays["point_voxel"], frames)
-    return arrays
-
-
-def _count_through(point_voxel: np.ndarray, frames: Sequence[StoredFrame]) -> None:
-    """Raise each frame's rows, in place, by the number of voxels before its own."""
-    start = first = 0
-    for frame in frames:
-        assert frame.voxels is not None
-        own = point_voxel[start : start + len(frame.points)]
-        own[own != NO_VOXEL] += first
-        start, first = start + len(frame.points), first + len(frame.voxels)
-
-
-class Memory:
-    """Buffers, each lent to the tensors of one batch at a time."""
-
-    def __init__(self) -> None:
-        self._free: list[np.ndarray] = []
-
-    def take(self, size: int) -> np.ndarray:
-        """Bytes (size,) that no living array or tensor uses; their content is arbitrary.
-
-        Views of the result, and tensors made of those, keep it alive, and its end frees the
-        buffer. The memoryview matters: NumPy looks through arrays to the one that owns the
-        memory, and would let views of the result hold that one instead.
-        """
-        while self._free:
-            buffer = self._free.pop()
-            if len(buffer) >= size:
-                break
-        else:
-            # A quarter more than needed, so that somewhat larger batches fit as well.
-            buffer = np.empty(size + size // 4, dtype=np.uint8)
-        lent = np.frombuffer(buffer.data, dtype=np.uint8, count=size)
-        weakref.finalize(lent, self._free.append, buffer).atexit = False
-        return lent
+    if change.point_dropout and len(changed.points):
+        changed = kept(changed, augment.kept_points(len(changed.points), change))
+    return changed

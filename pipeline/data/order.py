@@ -38,12 +38,35 @@ def num_steps(num_rows: int, *, batch_size: int) -> int:
     return -(-num_rows // batch_size)
 
 
+def step_ends(num_rows: int, *, batch_size: int) -> Int64[np.ndarray, "S"]:
+    """Where in an epoch's order each step ends: `batch_size` rows each, the last may be short."""
+    starts = np.arange(num_steps(num_rows, batch_size=batch_size), dtype=np.int64)
+    return np.minimum((starts + 1) * batch_size, num_rows)
+
+
+def step_ends_by_points(
+    num_points: Int64[np.ndarray, "N"], *, points_per_batch: int
+) -> Int64[np.ndarray, "S"]:
+    """The same for steps of at most `points_per_batch` points; one cloud makes a step in any case.
+
+    `num_points` counts the points of an epoch's rows, in its order.
+    """
+    total = np.cumsum(num_points)
+    ends, end, done = [], 0, 0
+    while end < len(total):
+        fitting = int(np.searchsorted(total, done + points_per_batch, side="right"))
+        end = max(fitting, end + 1)
+        done = int(total[end - 1])
+        ends.append(end)
+    return np.array(ends, dtype=np.int64)
+
+
 def step_rows(
-    order: Int64[np.ndarray, "N"], *, step: int, batch_size: int
+    order: Int64[np.ndarray, "N"], ends: Int64[np.ndarray, "S"], *, step: int
 ) -> Int64[np.ndarray, "B"]:
     """Rows of global step `step` (from 0) of the epoch that `order` describes; never empty."""
-    assert 0 <= step < num_steps(len(order), batch_size=batch_size), (step, len(order), batch_size)
-    return order[step * batch_size : (step + 1) * batch_size]
+    assert 0 <= step < len(ends), (step, len(ends))
+    return order[(ends[step - 1] if step else 0) : ends[step]]
 
 
 def rank_share(

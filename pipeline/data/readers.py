@@ -40,4 +40,5 @@ def open_reader(
         augmentation=config.augment,
         extras=extras,
         outliers=config.outliers,
+        pinned=config.scaling.use_gpu,
     )

@@ -69,6 +69,12 @@ def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
 
     Size and structure are checked; the hash is not, since that would read the whole file.
     """
+    path = str(check_size(folder, shard))
+    return block_of(pa.memory_map(path), shard, place=path)
+
+
+def check_size(folder: Path, shard: Shard) -> Path:
+    """The shard's path; ValueError when the file there is torn or missing."""
     path = folder / shard.split / shard.name
     found = path.stat().st_size if path.is_file() else 0
     if found != shard.num_bytes:
@@ -76,7 +82,7 @@ def open_shard(folder: Path, shard: Shard) -> pa.RecordBatch:
             f"shard {path} has {found} bytes but its manifest says {shard.num_bytes}; "
             "it is torn: run jobs.prepare again"
         )
-    return block_of(pa.memory_map(str(path)), shard, place=str(path))
+    return path
 
 
 def block_of(source: pa.NativeFile | pa.Buffer, shard: Shard, *, place: str) -> pa.RecordBatch:

@@ -21,14 +21,14 @@ from pyarrow import fs
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch
-from pipeline.data.block_reader import keys_of, read_index
 from pipeline.data.cache import find_store, is_remote
 from pipeline.data.collate import Collate
-from pipeline.data.frames import Extra, StoredFrame, columns_of, frames_of
+from pipeline.data.frames import BlockFrames, Extra, StoredFrame, columns_of
 from pipeline.data.manifest import Balance, Shard, read_manifest
 from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import fixed
 from pipeline.data.shards import block_of
+from pipeline.data.split_rows import RowFacts
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
@@ -126,17 +126,16 @@ class StreamReader:
         extras: Sequence[Extra] = (),
     ) -> None:
         self.manifest = read_manifest(folder)
-        index = read_index(folder, SPLIT)
-        self.num_rows = len(index)
+        self._facts = RowFacts(folder, SPLIT)
+        self.num_rows = len(self._facts)
         """Frames of the split, over all ranks."""
-        self._keys = keys_of(index)
-        self._frame_label = index["frame_label"].to_numpy(dtype=np.uint8)
         self._collate = Collate(
             self.manifest,
             ego_box_m=config.data.ego_box_m,
             augmentation=config.augment,
             extras=extras,
             outliers=config.outliers,
+            pinned=config.scaling.use_gpu,
         )
         self._iterator, self._seed, self._rank = iterator, config.train.seed, rank
         self._config, self._folder = config, folder
@@ -154,8 +153,8 @@ class StreamReader:
 
     def cell_balance(self, *, stride: int) -> Balance:
         """The same balance that a BlockReader finds; it fetches the first shards for it."""
-        stored = zip(self._stored(), self._keys[:SAMPLED_FRAMES], strict=False)
-        labels = (self._collate.pixel_label(frame, key) for frame, key in stored)
+        stored = zip(range(SAMPLED_FRAMES), self._stored(), strict=False)
+        labels = (self._collate.pixel_label(frame, self._facts.key(row)) for row, frame in stored)
         return cell_balance(labels, stride=stride)
 
     def _stored(self) -> Iterator[StoredFrame]:
@@ -163,10 +162,10 @@ class StreamReader:
         filesystem, place = _place(self._config, self._folder)
         for shard in self.manifest.shards_of(SPLIT):
             block = _block(shard, filesystem, place)
-            yield from frames_of(block, self._collate.image_shape, self._collate.extras)
+            yield from BlockFrames(block, self._collate.image_shape, self._collate.extras)
 
     def _frames_of(self, block: pa.RecordBatch) -> list[Streamed]:
-        frames = frames_of(block, self._collate.image_shape, self._collate.extras)
+        frames = BlockFrames(block, self._collate.image_shape, self._collate.extras)
         intrinsics = fixed(block, "intrinsics").astype(np.float32)
         poses, rows = _poses(block, "camera_from_lidar"), block.column("row").to_pylist()
         grids: Sequence[np.ndarray | None] = [None] * len(rows)
@@ -183,10 +182,10 @@ class StreamReader:
         grids = [one.voxel_from_lidar for one in frames if one.voxel_from_lidar is not None]
         has_voxels = "voxels" in self._collate.extras
         return self._collate(
-            [self._collate.cloud(one.frame) for one in frames],
-            keys=[self._keys[one.row] for one in frames],
+            [self._collate.part(one.frame) for one in frames],
+            keys=[self._facts.key(one.row) for one in frames],
             row=row,
-            frame_label=self._frame_label[row],
+            frame_label=self._facts.frame_label[row],
             intrinsics=_stack([one.intrinsics for one in frames], (4,)),
             camera_from_lidar=_stack([one.camera_from_lidar for one in frames], (4, 4)),
             augment_seed=augment_seed,

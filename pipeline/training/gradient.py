@@ -23,6 +23,7 @@ from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
 from pipeline.semantic_losses import class_counts
 from pipeline.terms import MIN_COUNT, Term, local_share, stacked
+from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
 
 
@@ -47,12 +48,14 @@ class Gradient:
         worker: Worker,
         config: Config,
         *,
+        clock: StepClock,
         precision: Precision,
         scaler: torch.amp.GradScaler,
         pos_weight: float,
         pixel_pos_weight: float | None,
     ) -> None:
         self._model, self._worker, self._config = model, worker, config
+        self._clock = clock
         self._precision: Precision = precision
         self._scaler = scaler
         self._pos_weight, self._pixel_pos_weight = pos_weight, pixel_pos_weight
@@ -66,7 +69,7 @@ class Gradient:
         """One sum over ranks, between forward and backward."""
         scores, terms, current = self._forward(batch)
         names, own = stacked(terms)
-        sums = self._worker.sum(torch.cat([own.flatten(), _counted(scores, current)]))
+        sums = self._sum(torch.cat([own.flatten(), _counted(scores, current)]))
         totals, counts = sums[: 2 * len(names)].view(2, -1)
         self._backward(terms, names, totals, counts)
         return self._step_sums(terms, names, sums)
@@ -76,13 +79,13 @@ class Gradient:
 
         Ranks may have parts of different number: only the last one's backward talks to the others.
         """
-        counts = self._worker.sum(self._label_counts(batch))
+        counts = self._sum(self._label_counts(batch))
         found: list[Tensor] = []
         for part in parts[:-1]:
             with self._alone():
                 found.append(self._part(part, counts)[2])
         terms, names, last = self._part(parts[-1], counts)
-        sums = self._worker.sum(torch.stack([*found, last]).sum(0))
+        sums = self._sum(torch.stack([*found, last]).sum(0))
         return self._step_sums(terms, names, sums)
 
     def _part(
@@ -104,7 +107,15 @@ class Gradient:
         with autocast(self._precision, self._worker.device):
             scores = self._model(batch)
         current = batch.without_past()
-        return scores, self._terms(scores, current), current
+        terms = self._terms(scores, current)
+        self._clock.lap("forward")
+        return scores, terms, current
+
+    def _sum(self, values: Float64[Tensor, "N"]) -> Float64[Tensor, "N"]:
+        """Over all ranks."""
+        total = self._worker.sum(values)
+        self._clock.lap("all_reduce")
+        return total
 
     def _terms(self, scores: Scores, batch: Batch) -> dict[str, Term]:
         return loss_terms(
@@ -133,6 +144,7 @@ class Gradient:
         ]
         loss = torch.stack(shares).sum().float() * self._worker.num_workers
         self._scaler.scale(loss).backward()
+        self._clock.lap("backward")
 
     def _step_sums(self, terms: dict[str, Term], names: Sequence[str], sums: Tensor) -> StepSums:
         return StepSums(names=names, weights=[terms[n].weight for n in names], sums=sums)

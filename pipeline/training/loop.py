@@ -5,6 +5,7 @@ function of (seed, epoch, step), and the learning rate one of the step. A checkp
 weights, moments and a position only, and a resumed run equals one that never stopped.
 """
 
+import functools
 import logging
 import time
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from pipeline.training.schedule import learning_rate
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
 from pipeline.training.steps import open_steps
 from pipeline.training.telling import StepTeller
+from pipeline.training.timing import StepClock, StepProfile
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
@@ -66,7 +68,8 @@ def train(worker: Worker, job: Job) -> dict[str, Any]:
     set_threads(job.config.train.num_threads)
     training = Training(worker, job)
     try:
-        training.run()
+        with training.profile:
+            training.run()
         training.judge()
     except RunFailed as failure:
         return training.result("failed", reason=failure.reason, message=str(failure))
@@ -119,10 +122,12 @@ class Training:
             compile_convolutions(self.model)
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
+        self.clock = StepClock(worker.device)
         self.gradient = Gradient(
             self.wrapped,
             worker,
             config,
+            clock=self.clock,
             precision=self.precision.name,
             scaler=self.scaler,
             pos_weight=self.pos_weight,
@@ -136,6 +141,8 @@ class Training:
         self.results = StepResults(config)
         if saved:
             self._restore(saved[-1])
+        profiled = config.train.profile_steps if worker.rank == 0 else 0
+        self.profile = StepProfile(job.folder, num_steps=profiled)
         self.metrics, self.teller = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
@@ -143,6 +150,7 @@ class Training:
                 config,
                 worker,
                 self.metrics,
+                clock=self.clock,
                 first_step=self.position.step,
                 total_steps=self.total_steps,
             )
@@ -152,9 +160,9 @@ class Training:
 
     # ---- plan
 
-    @property
+    @functools.cached_property
     def total_steps(self) -> int:
-        total = self.steps.per_epoch * self.config.train.num_epochs
+        total = sum(self.steps.in_epoch(epoch) for epoch in range(self.config.train.num_epochs))
         return min(total, self.config.train.max_steps or total)
 
     @property
@@ -181,13 +189,16 @@ class Training:
         first = self.position.step_in_epoch
         if not first:
             self.results.begin_epoch()
+        self.clock.skip()
         for number, batch in enumerate(self.steps.epoch(epoch, first_step=first), first + 1):
+            self.clock.begin(self.steps.num_frames(epoch, number - 1))
             self._step(self.random_labels(batch) if self.random_labels else batch)
             self.position = Position(epoch=epoch, step_in_epoch=number, step=self.position.step + 1)
             if self.position.step >= self.total_steps:
                 break
             if self._checkpoint_due():
                 self._save(metrics={}, thresholds={})
+                self.clock.skip()
         self._end_epoch(epoch)
 
     def _step(self, batch: Batch) -> None:
@@ -195,7 +206,7 @@ class Training:
         # Dropout and the like draw from (seed, step, rank), so no generator state is ever saved.
         torch.manual_seed(hash((train.seed, step, self.worker.rank)) & 0x7FFF_FFFF)
         lr = learning_rate(
-            train, step=step, num_steps=self.total_steps, per_epoch=self.steps.per_epoch
+            train, step=step, num_steps=self.total_steps, per_epoch=self.steps.in_epoch(0)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -206,6 +217,7 @@ class Training:
         )
         if self.average:
             self.average.update(self.model)
+        self.clock.lap("optimizer")
         figures = StepFigures(
             step=step,
             epoch=self.position.epoch,
@@ -215,6 +227,8 @@ class Training:
             copy=HostCopy(torch.cat([found.sums, torch.stack([grad_norm, loss_scale]).double()])),
         )
         self.results.put(figures)
+        self.clock.lap("tracking")
+        self.profile.step()
 
     # ---- validation and checkpoints
 
@@ -226,7 +240,7 @@ class Training:
         if last or (epoch + 1) % self.config.train.validate_every_n_epochs == 0:
             metrics, thresholds = self._validate()
         # `train.max_steps` may end a run inside an epoch, and a longer one goes on there.
-        if self.position.step_in_epoch >= self.steps.per_epoch:
+        if self.position.step_in_epoch >= self.steps.in_epoch(epoch):
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
         self._save(metrics=metrics, thresholds=thresholds)
         # Only now: what was told is in the checkpoint, so a restart does not tell it again.
@@ -330,5 +344,8 @@ class Training:
         }
 
     def close(self) -> None:
+        self.steps.close()
+        if self.teller:
+            self.teller.end()
         if self.metrics:
             self.metrics.close()

@@ -1,24 +1,62 @@
-"""Batches of an epoch's steps, `train.batch_size` frames each over all ranks, by either reader."""
+"""Batches of an epoch's steps, `train.batch_size` frames each over all ranks, by either reader.
 
+A thread assembles them ahead of the model and copies them to its GPU (`data.prefetch_batches`);
+what a step holds is decided in the caller's thread, where ranks may talk to each other.
+"""
+
+import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 
 from pipeline.config import Config
+from pipeline.data.ahead import Ahead
 from pipeline.data.batches import Batch
 from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.manifest import Balance, Manifest
-from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
+from pipeline.data.order import (
+    epoch_order,
+    num_steps,
+    rank_share,
+    step_ends,
+    step_ends_by_points,
+    step_rows,
+)
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.data.stream import Streamed, StreamReader, shares, stream_dataset
+from pipeline.data.upload import Upload, Uploaded
 from pipeline.training.worker import Worker
 
 if TYPE_CHECKING:
     from ray.data import DataIterator
+
+
+class BatchesAhead:
+    """Batches on the worker's device, made by a thread some steps before the model takes them."""
+
+    def __init__(self, config: Config, worker: Worker) -> None:
+        self._ahead = Ahead[Uploaded](depth=config.data.prefetch_batches, name="batches")
+        self._upload = Upload(worker.device)
+
+    def batches(self, calls: Iterator[Callable[[], Batch]]) -> Iterator[Batch]:
+        """What each call makes, in order; errors are raised in their batch's place."""
+        for uploaded in self._ahead.results(
+            functools.partial(self._make_and_start, make) for make in calls
+        ):
+            yield self._upload.finish(*uploaded)
+
+    def _make_and_start(self, make: Callable[[], Batch]) -> Uploaded:
+        return self._upload.start(make())
+
+    def close(self) -> None:
+        """End the thread; no batches after this."""
+        self._ahead.close()
 
 
 class BlockSteps:
@@ -35,14 +73,52 @@ class BlockSteps:
             extras=training_extras(config),
         )
         self.manifest: Manifest = self._reader.manifest
-        self.per_epoch = num_steps(self._reader.num_rows, batch_size=config.train.batch_size)
+        self._ahead = BatchesAhead(config, worker)
+        self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
+        self._sizes: dict[int, int] = {}
 
     def cell_balance(self, *, stride: int) -> Balance:
         """Anomalous against normal cells of the train split's images."""
         return self._reader.cell_balance(stride=stride)
 
+    def in_epoch(self, epoch: int) -> int:
+        """Steps of an epoch; with `train.points_per_batch` epochs may differ by a few."""
+        if epoch not in self._sizes:
+            size = self._config.train.batch_size
+            self._sizes[epoch] = (
+                len(self._plan(epoch)[1])
+                if self._config.train.points_per_batch
+                else num_steps(self._reader.num_rows, batch_size=size)
+            )
+        return self._sizes[epoch]
+
+    def num_frames(self, epoch: int, step: int) -> int:
+        """Frames of a step of an epoch (from 0), over all ranks."""
+        return len(step_rows(*self._plan(epoch), step=step))
+
     def epoch(self, epoch: int, *, first_step: int) -> Iterator[Batch]:
         """This rank's part, possibly empty, of each step from `first_step` on."""
+        seed = augment_seed(self._config, epoch)
+        return self._ahead.batches(
+            functools.partial(self._reader.batch, self._mine(epoch, step), augment_seed=seed)
+            for step in range(first_step, self.in_epoch(epoch))
+        )
+
+    def close(self) -> None:
+        """End the thread that assembles batches."""
+        self._ahead.close()
+
+    def _mine(self, epoch: int, step: int) -> Int64[np.ndarray, "b"]:
+        rows = step_rows(*self._plan(epoch), step=step)
+        return rank_share(
+            rows,
+            self._reader.num_points[rows],
+            rank=self._worker.rank,
+            num_workers=self._worker.num_workers,
+        )
+
+    def _plan_epoch(self, epoch: int) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "S"]]:
+        """The epoch's rows in order, and where in it each step ends."""
         train, reader = self._config.train, self._reader
         order = epoch_order(
             reader.shard_sizes,
@@ -50,16 +126,10 @@ class BlockSteps:
             epoch=epoch,
             window_shards=self._config.data.window_shards,
         )
-        for step in range(first_step, self.per_epoch):
-            rows = step_rows(order, step=step, batch_size=train.batch_size)
-            mine = rank_share(
-                rows,
-                reader.num_points[rows],
-                rank=self._worker.rank,
-                num_workers=self._worker.num_workers,
-            )
-            batch = reader.batch(mine, augment_seed=augment_seed(self._config, epoch))
-            yield batch.to(self._worker.device)
+        if train.points_per_batch:
+            points = reader.num_points[order]
+            return order, step_ends_by_points(points, points_per_batch=train.points_per_batch)
+        return order, step_ends(len(order), batch_size=train.batch_size)
 
 
 class StreamSteps:
@@ -78,24 +148,41 @@ class StreamSteps:
             config, folder, iterator, rank=worker.rank, extras=training_extras(config)
         )
         self.manifest: Manifest = self._reader.manifest
-        self.per_epoch = num_steps(self._reader.num_rows, batch_size=config.train.batch_size)
+        self._ahead = BatchesAhead(config, worker)
 
     def cell_balance(self, *, stride: int) -> Balance:
         """Anomalous against normal cells of the train split's images."""
         return self._reader.cell_balance(stride=stride)
 
+    def in_epoch(self, epoch: int) -> int:
+        """Steps of an epoch; all have the same number."""
+        return num_steps(self._reader.num_rows, batch_size=self._config.train.batch_size)
+
+    def num_frames(self, epoch: int, step: int) -> int:
+        """Frames of a step of an epoch (from 0), over all ranks."""
+        size = self._config.train.batch_size
+        return min(size, self._reader.num_rows - step * size)
+
     def epoch(self, epoch: int, *, first_step: int) -> Iterator[Batch]:
         """This rank's part, possibly empty, of each step; it cannot begin inside an epoch."""
         assert first_step == 0, first_step
-        size = self._config.train.batch_size
+        return self._ahead.batches(self._calls(epoch))
+
+    def close(self) -> None:
+        """End the thread that assembles batches."""
+        self._ahead.close()
+
+    def _calls(self, epoch: int) -> Iterator[Callable[[], Batch]]:
+        """What makes the batch of each step. Ranks agree on shares in the training's own thread:
+        in another one their sums could cross those of a step's gradients."""
+        size, seed = self._config.train.batch_size, augment_seed(self._config, epoch)
         frames = self._reader.frames(epoch)
         waiting: deque[Streamed] = deque()
-        for _ in range(self.per_epoch):
+        for _ in range(self.in_epoch(epoch)):
             waiting.extend(itertools.islice(frames, size - len(waiting)))
             share = self._share(len(waiting))
             mine = [waiting.popleft() for _ in range(share)]
-            batch = self._reader.batch(mine, augment_seed=augment_seed(self._config, epoch))
-            yield batch.to(self._worker.device)
+            yield functools.partial(self._reader.batch, mine, augment_seed=seed)
         # Ray begins the next epoch when every rank has come to the end of this one.
         assert not waiting, len(waiting)
         assert next(frames, None) is None

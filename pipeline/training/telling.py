@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pipeline.config import Config
 from pipeline.metric_logger import MetricLogger
+from pipeline.training.timing import StepClock, summary, window_costs
 from pipeline.training.worker import Worker
 
 
@@ -18,15 +19,18 @@ class StepTeller:
         worker: Worker,
         metrics: MetricLogger,
         *,
+        clock: StepClock,
         first_step: int,
         total_steps: int,
     ) -> None:
         self._config, self._worker, self._metrics = config, worker, metrics
         self._first_step, self._total_steps = first_step, total_steps
+        self._clock = clock
         self._started_s = self._last_s = time.monotonic()
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._num_steps = 0
+        self._seconds, self._num_frames = dict(clock.seconds), clock.num_frames
         self._validation_s = 0.0
 
     def step(self, step: int, parts: Mapping[str, float], *, epoch: int) -> None:
@@ -43,6 +47,13 @@ class StepTeller:
         self._say(step, means["train/loss"], epoch=epoch)
         self._sums, self._counts, self._num_steps = {}, {}, 0
         self._last_s = time.monotonic()
+        self._seconds, self._num_frames = dict(self._clock.seconds), self._clock.num_frames
+
+    def end(self) -> None:
+        """Say where the time of the training went."""
+        self._clock.finish()
+        if self._clock.num_steps:
+            self._worker.progress(summary(self._clock))
 
     def validation(self, step: int, metrics: Mapping[str, float], *, duration_s: float) -> None:
         """Log and say the metrics of a validation after `step` steps."""
@@ -56,10 +67,11 @@ class StepTeller:
         self._worker.progress(f"train: validation at step {step}: {shown}")
 
     def _costs(self) -> dict[str, float]:
-        step_time_s = (time.monotonic() - self._last_s) / self._num_steps
-        return {
-            "perf/step_time_s": step_time_s,
-            "perf/frames_per_s": self._config.train.batch_size / step_time_s,
+        window_s, clock = time.monotonic() - self._last_s, self._clock
+        costs = window_costs(clock.seconds, self._seconds, num_steps=self._num_steps)
+        return costs | {
+            "perf/step_time_s": window_s / self._num_steps,
+            "perf/frames_per_s": (clock.num_frames - self._num_frames) / window_s,
             # Linux counts the peak resident set in kilobytes.
             "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
@@ -67,10 +79,11 @@ class StepTeller:
     def _say(self, step: int, loss: float, *, epoch: int) -> None:
         elapsed_s = time.monotonic() - self._started_s
         rate = (step - self._first_step) / elapsed_s
+        frames_per_s = self._clock.num_frames / elapsed_s
         epochs = self._config.train.num_epochs
         eta_s = (self._total_steps - step) / rate + self._validation_s
         self._worker.progress(
             f"train: epoch {epoch + 1}/{epochs}, step {step}/{self._total_steps}, "
-            f"{rate * self._config.train.batch_size:.1f} frames/s, loss {loss:.4f}, "
+            f"{frames_per_s:.1f} frames/s, loss {loss:.4f}, "
             f"ETA {eta_s:.0f} s"
         )

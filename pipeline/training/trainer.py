@@ -31,6 +31,7 @@ from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
 from pipeline.training.lost_workers import failure_of
 from pipeline.training.printing import printing
+from pipeline.training.timing import TRACE
 from pipeline.training.worker import Validated, Worker, single_worker
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,8 @@ def fit(
     with tracking.failing(config.tracking, job.run_id):
         with tracking.system_metrics(config.tracking, job.run_id):
             result = _run_workers(config, job, say, validated)
+        if config.train.profile_steps and (trace := job.folder / TRACE).is_file():
+            tracking.log_artifact(config.tracking, job.run_id, trace)
         if result["status"] == "failed":
             raise RunFailed(
                 result["message"],
@@ -145,7 +148,8 @@ def _deciding(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(config).items()
-        if key != "train.resume" and (key.startswith(sections) or key in others)
+        if key not in ("train.resume", "train.profile_steps")
+        and (key.startswith(sections) or key in others)
     }
 
 

@@ -1,5 +1,7 @@
 """Exact validation metrics over all ranks: counts and loss sums are added, never averaged."""
 
+import contextlib
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +18,7 @@ from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
 from pipeline.terms import Term
 from pipeline.training.choice import NORMAL_ONLY, chosen_by
+from pipeline.training.steps import BatchesAhead
 from pipeline.training.worker import Worker
 
 LEVELS = ("point", "frame", "pixel")
@@ -46,7 +49,7 @@ def validate(
     counts = {level: ScoreCounts() for level in LEVELS}
     losses = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
     semantic = SemanticCounts()
-    for batch in _batches(reader, worker, batch_size=config.evaluation.batch_size):
+    for batch in _batches(reader, worker, config):
         with autocast(precision, worker.device):
             scores = model(batch)
         batch = batch.without_past()
@@ -69,11 +72,15 @@ def validate(
     return metrics | _semantic_metrics(semantic, worker), thresholds
 
 
-def _batches(reader: BlockReader, worker: Worker, *, batch_size: int) -> Iterator[Batch]:
+def _batches(reader: BlockReader, worker: Worker, config: Config) -> Iterator[Batch]:
     rows = range(worker.rank, reader.num_rows, worker.num_workers)
-    for start in range(0, len(rows), batch_size):
-        chosen = list(rows[start : start + batch_size])
-        yield reader.batch(chosen, augment_seed=None).to(worker.device)
+    size = config.evaluation.batch_size
+    calls = (
+        functools.partial(reader.batch, rows[start : start + size], augment_seed=None)
+        for start in range(0, len(rows), size)
+    )
+    with contextlib.closing(BatchesAhead(config, worker)) as ahead:
+        yield from ahead.batches(calls)
 
 
 def _by_level(scores: Scores, batch: Batch) -> list[tuple[str, Tensor]]:

@@ -1,10 +1,19 @@
 """The order of an epoch is complete, reproducible and blind to the number of workers."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.order import epoch_order, num_steps, rank_share, step_rows
+from pipeline.data.order import (
+    epoch_order,
+    num_steps,
+    rank_share,
+    step_ends,
+    step_ends_by_points,
+    step_rows,
+)
 
 shard_sizes = st.lists(st.integers(0, 7), max_size=9)
 seeds = st.integers(0, 2**31)
@@ -34,11 +43,26 @@ def test_the_order_is_a_pure_function(sizes, seed, window, epoch):
 @given(st.integers(0, 40), seeds, st.integers(1, 9))
 def test_steps_show_every_row_once_whatever_the_batch_size(num_rows, seed, batch_size):
     order = epoch_order([num_rows], seed=seed, epoch=0, window_shards=1)
-    steps = num_steps(num_rows, batch_size=batch_size)
-    rows = [step_rows(order, step=step, batch_size=batch_size) for step in range(steps)]
+    ends = step_ends(num_rows, batch_size=batch_size)
+    assert len(ends) == num_steps(num_rows, batch_size=batch_size)
+    rows = [step_rows(order, ends, step=step) for step in range(len(ends))]
     assert all(len(part) == batch_size for part in rows[:-1])
     assert all(len(part) > 0 for part in rows)
     assert np.array_equal(np.concatenate([*rows, np.empty(0, np.int64)]), order)
+
+
+@given(clouds, st.integers(1, 250_000))
+def test_steps_by_points_show_every_row_once_and_hold_what_fits(num_points, limit):
+    counts = np.array(num_points, dtype=np.int64)
+    order = np.arange(len(counts))[::-1].copy()
+    ends = step_ends_by_points(counts[order], points_per_batch=limit)
+    rows = [step_rows(order, ends, step=step) for step in range(len(ends))]
+    assert np.array_equal(np.concatenate([*rows, np.empty(0, np.int64)]), order)
+    assert all(len(part) > 0 for part in rows)
+    assert all(len(part) == 1 or counts[part].sum() <= limit for part in rows)
+    # Greedy: the next step's first cloud would not have fitted.
+    for part, after in itertools.pairwise(rows):
+        assert counts[part].sum() + counts[after[0]] > limit
 
 
 @given(clouds, st.integers(1, 5))

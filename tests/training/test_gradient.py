@@ -15,6 +15,7 @@ from pipeline.models.detector import build_detector
 from pipeline.training.gradient import Gradient, StepSums
 from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
+from pipeline.training.timing import StepClock
 from pipeline.training.worker import single_worker
 from tests.streets import street_batch, with_values
 
@@ -41,6 +42,7 @@ class Step:
             self.model,
             worker,
             config,
+            clock=StepClock(torch.device("cpu")),
             precision="fp32",
             scaler=self.scaler,
             pos_weight=99.0,

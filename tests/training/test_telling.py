@@ -1,5 +1,7 @@
 """What rank 0 says and logs: means over steps, an ETA, validations."""
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from pipeline import tracking
 from pipeline.config import Config, TrackingConfig, TrainConfig
 from pipeline.metric_logger import MetricLogger
 from pipeline.training.telling import StepTeller
+from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
 
 History = Callable[[str], list[tuple[int, float]]]
@@ -38,7 +41,9 @@ def logged(
     metrics.close()
 
 
-def make_teller(metrics: MetricLogger, lines: list[str]) -> StepTeller:
+def make_teller(
+    metrics: MetricLogger, lines: list[str], clock: StepClock | None = None
+) -> StepTeller:
     worker = Worker(
         rank=0,
         num_workers=1,
@@ -47,15 +52,18 @@ def make_teller(metrics: MetricLogger, lines: list[str]) -> StepTeller:
         progress=lines.append,
     )
     config = Config(train=TrainConfig(num_epochs=2, log_every_n_steps=2))
-    return StepTeller(config, worker, metrics, first_step=0, total_steps=5)
+    clock = clock or StepClock(worker.device)
+    return StepTeller(config, worker, metrics, clock=clock, first_step=0, total_steps=5)
 
 
 def test_the_mean_of_the_steps_since_the_last_line_is_logged_and_the_last_step_always(
     logged, lines: list[str]
 ):
     metrics, history = logged
-    teller = make_teller(metrics, lines)
+    clock = StepClock(torch.device("cpu"))
+    teller = make_teller(metrics, lines, clock)
     for step, loss in enumerate((1.0, 3.0, 5.0, 7.0, 9.0), start=1):
+        clock.begin(4)
         teller.step(step, {"train/loss": loss}, epoch=0)
     assert history("train/loss") == [(2, 2.0), (4, 6.0), (5, 9.0)]
     assert all(value > 0 for _, value in history("perf/frames_per_s"))
@@ -84,3 +92,51 @@ def test_a_metric_that_some_steps_lack_is_the_mean_of_the_others(logged, lines: 
     teller.step(2, {"train/loss": 3.0}, epoch=0)
     assert history("train/loss") == [(2, 2.0)]
     assert history("train/grad_norm") == [(2, 4.0)]
+
+
+def test_waits_and_frames_are_those_since_the_last_line(logged, lines: list[str]):
+    metrics, history = logged
+    clock = StepClock(torch.device("cpu"))
+    teller = make_teller(metrics, lines, clock)
+    for step, (wait_s, work_s) in enumerate([(0.0, 0.04), (0.0, 0.04), (0.06, 0.02)] * 2, start=1):
+        time.sleep(wait_s)
+        clock.begin(7)
+        time.sleep(work_s)
+        clock.lap("forward")
+        if step < 6:
+            teller.step(step, {"train/loss": 1.0}, epoch=0)
+    waits = dict(history("perf/data_wait_share"))
+    assert waits[2] < 0.1
+    assert 0.4 < waits[4] < 0.7
+    assert history("perf/step_ms")[0][1] == pytest.approx(40, rel=0.5)
+    assert 60 < dict(history("perf/frames_per_s"))[2] <= 7 / 0.04
+
+
+def test_the_end_says_where_the_time_went_and_what_it_waited_for(logged, lines: list[str]):
+    clock = StepClock(torch.device("cpu"))
+    teller = make_teller(logged[0], lines, clock)
+    time.sleep(0.05)
+    clock.begin(4)
+    time.sleep(0.15)
+    clock.lap("backward")
+    time.sleep(0.2)
+    clock.skip()
+    teller.end()
+    (line,) = lines
+    found = re.fullmatch(
+        r"train: 1 steps in [\d.]+ s: data ([\d.]+) %, forward 0\.0 %, all-reduce 0\.0 %, "
+        r"backward ([\d.]+) %, optimizer 0\.0 %, tracking 0\.0 %, validation, checkpoints and the "
+        r"rest ([\d.]+) %; steps waited ([\d.]+) s for their batches and ran at ([\d.]+) of the "
+        r"rate with batches that are always ready",
+        line,
+    )
+    assert found, line
+    data, backward, rest, waited_s, share = map(float, found.groups())
+    assert (data, backward, rest) == pytest.approx((12.5, 37.5, 50), abs=6)
+    assert waited_s == pytest.approx(0.05, abs=0.03)
+    assert share == pytest.approx(0.75, abs=0.1)
+
+
+def test_a_training_without_steps_has_nothing_to_say(logged, lines: list[str]):
+    make_teller(logged[0], lines).end()
+    assert lines == []

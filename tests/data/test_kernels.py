@@ -1,0 +1,84 @@
+"""Compiled loops give what NumPy gives, bit for bit."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.augment import MAX_BRIGHTNESS, MAX_CONTRAST, Augmentation, draw
+from pipeline.data.frames import outside_box
+from pipeline.data.kernels import copy_outside, look_up
+from pipeline.data.raw_numbers import random_raw
+from pipeline.data_config import AugmentConfig
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**128 - 1), st.integers(0, 9))
+def test_raw_numbers_are_those_of_numpys_generator(seed, num):
+    words = np.frombuffer(seed.to_bytes(16, "little"), "<u4")
+    assert random_raw(words, num).tolist() == np.random.PCG64(seed).random_raw(num).tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 9), st.integers(0, 99), st.text(max_size=9), st.floats(0, 0.9))
+def test_an_augmentation_is_what_numpys_own_methods_draw(seed, epoch, scene, share):
+    key = ("archive", scene, 995, "pose")
+    config = AugmentConfig(rotation_rad=2 * share, scale=share, point_dropout=share)
+    text = "\n".join(str(part) for part in (seed, epoch, *key))
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "little"))
+    assert draw(seed=seed, epoch=epoch, key=key, config=config) == Augmentation(
+        flip=bool(rng.integers(2)),
+        brightness=float(rng.uniform(-MAX_BRIGHTNESS, MAX_BRIGHTNESS)),
+        contrast=float(rng.uniform(1 - MAX_CONTRAST, 1 + MAX_CONTRAST)),
+        rotation_rad=float(rng.uniform(-2 * share, 2 * share)),
+        scale=float(rng.uniform(1 - share, 1 + share)),
+        point_dropout=float(rng.uniform(0, share)),
+        dropout_seed=int(rng.integers(2**63)),
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(0, 7), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_a_look_up_is_numpys_indexing(height, width, flip, contiguous, seed):
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 256, 256, dtype=np.uint8)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if not contiguous:
+        image = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
+    found = np.empty((height, width, 3), np.uint8)
+    look_up(image, table, flip=flip, out=found)
+    assert np.array_equal(found, table[image[:, ::-1] if flip else image])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+@settings(deadline=None)
+@given(st.integers(0, 40), st.booleans(), st.integers(0, 99))
+def test_points_outside_a_box_are_those_that_numpy_finds(kind, num_points, mirrored, seed):
+    rng = np.random.default_rng(seed)
+    points = (rng.normal(size=(num_points, 4)) * (3 if kind == np.float32 else 300)).astype(kind)
+    points[rng.random(points.shape) < 0.1] = 0
+    if kind == np.float32:
+        points[rng.random(points.shape) < 0.05] = np.nan
+        points[rng.random(points.shape) < 0.05] = -0.0
+    units = np.array([1, -1, 1, 1] if mirrored else [1, 1, 1, 1], np.float32)
+    if kind == np.int16:
+        units *= np.array([0.01, 0.01, 0.01, 1 / 32767], np.float32)
+    labels = rng.integers(0, 256, (2, num_points), dtype=np.uint8)
+    out, out_labels = np.empty((num_points, 4), np.float32), np.empty((2, num_points), np.uint8)
+    count = copy_outside(
+        points,
+        tuple(labels),
+        units=units,
+        half_size_m=(2.6, 1.1),
+        out=out,
+        out_of_points=tuple(out_labels),
+    )
+    metres = points * units
+    keep = outside_box(metres, (2.6, 1.1))
+    assert count == keep.sum()
+    assert np.array_equal(out[:count], metres[keep], equal_nan=True)
+    assert np.array_equal(np.signbit(out[:count]), np.signbit(metres[keep]))
+    assert np.array_equal(out_labels[:, :count], labels[:, keep])
