@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,7 +21,7 @@ from ray.tune.search import Searcher
 
 from pipeline import storage, tracking
 from pipeline.config import Config
-from pipeline.failures import RunFailed
+from pipeline.failures import Pruned, RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.progress import Say
 from pipeline.studies.capacity import num_fitting
@@ -39,6 +40,12 @@ SWITCHES = {
     # Its tables on stdout; a job prints its own result there.
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+
+CLEAN_UP_S = "600"
+"""For a pruned trial to come to its end before its process is given to the next (Ray's default, 2,
+is too short on a busy machine, and the next trial would fail for it)."""
+CLEAR_REFS = Path("/proc/self/clear_refs")
+"""Linux: writing 5 sets a process's highest memory to what it has now."""
 
 
 def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *, say: Say) -> None:
@@ -67,6 +74,9 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
             max_concurrent_trials=num_parallel,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
+            # A new process imports for 10 s. Where a trial has workers of its own, a thread of its
+            # process trains on when it is pruned, which nothing but the process's end stops.
+            reuse_actors=not config.scaling.num_workers,
         ),
         run_config=tune.RunConfig(
             name=study.folder.name,
@@ -121,9 +131,21 @@ def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
 
 
 def _trial(proposal: dict[str, Any], *, base: dict[str, Any], study: Study) -> None:
-    """Entry point of a trial, in a process of its own."""
+    """Entry point of a trial, in a process that may have run others before."""
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = CLEAN_UP_S
+    _forget_peak_memory()
     config, settings = merge(Config(), base), dict(proposal["settings"])
-    run_trial(make_trial(config, study, proposal["name"], settings), report=tune.report)
+    try:
+        run_trial(make_trial(config, study, proposal["name"], settings), report=tune.report)
+    except Pruned:
+        # Tune takes any other code for a failure.
+        raise SystemExit(0) from None
+
+
+def _forget_peak_memory() -> None:
+    """So that `perf/peak_memory_gb` is this trial's; Linux alone can do it."""
+    if CLEAR_REFS.exists():
+        CLEAR_REFS.write_text("5")
 
 
 def _trial_name(trial: TuneTrial) -> str:

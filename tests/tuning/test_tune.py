@@ -21,8 +21,9 @@ from pipeline.failures import RunFailed
 from pipeline.locks import alone
 from pipeline.merging import load, merge, override, to_dict
 from pipeline.studies.cells import LOCK
-from pipeline.training.trainer import config_hash
+from pipeline.training.trainer import config_hash, fit
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger
+from pipeline.tuning.space import words
 from pipeline.tuning.tuner import open_search, tune
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,6 +106,35 @@ def test_a_study_ends_in_a_leaderboard_and_a_registered_model_and_is_not_run_twi
     assert (again.text, again.facts) == (told.text, facts)
     assert not any("side by side" in line or "evaluating" in line for line in said)
     assert len(client.search_model_versions("name = 'tiny'")) == 1
+
+
+def num_trial_actors() -> int:
+    """Processes that Tune has started for trials in this Ray."""
+    from ray._private.state import actors
+
+    return sum(one["ActorClassName"].endswith("ImplicitFunc") for one in actors().values())
+
+
+@pytest.mark.slow
+def test_trials_share_a_process_and_leave_nothing_behind_in_it(
+    config: Config, tiny_blocks: Path, ray_session: None
+):
+    space = ["train.lr grid 1e-2 1e-9 5e-3 2e-9"]
+    changes = {"space": space, "num_samples": 1, "num_parallel": 1}
+    one_by_one = merge(config, {"tune": changes})
+    before = num_trial_actors()
+    facts = tune(one_by_one, command=[], say=quiet).facts
+    assert num_trial_actors() == before + 1
+    assert facts["num_finished"] + facts["num_pruned"] == 4
+    assert facts["num_pruned"] >= 1
+    assert_whole(one_by_one, facts)
+    (study,) = Path(config.storage_path).glob("tiny-*")
+    third = Ledger(Config(), study).records()[2]
+    by_itself = merge(config, {"storage_path": f"{config.storage_path}-by-itself"})
+    trained = fit(override(by_itself, words(third.settings)), say=quiet)
+    assert len(third.history) > 1
+    values = [one["val/point_ap"] for one in trained.history]
+    assert values[: len(third.history)] == [one.value for one in third.history]
 
 
 def test_a_study_that_another_process_runs_is_not_run_beside_it(config: Config, tiny_blocks: Path):
