@@ -100,9 +100,9 @@ class RowFacts:
         mine = np.flatnonzero(_is(split, *coded["split"]))
         self._codes = {name: codes[mine] for name, (_, codes) in coded.items()}
         plain = {name: table.column(name).to_numpy()[mine] for name in names[len(WORDS) :]}
-        self._frame_id: Int64[np.ndarray, N] = plain["frame_id"]
-        self.frame_label: UInt8[np.ndarray, N] = plain["frame_label"].astype(np.uint8)
-        self.num_points: Int64[np.ndarray, N] = plain["num_points"].astype(np.int64)
+        self._frame_id = plain["frame_id"]
+        self.frame_label = plain["frame_label"].astype(np.uint8)
+        self.num_points = plain["num_points"].astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.num_points)
