@@ -76,7 +76,7 @@ class BeforeReader:
         self._ego_box_m = ego_box_m
         self._memory = Memory()
 
-    def batch(self, rows: Sequence[int], *, augment_seed: tuple[int, int]) -> dict[str, np.ndarray]:
+    def batch(self, rows: Sequence[int], augment_seed: tuple[int, int]) -> dict[str, np.ndarray]:
         """Image (B, H, W, 3), points, class and label of points, intrinsics, camera_from_lidar."""
         frames = [self._cloud(self._frames[row]) for row in rows]
         intrinsics, poses = self._intrinsics[list(rows)], self._poses[list(rows)]

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
@@ -124,16 +125,15 @@ def measure(config: Config, blocks: Path, *, rounds: int) -> str:
     return "\n".join(lines)
 
 
-def settings(place: Path, *, num_steps: int) -> Config:
+def changes(place: Path, *, num_steps: int) -> dict[str, Any]:
     """Training's defaults, with as many steps and nothing kept of them."""
-    changes = {
+    return {
         "train": {"max_steps": num_steps, "num_epochs": num_steps, "precision": "fp32"},
         "guards": {"enabled": False},
         "scaling": {"num_workers": 0},
         "storage_path": str(place / "runs"),
         "tracking": {"uri": f"sqlite:///{place}/mlflow.db", "system_metrics": False},
     }
-    return merge(Config(), changes)
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="train-benchmark-") as place:
-        config = settings(Path(place), num_steps=arguments.steps)
+        config = merge(Config(), changes(Path(place), num_steps=arguments.steps))
         print(measure(config, arguments.blocks, rounds=arguments.rounds))
 
 
