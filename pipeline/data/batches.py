@@ -129,10 +129,14 @@ class Batch:
         )
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that the batch holds, its voxels' too."""
+        """All that the batch holds on its device, its voxels' too; not what the host knows."""
         for record in (self, self.voxels):
-            values = vars(record).values() if record is not None else ()
-            yield from (value for value in values if isinstance(value, Tensor))
+            values = vars(record).items() if record is not None else ()
+            yield from (
+                value
+                for name, value in values
+                if isinstance(value, Tensor) and name != "host_offset"
+            )
 
     def of_current(
         self, values: Shaped[Tensor, "P *rest"]

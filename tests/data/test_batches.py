@@ -218,7 +218,9 @@ def test_moving_a_batch_moves_every_tensor(reader):
     batch = reader.batch([0, 2], augment_seed=None).to("meta")
     tensors = {name: value for name, value in vars(batch).items() if value is not None}
     assert tensors.keys() == vars(batch).keys() - {"pixel_label", "voxels"}
+    assert tensors.pop("host_offset").tolist() == [5, 14]
     assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
+    assert {id(tensor) for tensor in batch.tensors()} == {id(tensor) for tensor in tensors.values()}
 
 
 @pytest.mark.parametrize("size", [1, 3, 6])
