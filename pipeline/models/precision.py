@@ -67,7 +67,7 @@ def choose(
     elif asked != "auto":
         name, reason = asked, f"precision {asked} as {key} asks"
     else:
-        fitting = [one for one in BY_PREFERENCE[device.type] if one in native]
+        fitting: list[Precision] = [one for one in BY_PREFERENCE[device.type] if one in native]
         name = fitting[0] if fitting else "fp32"
         reason = _reason(name, device)
     if name == "fp32" or name in native:

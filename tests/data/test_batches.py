@@ -214,11 +214,12 @@ def test_batches_can_be_written_to_without_touching_the_shards(folder, rows):
     assert_holds(reader.batch([5], augment_seed=None), [rows[5]])
 
 
-def test_moving_a_batch_moves_every_tensor(reader):
+def test_moving_a_batch_moves_every_tensor_and_leaves_the_offsets_on_the_host_as_well(reader):
     batch = reader.batch([0, 2], augment_seed=None).to("meta")
     tensors = {name: value for name, value in vars(batch).items() if value is not None}
     assert tensors.keys() == vars(batch).keys() - {"pixel_label", "voxels"}
-    assert tensors.pop("host_offset").tolist() == [5, 14]
+    assert tensors.pop("host_offset").tolist() == [COUNTS[0], COUNTS[0] + COUNTS[2]]
+    assert batch.sizes() == [COUNTS[0], COUNTS[2]]
     assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
     assert {id(tensor) for tensor in batch.tensors()} == {id(tensor) for tensor in tensors.values()}
 

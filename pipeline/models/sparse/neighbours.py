@@ -5,6 +5,7 @@ sorted with k innermost, so one binary search per (i, j) column of the kernel fi
 a submanifold table is symmetric, which halves the columns again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -14,6 +15,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pipeline.models.layers import constant
 from pipeline.models.sparse.voxels import Triple, Voxels, key_step, keys_of
 
 Rows = tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]
@@ -99,11 +101,13 @@ def submanifold(voxels: Voxels) -> Neighbours:
     num = voxels.keys.shape[0]
     every = torch.arange(num, device=voxels.keys.device)
     found: dict[Triple, Rows] = {(0, 0, 0): (every, every)}
-    for i, j in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
-        for k, rows in zip((-1, 0, 1), _column(voxels, voxels.keys, i, j), strict=True):
-            if (i, j, k) > (0, 0, 0):
-                found[i, j, k] = rows
-                found[-i, -j, -k] = rows[1], rows[0]
+    columns = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
+    offsets = [(i, j, k) for i, j in columns for k in (-1, 0, 1)]
+    for offset, rows in zip(offsets, _columns(voxels, voxels.keys, columns), strict=True):
+        if offset > (0, 0, 0):
+            i, j, k = offset
+            found[i, j, k] = rows
+            found[-i, -j, -k] = rows[1], rows[0]
     pairs = tuple(found[offset] for offset in OFFSETS)
     return Neighbours(pairs=pairs, num_inputs=num, num_outputs=num, identity=CENTRE)
 
@@ -114,11 +118,36 @@ def strided(fine: Voxels, coarse: Voxels, stride: Triple) -> Neighbours:
     Output cell c is centred on input cell stride * c, as in torch's conv3d with padding 1.
     """
     frame, ijk = coarse.cells().split([1, 3], dim=1)
-    at = ijk * torch.tensor(stride, device=ijk.device)
+    at = ijk * constant(stride, ijk.device).long()
     keys = keys_of(frame.squeeze(1), at, shape=fine.shape)
-    columns = product((-1, 0, 1), (-1, 0, 1))
-    pairs = tuple(rows for i, j in columns for rows in _column(fine, keys, i, j))
+    pairs = tuple(_columns(fine, keys, tuple(product((-1, 0, 1), (-1, 0, 1)))))
     return Neighbours(pairs=pairs, num_inputs=fine.keys.shape[0], num_outputs=coarse.keys.shape[0])
+
+
+def _columns(
+    voxels: Voxels, keys: Int64[Tensor, "M"], columns: Sequence[tuple[int, int]]
+) -> list[Rows]:
+    """Pairs (voxel, row of `keys`) for offsets (i, j, -1), (i, j, 0), (i, j, 1) of each (i, j)."""
+    if torch.compiler.is_exporting():
+        # Numbers of pairs are symbols then, by which torch cannot split.
+        return [rows for i, j in columns for rows in _column(voxels, keys, i, j)]
+    num = keys.shape[0]
+    lowest = [keys + key_step((i, j, -1), shape=voxels.shape) for i, j in columns]
+    wanted = torch.cat(lowest)
+    at = torch.searchsorted(voxels.keys, wanted)
+    ended = torch.cat([voxels.keys, voxels.keys.new_full((1,), -1)])
+    hits, places = [], []
+    for _ in range(3):
+        hit = ended.index_select(0, at) == wanted
+        hits.append(hit.view(len(columns), num))
+        places.append(at.view(len(columns), num))
+        at, wanted = at + hit, wanted + 1
+    # By column, then by k, then by row: one search for all pairs of the table.
+    hit = torch.stack(hits, dim=1)
+    found = hit.flatten().nonzero().squeeze(1)
+    sizes = hit.sum(2).flatten().tolist()
+    of = torch.stack(places, dim=1).flatten().index_select(0, found)
+    return list(zip(of.split(sizes), (found % max(num, 1)).split(sizes), strict=True))
 
 
 def _column(voxels: Voxels, keys: Int64[Tensor, "M"], i: int, j: int) -> list[Rows]:

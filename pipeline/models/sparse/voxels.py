@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from pipeline.models.layers import constant
 from pipeline.models.ragged import frame_sizes
 
 Triple = tuple[int, int, int]
@@ -63,7 +64,7 @@ def coarsen(voxels: Voxels, stride: Triple) -> Voxels:
     i, j, k = (-(-n // s) for n, s in zip(voxels.shape, stride, strict=True))
     coarse, _ = voxelise(
         frame.squeeze(1),
-        ijk // torch.tensor(stride, device=ijk.device),
+        ijk // constant(stride, ijk.device).long(),
         shape=(i, j, k),
         num_frames=voxels.num_frames,
     )
