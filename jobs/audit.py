@@ -1,32 +1,23 @@
 """Audit prepared shards: shortcut probes, and the boosted tree that a detector must beat."""
 
-import logging
 from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config import Config
 
-logger = logging.getLogger(__name__)
 HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
 
 
 def work(config: Config) -> dict[str, Any]:
     """Print the tables of probes and the baseline's metrics; return what a reader looks for."""
     from pipeline.data.blocks import find_blocks
-    from pipeline.data.readers import open_reader
     from pipeline.evaluation.audit import audit
+    from pipeline.evaluation.prediction import OpenSplit
 
     folder = find_blocks(config)
-    train, test = (
-        open_reader(config, folder, split, window=1, say=logger.info) for split in ("train", "test")
-    )
-    found = audit(
-        train,
-        test,
-        config=config.evaluation,
-        watch=lambda phase: Progress(f"audit: {phase}", "frames"),
-    )
+    train, test = (OpenSplit.open(config, folder, split) for split in ("train", "test"))
+    found = audit(train, test, watch=lambda phase: Progress(f"audit: {phase}", "frames"))
     metrics = found.baseline.metrics("baseline")
     print("Plain features, AUROC on test scenes: against ordinary small objects, all points\n")
     print(found.features.to_string(index=False, float_format="%.3f"))
@@ -37,7 +28,7 @@ def work(config: Config) -> dict[str, Any]:
         print(f"{name:45s} {value:.4f}")
     return {
         "blocks": str(folder),
-        "split_hash": test.manifest.split_hash,
+        "split_hash": test.reader.manifest.split_hash,
         "shortcuts": [*_shortcuts(found.features), *_shortcuts(found.shortcuts)],
         **{f"baseline/{name}": metrics.get(f"baseline/{name}") for name in HEADLINES},
     }

@@ -148,6 +148,9 @@ class EvaluationConfig:
     """Frames per forward pass."""
     precision: AskedPrecision = "fp32"
     """As train.precision. In fp32 a checkpoint's results are the same on every machine."""
+    ray_from_frames: int = 2000
+    """Frames of a split from which `scaling.num_workers` Ray workers count it on CPUs, where there
+    are several; below, threads of the job are done before workers have started."""
     num_bootstraps: int = 1000
     """Resamplings of the scenes behind each 95 % interval."""
     interval_seed: int = 0
@@ -160,6 +163,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         at_least("evaluation", self, "batch_size", 1)
+        at_least("evaluation", self, "ray_from_frames", 0)
         at_least("evaluation", self, "num_bootstraps", 100)
         at_least("evaluation", self, "interval_seed", 0)
 

@@ -47,6 +47,7 @@ MAY_USE_RAY = (
     "pipeline.data.blocks",
     "pipeline.data.scene_rules",
     "pipeline.data.stream",
+    "pipeline.evaluation.prediction",
     "pipeline.ray_session",
     "pipeline.training",
     "pipeline.studies",

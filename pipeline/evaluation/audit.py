@@ -1,5 +1,6 @@
 """What can be known of a prepared split without a detector: shortcuts, and the baseline to beat."""
 
+import functools
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,17 +8,18 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.config import EvaluationConfig
 from pipeline.data.block_reader import BlockReader
-from pipeline.evaluation.baseline import baseline_scores, fit_baseline
-from pipeline.evaluation.features import PointSample, sample_points
+from pipeline.evaluation.baseline import Baseline, fit_baseline
+from pipeline.evaluation.features import PointSample, Sampler
 from pipeline.evaluation.levels import Tally
+from pipeline.evaluation.prediction import OpenSplit, count_split
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.evaluation.scoring import batches_of, empty_tally
+from pipeline.evaluation.scoring import make_scores
 from pipeline.progress import Progress, Watch
 
 NUM_SAMPLED = 200_000
 """Points drawn per split from those that are neither anomalous nor of ordinary small objects."""
 NUM_THREADS = 1
-"""Of the boosted tree: on two busy cores two threads took 3 to 8 times as long as one."""
+"""Of the fit: on two busy cores two threads took 3 to 8 times as long as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,39 +31,47 @@ class Audit:
     baseline: Tally
 
 
-def audit(
-    train: BlockReader, test: BlockReader, *, config: EvaluationConfig, watch: Watch
-) -> Audit:
+def audit(train: OpenSplit, test: OpenSplit, *, watch: Watch) -> Audit:
     """Fit probes and baseline on the train split, read them on the test split."""
-    sample = sample_split(train, config=config, progress=watch("features of train"))
-    other = sample_split(test, config=config, progress=watch("features of test"))
+    sample = sample_split(train, progress=watch("features of train"))
+    other = sample_split(test, progress=watch("features of test"))
+    plain = fit_plain(sample, seed=train.config.evaluation.interval_seed)
     return Audit(
         features=feature_probes(sample, other),
-        shortcuts=shortcut_probes(train.index, test.index),
-        baseline=tally_baseline(sample, test, config=config, progress=watch("boosted tree")),
+        shortcuts=shortcut_probes(train.reader.index, test.reader.index),
+        baseline=tally_baseline(plain, test, progress=watch("boosted tree")),
     )
 
 
-def sample_split(
-    reader: BlockReader, *, config: EvaluationConfig, progress: Progress
-) -> PointSample:
+def sample_split(split: OpenSplit, *, progress: Progress) -> PointSample:
     """Features of all anomalous and ordinary small points, and of a share of the others."""
-    return sample_points(
-        batches_of(reader, batch_size=config.batch_size, progress=progress),
-        reader.index,
-        near_classes=config.near_classes,
-        keep=min(1.0, NUM_SAMPLED / max(int(reader.num_points.sum()), 1)),
-        seed=config.interval_seed,
-    )
+    make = functools.partial(_samplers, config=split.config.evaluation)
+    return count_split(make, split, progress=progress).sample()
 
 
-def tally_baseline(
-    sample: PointSample, test: BlockReader, *, config: EvaluationConfig, progress: Progress
-) -> Tally:
-    """The baseline, fitted on a train sample, counted on every frame of the test split."""
-    tally = empty_tally(test, near_classes=config.near_classes, voxel_score=config.voxel_score)
+def _samplers(reader: BlockReader, num: int, *, config: EvaluationConfig) -> list[Sampler]:
+    """Nothing drawn yet, for `num` threads."""
+    return [
+        Sampler(
+            reader.index,
+            near_classes=config.near_classes,
+            keep=min(1.0, NUM_SAMPLED / max(int(reader.num_points.sum()), 1)),
+            seed=config.interval_seed,
+        )
+        for _ in range(num)
+    ]
+
+
+def fit_plain(sample: PointSample, *, seed: int) -> Baseline:
+    """The baseline, fitted on a train sample."""
     with threadpool_limits(NUM_THREADS):
-        model = fit_baseline(sample, seed=config.interval_seed)
-        for batch in batches_of(test, batch_size=config.batch_size, progress=progress):
-            tally.update(baseline_scores(model, batch), batch, test.index)
+        return fit_baseline(sample, seed=seed)
+
+
+def tally_baseline(plain: Baseline, test: OpenSplit, *, progress: Progress) -> Tally:
+    """The fitted baseline counted on every frame of the test split."""
+    make = functools.partial(make_scores, config=test.config.evaluation, plain=plain)
+    with threadpool_limits(NUM_THREADS):
+        tally = count_split(make, test, progress=progress).baseline
+    assert tally is not None
     return tally

@@ -4,14 +4,18 @@ Boosted trees where it holds anomalies, an isolation forest where it holds none:
 seen anomalies would say nothing of a detector that had not.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import sklearn
 import torch
 from jaxtyping import Float32
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
 
 from pipeline.data.batches import Batch
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation.features import FEATURES, PointSample, point_features
+from pipeline.evaluation.features import FEATURES, PointSample, feature_rows
+from pipeline.evaluation.leaf_masks import LeafMasks
 from pipeline.evaluation.views import FrameView, frame_views
 from pipeline.models.scores import Scores
 
@@ -28,6 +32,10 @@ LOGITS_PER_SCORE = 64.0
 """An isolation forest's scores lie in [0, 1]; so they spread over the bins of the metrics."""
 
 
+CHECKED = 1000
+"""Points of the train sample on which the tables of a boosted tree are compared with the tree."""
+
+
 class IsolationBaseline:
     """An isolation forest (Liu et al., ICDM 2008) fitted on normal points."""
 
@@ -35,12 +43,12 @@ class IsolationBaseline:
         self._forest = IsolationForest(n_estimators=NUM_ISOLATION_TREES, random_state=seed)
         self._forest.fit(_filled(inputs), sample_weight=weight)
 
-    def decision_function(self, inputs: np.ndarray) -> np.ndarray:
+    def decision_function(self, inputs: Float32[np.ndarray, "F P"]) -> np.ndarray:
         """Scores of points, higher = more anomalous."""
-        return -LOGITS_PER_SCORE * self._forest.score_samples(_filled(inputs))
+        return -LOGITS_PER_SCORE * self._forest.score_samples(_filled(inputs.T))
 
 
-Baseline = HistGradientBoostingClassifier | IsolationBaseline
+Baseline = LeafMasks | IsolationBaseline
 
 
 def _filled(inputs: np.ndarray) -> np.ndarray:
@@ -70,12 +78,26 @@ def fit_baseline(sample: PointSample, *, seed: int) -> Baseline:
         max_iter=NUM_ITERATIONS, max_leaf_nodes=8, learning_rate=0.2, random_state=seed
     )
     model.set_params(early_stopping=False)  # it would split at random, through scenes
-    return model.fit(sample.features[:, INPUTS], sample.label, sample_weight=weight)
+    inputs = sample.features[:, INPUTS]
+    return _checked_tables(model.fit(inputs, sample.label, sample_weight=weight), inputs)
 
 
-def baseline_scores(model: Baseline, batch: Batch) -> Scores:
-    """Raw logits of every point; a frame's is the mean of its highest ones, -inf without points."""
-    points = [_view_scores(model, view) for view in frame_views(batch)]
+def _checked_tables(
+    model: HistGradientBoostingClassifier, inputs: Float32[np.ndarray, "N F"]
+) -> LeafMasks:
+    """The tree's tables; its nodes are private to scikit-learn, whose next version may differ."""
+    tables, some = LeafMasks(model), inputs[:: max(1, len(inputs) // CHECKED)]
+    apart = np.abs(tables.decision_function(some.T) - model.decision_function(some)).max()
+    assert apart < 1e-6, f"scikit-learn {sklearn.__version__} walks its trees otherwise: {apart}"
+    return tables
+
+
+def baseline_scores(model: Baseline, batch: Batch, views: Sequence[FrameView] = ()) -> Scores:
+    """Raw logits of every point; a frame's is the mean of its highest ones, -inf without points.
+
+    `views` are the batch's, where they are known already.
+    """
+    points = [_view_scores(model, view) for view in views or frame_views(batch)]
     frames = [np.sort(each)[-FRAME_TOP_K:].mean() if len(each) else -np.inf for each in points]
     return Scores(
         point_score=torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *points])),
@@ -86,5 +108,5 @@ def baseline_scores(model: Baseline, batch: Batch) -> Scores:
 def _view_scores(model: Baseline, view: FrameView) -> Float32[np.ndarray, "P"]:
     if not len(view.points):
         return np.zeros(0, np.float32)
-    inputs = point_features(view, frame_index=0)[:, INPUTS]
+    inputs = feature_rows(view, frame_index=0)[INPUTS]
     return model.decision_function(inputs).astype(np.float32)

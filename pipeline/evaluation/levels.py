@@ -18,12 +18,13 @@ from torch import Tensor
 from pipeline.config import VoxelScore
 from pipeline.data.batches import Batch
 from pipeline.evaluation.benchmark import benchmark_metrics
+from pipeline.evaluation.frame_truth import FrameTruth, frame_truths
 from pipeline.evaluation.metrics import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
 from pipeline.evaluation.pixels import pixel_items
-from pipeline.evaluation.scenes import SceneCounts
+from pipeline.evaluation.scenes import SCENE_BIN, SceneCounts
 from pipeline.evaluation.semantics import SemanticCounts, classes_of
-from pipeline.evaluation.slices import CATEGORIES, SLICES, frame_slices, point_masks
-from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.evaluation.slices import CATEGORIES, SLICES, frame_slices
+from pipeline.evaluation.views import FrameView
 from pipeline.evaluation.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
@@ -55,12 +56,24 @@ class Tally:
         self.semantic = SemanticCounts()
         """Of models with a semantic head; without points for others."""
 
-    def update(self, scores: Scores, batch: Batch, index: pd.DataFrame) -> None:
+    def truths(self, batch: Batch, index: pd.DataFrame) -> list[FrameTruth]:
+        """What `update` finds in the batch before it looks at scores."""
+        return frame_truths(batch, index, is_near=self._is_near, held_out=self.held_out)
+
+    def update(
+        self,
+        scores: Scores,
+        batch: Batch,
+        index: pd.DataFrame,
+        truths: Sequence[FrameTruth] | None = None,
+    ) -> None:
         """Count a batch; `index` holds the split's metadata in global row order.
 
-        Scores are raw logits. A NaN score or a row seen before raises ValueError.
+        Scores are raw logits. A NaN score or a row seen before raises ValueError. `truths` are
+        those of the batch, where they are known from another tally of the same classes.
         """
         self._note_rows(batch.row.tolist())
+        truths = self.truths(batch, index) if truths is None else truths
         frame_score = scores.frame_score.cpu().numpy()
         bins_of(frame_score)
         if scores.semantic is not None:
@@ -68,17 +81,17 @@ class Tally:
             self.semantic.add(answer, classes_of(batch))
         point_score = None if scores.point_score is None else scores.point_score.cpu().numpy()
         start = 0
-        for view, score in zip(frame_views(batch), frame_score.tolist(), strict=True):
-            meta = index.iloc[view.row].to_dict()
-            record = self._record(view, meta, score)
+        for truth, score in zip(truths, frame_score.tolist(), strict=True):
+            record = self._record(truth.view, truth.meta, score)
             if point_score is not None:
-                own = point_score[start : start + len(view.points)]
-                record |= _point_record(own, view)
-                self._count_points(own, view, meta)
-            self._count_frame(record, scene_of(meta))
+                own = point_score[start : start + len(truth.view.points)]
+                record |= _point_record(own, truth.places["point"])
+                self._count_points(own, truth)
+            self._count_frame(record, scene_of(truth.meta))
             self._frames.append(record)
-            start += len(view.points)
-        self._count_grids(point_score, scores.pixel_score, batch, index)
+            start += len(truth.view.points)
+        scenes = {truth.view.row: scene_of(truth.meta) for truth in truths}
+        self._count_grids(point_score, scores.pixel_score, batch, index, scenes)
 
     def _note_rows(self, rows: Iterable[int]) -> None:
         for row in rows:
@@ -103,13 +116,15 @@ class Tally:
             "num_anomaly_points_in_view": int((anomalous & view.in_view).sum()),
         }
 
-    def _count_points(
-        self, scores: Float[np.ndarray, "P"], view: FrameView, meta: dict[Hashable, Any]
-    ) -> None:
-        bins = bins_of(scores)
-        masks = point_masks(view, meta, is_near=self._is_near, held_out=self.held_out)
-        for name, mask in masks.items():
-            self._count(name, scene_of(meta), bins[mask], view.point_label[mask])
+    def _count_points(self, scores: Float[np.ndarray, "P"], truth: FrameTruth) -> None:
+        bins, scene = bins_of(scores), scene_of(truth.meta)
+        coarse = SCENE_BIN[bins]
+        for name, places in truth.places.items():
+            fine = self._counts.setdefault(name, ScoreCounts())
+            per_scene = self._scene_counts.setdefault(name, SceneCounts())
+            for label, own in enumerate(places):
+                fine.add_label(label, bins[own])
+                per_scene.add_label(scene, label, coarse[own])
 
     def _count_frame(self, record: dict[str, Any], scene: str) -> None:
         bins, labels = bins_of(np.array([record["frame_score"]])), np.array([record["frame_label"]])
@@ -128,15 +143,16 @@ class Tally:
         pixel_score: Tensor | None,
         batch: Batch,
         index: pd.DataFrame,
+        scenes: Mapping[int, str],
     ) -> None:
-        """Voxels and pixels, where both a score and the truth are there."""
+        """Voxels and pixels, where both a score and the truth are there; `scenes` by row."""
         items = []
         if point_score is not None and batch.voxels is not None and self.voxel_score:
             items.append(voxel_items(point_score, batch, index, how=self.voxel_score))
         if pixel_score is not None and batch.pixel_label is not None:
             items.append(pixel_items(pixel_score, batch, index))
         for name, row, score, label in itertools.chain(*items):
-            self._count(name, scene_of(index.iloc[row].to_dict()), bins_of(score), label)
+            self._count(name, scenes[row], bins_of(score), label)
 
     def __add__(self, other: "Tally") -> "Tally":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
@@ -285,13 +301,17 @@ def scene_of(meta: Mapping[Any, Any]) -> str:
     return f"{meta['archive']}/{meta['scene_id']}"
 
 
-def _point_record(scores: Float[np.ndarray, "P"], view: FrameView) -> dict[str, float]:
-    """What the table of frames tells of a frame's point scores."""
-    counted = view.point_label != 255
+def _point_record(
+    scores: Float[np.ndarray, "P"],
+    places: tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "M"]],
+) -> dict[str, float]:
+    """What the table of frames tells of the scores of a frame's normal and anomalous points."""
+    normal, anomalous = (scores[own] for own in places)
+    greatest = float(anomalous.max(initial=-math.inf))
     return {
-        "max_point_score": float(scores[counted].max(initial=-math.inf)),
-        "max_anomaly_score": float(scores[view.point_label == 1].max(initial=-math.inf)),
-        "point_ap": average_precision_of(scores[counted], view.point_label[counted]),
+        "max_point_score": max(greatest, float(normal.max(initial=-math.inf))),
+        "max_anomaly_score": greatest,
+        "point_ap": average_precision_of(normal, anomalous),
     }
 
 

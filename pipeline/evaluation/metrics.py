@@ -79,7 +79,11 @@ class ScoreCounts:
     def add_bins(self, bins: Int64[np.ndarray, "N"], labels: Shaped[np.ndarray, "N"]) -> None:
         """Count items whose bins are known (`bins_of`)."""
         for label in (0, 1):
-            np.add.at(self._counts[label], bins[labels == label], 1)
+            self.add_label(label, bins[labels == label])
+
+    def add_label(self, label: int, bins: Int64[np.ndarray, "N"]) -> None:
+        """Count items of one label by their bins."""
+        np.add.at(self._counts[label], bins, 1)
 
     def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
         return ScoreCounts(self._counts + other._counts)
@@ -221,13 +225,19 @@ def fpr95s(
     return np.where(pos.sum(-1) > 0, false_pos, math.nan) / _total(neg, neg)
 
 
-def average_precision_of(scores: Float[np.ndarray, "N"], labels: Shaped[np.ndarray, "N"]) -> float:
-    """AP of few scores without bins (labels 0 and 1); nan with one class only."""
-    if labels.all() or not labels.any():
+def average_precision_of(
+    normal: Float[np.ndarray, "N"], anomalous: Float[np.ndarray, "M"]
+) -> float:
+    """AP of the scores of few items without bins; nan where either class has none.
+
+    Precision is needed at the anomalous scores alone, so the normal ones are sorted, not ranked.
+    """
+    if not len(normal) or not len(anomalous):
         return math.nan
-    _, place = np.unique(-scores, return_inverse=True)
-    counts = [np.bincount(place[labels == label], minlength=place.max() + 1) for label in (0, 1)]
-    return float(average_precisions(counts[0], counts[1]))
+    thresholds, found = np.unique(anomalous, return_counts=True)
+    false_pos = len(normal) - np.searchsorted(np.sort(normal), thresholds)
+    true_pos = found[::-1].cumsum()[::-1]
+    return float((found * true_pos / (true_pos + false_pos)).sum() / len(anomalous))
 
 
 def _ap_bounds(neg: np.ndarray, pos: np.ndarray) -> tuple[float, float]:

@@ -36,11 +36,15 @@ class SceneCounts:
         self, scene: str, bins: Int64[np.ndarray, "N"], labels: Shaped[np.ndarray, "N"]
     ) -> None:
         """Count items of a scene by their fine bins (`metrics.bins_of`); label 255 is left out."""
-        if scene not in self._counts:
-            self._counts[scene] = np.zeros((2, NUM_SCENE_BINS), np.int64)
         coarse = SCENE_BIN[bins]
         for label in (0, 1):
-            np.add.at(self._counts[scene][label], coarse[labels == label], 1)
+            self.add_label(scene, label, coarse[labels == label])
+
+    def add_label(self, scene: str, label: int, scene_bins: Int64[np.ndarray, "N"]) -> None:
+        """Count items of one scene and label by their scene bins (`SCENE_BIN`)."""
+        if scene not in self._counts:
+            self._counts[scene] = np.zeros((2, NUM_SCENE_BINS), np.int64)
+        np.add.at(self._counts[scene][label], scene_bins, 1)
 
     def __add__(self, other: "SceneCounts") -> "SceneCounts":
         merged = {scene: counts.copy() for scene, counts in self._counts.items()}

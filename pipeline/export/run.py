@@ -36,7 +36,8 @@ from pipeline.models.export import (
     save_program,
 )
 from pipeline.progress import Say
-from pipeline.report.evaluation_report import Loaded, chosen_run, demand_split, open_run
+from pipeline.report.evaluation_report import Loaded, chosen_run, open_run
+from pipeline.report.split_scores import demand_split
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
 """Of a run folder, and of the run's artifacts."""

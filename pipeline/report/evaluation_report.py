@@ -5,14 +5,11 @@ predictor and a boosted tree on plain features reach on the same points stands b
 """
 
 import dataclasses
-import logging
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from pipeline import logged_model, tracking
@@ -21,26 +18,26 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
 from pipeline.data.manifest import Manifest
-from pipeline.data.readers import open_reader
-from pipeline.evaluation.audit import sample_split, tally_baseline
 from pipeline.evaluation.baseline import baseline_name
-from pipeline.evaluation.controls import best_of, probe_tallies
+from pipeline.evaluation.controls import best_of
 from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.scoring import score_split
 from pipeline.merging import merge
 from pipeline.models.detector import build_detector
-from pipeline.models.precision import choose
 from pipeline.progress import Watch
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels
 from pipeline.report.result_rows import TABLE_METRICS, model_name, result_rows
+from pipeline.report.split_scores import (
+    drawing_device,
+    open_splits,
+    probe_tallies_of,
+    score_splits,
+)
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run
-
-logger = logging.getLogger(__name__)
 
 FOLDER = "test"
 TABLE_SLICES = (
@@ -98,26 +95,12 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     """`evaluate` for a given run folder or checkpoint folder."""
     loaded = open_run(config, place)
     blocks = find_blocks(config)
-    readers = test_readers(config, split_hash=loaded.meta.split_hash)
-    # The boosted tree and its features look at single clouds, the model at what it was trained on.
-    windows = open_reader(
-        config, blocks, "test", window=loaded.window, say=logger.info, extras=loaded.extras
+    splits = open_splits(
+        config, split_hash=loaded.meta.split_hash, window=loaded.window, extras=loaded.extras
     )
-    device = device_of(config)
-    precision = choose(config.evaluation.precision, key="evaluation.precision", device=device)
-    logger.info("evaluation: %s", precision.reason)
-    tally = score_split(
-        loaded.model,
-        windows,
-        batch_size=config.evaluation.batch_size,
-        near_classes=config.evaluation.near_classes,
-        voxel_score=config.evaluation.voxel_score,
-        device=device,
-        progress=watch("test"),
-        precision=precision.name,
-    )
-    baseline = baseline_of(config, readers, blocks, watch=watch)
-    probes = best_of(probe_tallies_of(readers, tally).values())
+    tally, baseline, precision = score_splits(config, loaded.model, splits, blocks, watch=watch)
+    windows = splits["test"].reader
+    probes = best_of(probe_tallies_of(splits, tally).values())
     rows = result_rows(config, loaded.meta, tally, baseline, probes)
     folder = loaded.folder / FOLDER
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
@@ -137,7 +120,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
         "table": str(folder / "results.md"),
         "figures": [str(path) for path in figures],
         "logged_model": model,
-        "precision": precision.name,
+        "precision": precision,
         **shown,
     }
     return Evaluated(tally=tally, tally_path=folder / "tally.npz", text=text, facts=facts)
@@ -199,71 +182,8 @@ def load_run(place: Path) -> Loaded:
 
 
 def _extras(trained: Config) -> tuple[Extra, ...]:
-    if trained.model.name == "simple":
-        return ()
+    """Voxels always: the baseline that shares the batches is counted on them."""
     return ("voxels", "pixels") if trained.model.pixel_head else ("voxels",)
-
-
-def device_of(config: Config) -> torch.device:
-    """Where to evaluate: CUDA when `scaling.use_gpu`, which must then be there."""
-    if config.scaling.use_gpu and not torch.cuda.is_available():
-        raise ValueError(
-            "scaling.use_gpu=true but torch sees no CUDA device; set "
-            "scaling.use_gpu=false to evaluate on the CPU"
-        )
-    return torch.device("cuda" if config.scaling.use_gpu else "cpu")
-
-
-def test_readers(config: Config, *, split_hash: str) -> dict[str, BlockReader]:
-    """Readers of train (for the baseline) and test; ValueError when they hold another split."""
-    blocks = find_blocks(config)
-    extras: dict[str, tuple[Extra, ...]] = {"train": (), "test": ("voxels",)}
-    readers = {
-        split: open_reader(config, blocks, split, window=1, say=logger.info, extras=names)
-        for split, names in extras.items()
-    }
-    demand_split(readers["test"], blocks, split_hash=split_hash)
-    return readers
-
-
-def demand_split(reader: BlockReader, blocks: Path, *, split_hash: str) -> None:
-    """ValueError unless `blocks`, which the reader has opened, hold the split of the training."""
-    found = reader.manifest.split_hash
-    if found != split_hash:
-        raise ValueError(
-            f"{blocks} holds split {found} but the model was trained on split {split_hash}, so its "
-            "test scenes may be among those it was trained on; point data.blocks at the shards of "
-            "the training"
-        )
-
-
-def baseline_of(
-    config: Config, readers: dict[str, BlockReader], blocks: Path, *, watch: Watch
-) -> Tally:
-    """The boosted tree's counts on test; kept beside the shards, under what it depends on."""
-    near = "-".join(map(str, config.evaluation.near_classes))
-    ego = "x".join(map(str, config.data.ego_box_m))
-    voxel, seed = config.evaluation.voxel_score, config.evaluation.interval_seed
-    path = blocks / f"baseline-near-{near}-ego-{ego}-voxel-{voxel}-seed-{seed}.npz"
-    if not path.is_file():
-        sample = sample_split(
-            readers["train"], config=config.evaluation, progress=watch("features of train")
-        )
-        tally = tally_baseline(
-            sample,
-            readers["test"],
-            config=config.evaluation,
-            progress=watch("boosted tree"),
-        )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        tally.to_file(temporary)
-        temporary.replace(path)
-    return Tally.from_file(path)
-
-
-def probe_tallies_of(readers: dict[str, BlockReader], tally: Tally) -> dict[str, Tally]:
-    """Counts of what archive and frame number alone tell of the frames of `tally`."""
-    return probe_tallies(tally, train=readers["train"].index, test=readers["test"].index)
 
 
 def _table(rows: list[Row], manifest: Manifest) -> str:
@@ -316,7 +236,7 @@ def _draw(
                 reader,
                 folder,
                 thresholds=loaded.meta.thresholds,
-                device=device_of(config),
+                device=drawing_device(config),
                 note=note,
             )
     return paths

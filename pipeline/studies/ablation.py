@@ -20,8 +20,8 @@ from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.merging import merge
 from pipeline.progress import Say
-from pipeline.report.evaluation_report import baseline_of, probe_tallies_of, test_readers
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
+from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.report.training_report import data_note
 from pipeline.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells
@@ -81,9 +81,9 @@ def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, Tally]:
     """
     name = baseline_name(manifest)
     say(f"controls: {name} on plain features, probes of archive and frame number")
-    readers = test_readers(config, split_hash=manifest.split_hash)
-    plain = baseline_of(config, readers, find_blocks(config), watch=lambda _: lambda *_: None)
-    probes = probe_tallies_of(readers, plain)
+    splits = open_splits(config, split_hash=manifest.split_hash)
+    plain = baseline_of(config, splits, find_blocks(config), watch=lambda _: lambda *_: None)
+    probes = probe_tallies_of(splits, plain)
     told = {f"{fact.replace(' + ', ' and ')} probe": tally for fact, tally in probes.items()}
     return {name: plain, CONSTANT: plain.constant(), **told}
 

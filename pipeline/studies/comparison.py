@@ -24,9 +24,10 @@ from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
 from pipeline.merging import merge
 from pipeline.progress import Say
-from pipeline.report.evaluation_report import baseline_of, evaluate_run, test_readers
+from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
+from pipeline.report.split_scores import baseline_of, open_splits
 from pipeline.report.tables import aligned, sensible
 from pipeline.revision import short_revision
 from pipeline.studies.cells import NOTES, write_note
@@ -132,12 +133,12 @@ def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell
 def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:
     say(f"compare: world {seed}, boosted tree on plain features")
     blocks = find_blocks(world)
-    readers = test_readers(world, split_hash=read_manifest(blocks).split_hash)
+    splits = open_splits(world, split_hash=read_manifest(blocks).split_hash)
     return Cell(
         world=seed,
         name=BASELINE,
         run_id="",
-        tally=baseline_of(world, readers, blocks, watch=lambda phase: _every_tenth(say, phase)),
+        tally=baseline_of(world, splits, blocks, watch=lambda phase: _every_tenth(say, phase)),
     )
 
 

@@ -7,24 +7,21 @@ import pytest
 
 from jobs.audit import work
 from pipeline.config import Config
-from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.audit import Audit, audit, sample_split
 from pipeline.evaluation.features import FEATURES
+from pipeline.evaluation.prediction import OpenSplit
 from pipeline.evaluation.probes import FACTS
 
 
 @pytest.fixture(scope="module")
-def readers(tiny_config: Config, tiny_blocks: Path) -> tuple[BlockReader, BlockReader]:
-    box = tiny_config.data.ego_box_m
-    train, test = (BlockReader(tiny_blocks, split, ego_box_m=box) for split in ("train", "test"))
+def splits(tiny_config: Config, tiny_blocks: Path) -> tuple[OpenSplit, OpenSplit]:
+    train, test = (OpenSplit.open(tiny_config, tiny_blocks, split) for split in ("train", "test"))
     return train, test
 
 
 @pytest.fixture(scope="module")
-def audited(tiny_config: Config, readers) -> Audit:
-    return audit(
-        *readers, config=tiny_config.evaluation, watch=lambda phase: lambda done, total: None
-    )
+def audited(splits) -> Audit:
+    return audit(*splits, watch=lambda phase: lambda done, total: None)
 
 
 def test_every_probe_has_a_line_and_aurocs_are_shares(audited):
@@ -34,16 +31,16 @@ def test_every_probe_has_a_line_and_aurocs_are_shares(audited):
     assert ((read >= 0) & (read <= 1)).all()
 
 
-def test_the_baseline_saw_every_test_frame_once(audited, readers):
-    _, test = readers
+def test_the_baseline_saw_every_test_frame_once(audited, splits):
+    test = splits[1].reader
     assert audited.baseline.frames()["row"].tolist() == list(range(test.num_rows))
     assert audited.baseline.split_hash == test.manifest.split_hash
     assert audited.baseline.metrics("baseline")["baseline/point_ap"] > 0
 
 
-def test_a_sample_stands_for_all_points_outside_the_ego_box(tiny_config, readers):
-    train, _ = readers
-    sample = sample_split(train, config=tiny_config.evaluation, progress=lambda done, total: None)
+def test_a_sample_stands_for_all_points_outside_the_ego_box(splits):
+    sample = sample_split(splits[0], progress=lambda done, total: None)
+    train = splits[0].reader
     batch = train.batch(range(train.num_rows), augment_seed=None)
     num_counted = int((batch.point_label != 255).sum())
     assert sample.weight.sum() == pytest.approx(num_counted)  # few points, so all are kept

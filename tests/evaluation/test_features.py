@@ -8,7 +8,7 @@ import pytest
 from pipeline.evaluation.features import (
     FEATURES,
     column_height,
-    num_points_in_cell,
+    num_points_in_cells,
     point_features,
     sample_points,
 )
@@ -30,11 +30,13 @@ def column(features: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_counts_in_a_cell_equal_brute_force(view):
-    xyz = view.points[:, :3]
-    for size in (0.5, 1.0, 20.0):
-        cells = np.floor(xyz / np.float32(size))
-        expected = (cells[:, None] == cells[None]).all(axis=2).sum(axis=1)
-        np.testing.assert_array_equal(num_points_in_cell(xyz, size_m=size), expected)
+    # Crowded enough that many cells hold several points, on both sides of zero.
+    for xyz in (view.points[:, :3], view.points[:, :3] / 10):
+        for size, found in zip((0.5, 1.0), num_points_in_cells(xyz), strict=True):
+            cells = np.floor(xyz / np.float32(size))
+            expected = (cells[:, None] == cells[None]).all(axis=2).sum(axis=1)
+            np.testing.assert_array_equal(found, expected)
+        assert expected.max() > 1
 
 
 def test_column_heights_equal_brute_force(view):
