@@ -293,8 +293,8 @@ from pipeline.config import TrackingConfig
 store = TrackingConfig(uri=sys.argv[1])
 with tracking.failing(store, sys.argv[2]):
     tracking.demand_run(store, sys.argv[2])
-    print('inside', flush=True)
     try:
+        print('inside', flush=True)
         time.sleep(60)
     finally:
         time.sleep(float(sys.argv[3]))
@@ -303,10 +303,18 @@ with tracking.failing(store, sys.argv[2]):
 
 def started_inside(store: TrackingConfig, run_id: str, cleaning_s: float = 0.3, *before: str):
     code = [*before, sys.executable, "-c", INSIDE, store.uri, run_id, str(cleaning_s)]
-    job = subprocess.Popen(code, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen(
+        code, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=_own_signals
+    )
     assert job.stdout
     assert job.stdout.readline() == "inside\n"
     return job
+
+
+def _own_signals() -> None:
+    """A process inherits what its parent ignores, and the tests' own process is none of this."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end_of(store: TrackingConfig, run_id: str) -> tuple[str, str | None]:

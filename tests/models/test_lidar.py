@@ -45,11 +45,17 @@ def test_every_point_gets_features_and_a_permutation_permutes_them(name: str, po
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_frames_features_do_not_depend_on_its_companion(name: str):
+    """To the last bit where matrix products have a row per point.
+
+    Those of cylinder3d have a row per pair of cells, of which the other companion has another
+    number, and a CPU's library adds up in another order for another number of rows.
+    """
     model, batch = encoder(name), street_batch()
     points = batch.points.clone()
     points[600:, :3] = points[600:, [1, 0, 2]]
     ours, theirs = model(batch), model(with_values(batch, points=points))
-    assert torch.equal(ours[:600], theirs[:600])
+    limit = 1e-6 if name == "cylinder3d" else 0.0
+    torch.testing.assert_close(ours[:600], theirs[:600], rtol=0, atol=limit)
     torch.testing.assert_close(model(only_frame(batch, 1)), ours[600:], rtol=0, atol=1e-5)
 
 
