@@ -240,6 +240,7 @@ def test_a_folder_outside_of_the_local_copy_is_refused(nodes: tuple[Config, Conf
         storage.fetch_file(nodes[0], Path("/elsewhere/run"))
 
 
+@pytest.mark.slow
 def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
     tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path, address: str
 ):

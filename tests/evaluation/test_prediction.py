@@ -142,6 +142,7 @@ def test_what_a_batch_refuses_reaches_the_job_from_threads_and_from_workers(test
             count_split(make, split, progress=silent)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_the_whole_count_in_one_sentence(test_split):
     make = functools.partial(make_faulty, end=_die)
     with pytest.raises(RunFailed, match=r"died .* nothing was counted") as failure:

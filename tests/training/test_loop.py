@@ -208,6 +208,7 @@ def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(confi
     assert restarted.history[0] == short.history[0]
 
 
+@pytest.mark.slow
 def test_a_few_batches_can_be_overfit(config: Config):
     """By the mean over an epoch: batches without anomalies have next to no loss from the start."""
     steps = {
@@ -260,6 +261,7 @@ def test_a_missing_gpu_is_an_error_not_silent_cpu(config: Config):
         fit(merge(config, {"scaling": {"use_gpu": True}}), say=quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames_per_gpu", [0, 1])
 def test_two_workers_equal_one_at_the_same_global_batch(
     config: Config, ray_session, frames_per_gpu: int

@@ -160,6 +160,7 @@ def test_a_loss_that_needs_anomalies_is_refused_without_them(config: Config, nam
         try_fit(merge(config, {"loss": {"name": name}}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -46,6 +46,7 @@ def test_without_the_head_no_pixel_is_read_or_told(config: Config):
     assert not any("pixel" in name for name in trained.history[-1])
 
 
+@pytest.mark.slow
 def test_the_stream_trains_pixels_too(config: Config, ray_session: None):
     trained = fit(merge(config, {"data": {"reader": "stream"}}), say=quiet)
     assert len(curve(config, trained, "train/pixel_loss")) == trained.num_steps

@@ -68,6 +68,7 @@ def test_a_run_is_not_resumed_with_another_reader_or_window(config: Config):
             fit(other, say=quiet)
 
 
+@pytest.mark.slow
 def test_a_training_on_windows_is_evaluated_on_windows_and_counts_current_points(config: Config):
     """Also when the evaluation's own config says nothing of windows."""
     single = fit(config, say=quiet)
