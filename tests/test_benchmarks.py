@@ -1,9 +1,16 @@
 """Benchmarks run, at toy size, and what they compare is equal."""
 
+import dataclasses
+import json
+import math
 import re
 from pathlib import Path
 
-from benchmarks import reader_training, train
+import pandas as pd
+import pytest
+from conftest import TINY_PREPARE, TINY_WORLD
+
+from benchmarks import gpu, reader_training, train
 from pipeline.config import Config
 from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps
@@ -22,3 +29,40 @@ def test_a_training_that_sleeps_is_timed_with_both_readers(
     for side in (BlockSteps, train.MockSteps):
         rate = train.rate(config, tiny_blocks, 0.02, side)
         assert 5 < rate < 50
+
+
+def test_the_gpu_table_has_every_column_and_is_empty_where_only_a_gpu_could_measure(tmp_path: Path):
+    small = {
+        "synthetic": dataclasses.asdict(TINY_WORLD),
+        "prepare": TINY_PREPARE | {"image_crop": [0.0, 1.0]},
+        "model": {"image_channels": 8, "point_channels": 8},
+    }
+    rows = gpu.run(["demo"], tmp_path, num_steps=12, smaller=small)
+    assert [row.name for row in rows] == ["demo", "demo fp32", "demo bf16"]
+    assert [row.precision for row in rows[1:]] == ["fp32", "bf16"]
+    for row in rows:
+        assert row.frames_per_s > 0
+        assert row.step_ms > 0
+        assert 0 <= row.data_wait <= 1
+        assert math.isnan(row.gpu_idle)
+        assert math.isnan(row.memory_gb)
+        assert row.top_kernels == ""
+    assert list(pd.read_csv(tmp_path / "table.csv").columns) == list(gpu.HEADER)
+    names = {path.name for path in tmp_path.glob("*.json")}
+    assert names == {"demo.json", "demo-fp32.json", "demo-bf16.json"}
+
+
+def test_kernels_beside_each_other_are_busy_once(tmp_path: Path):
+    """One from 0 to 40, one inside it, one from 60 to 100: a fifth of the span is idle."""
+    kernels = [("gemm", 0, 40), ("copy", 10, 20), ("gemm", 60, 40)]
+    events = [{"cat": "kernel", "name": n, "ts": ts, "dur": dur} for n, ts, dur in kernels]
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"traceEvents": [*events, {"cat": "cpu_op", "ts": 0, "dur": 900}]}))
+    found = gpu.kernels_of(trace)
+    assert found.idle == pytest.approx(0.2)
+    assert found.top == [("gemm", pytest.approx(0.8)), ("copy", pytest.approx(0.2))]
+
+
+def test_what_needs_cuda_is_no_row_of_a_cpu():
+    assert set(gpu.rows_of(gpu.CONFIGS, on_gpu=False)) == {*gpu.CONFIGS, "full fp32", "full bf16"}
+    assert "full compiled" in gpu.rows_of(gpu.CONFIGS, on_gpu=True)
