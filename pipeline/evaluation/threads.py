@@ -71,7 +71,7 @@ def add_spans(
             with telling:
                 done(len(span))
 
-    with ThreadPoolExecutor(len(counts), thread_name_prefix="batches") as pool:
+    with ThreadPoolExecutor(len(counts), thread_name_prefix="counting") as pool:
         futures = [pool.submit(work, each) for each in counts]
         try:
             ended, _ = wait(futures, return_when=FIRST_EXCEPTION)

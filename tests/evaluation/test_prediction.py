@@ -165,7 +165,7 @@ def test_no_thread_is_left_after_a_failure(test_split):
     counts = make_faulty(reader, 3, end=_refuse)
     with pytest.raises(ValueError, match="NaN"):
         add_spans(counts, reader, spans_of(reader.num_rows, batch_size=1), lambda num: None)
-    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("counting")]
 
 
 def test_spans_are_every_row_once_in_batches():

@@ -106,7 +106,7 @@ def test_waits_and_frames_are_those_since_the_last_line(logged, lines: list[str]
         if step < 6:
             teller.step(step, {"train/loss": 1.0}, epoch=0)
     waits = dict(history("perf/data_wait_share"))
-    assert waits[2] < 0.1
+    assert waits[2] < 0.2
     assert 0.4 < waits[4] < 0.7
     assert history("perf/step_ms")[0][1] == pytest.approx(40, rel=0.5)
     assert 60 < dict(history("perf/frames_per_s"))[2] <= 7 / 0.04
