@@ -3,7 +3,7 @@
 import copy
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -19,13 +19,6 @@ from pipeline.models.scores import Scores
 from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-
-def batches_of(reader: BlockReader, *, batch_size: int, progress: Progress) -> Iterator[Batch]:
-    """Every row of the split once, in order, never augmented; progress after each batch's use."""
-    for rows in spans_of(reader.num_rows, batch_size=batch_size):
-        yield reader.batch(list(rows), augment_seed=None)
-        progress(rows.stop, reader.num_rows)
 
 
 class SplitScores:
