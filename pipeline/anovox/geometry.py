@@ -158,18 +158,14 @@ def point_voxel(
     voxel_from_lidar: NDArray[np.floating],
 ) -> NDArray[np.int32]:
     """Row of `voxels` (M, 4; ascending by key) per exact point (P, >=3); -1 if none holds it."""
-    row_of_point = np.full(len(points), -1, np.int32)
-    keys_of_points, inside = _keys(points, voxel_from_lidar)
-    rows = np.flatnonzero(inside)
-    if len(rows) == 0 or len(voxels) == 0:
-        return row_of_point
-    # Sorting first leaves a search per cell instead of one per point.
-    wanted, rows = _stable_sort(keys_of_points[rows], rows)
-    is_start = np.r_[True, wanted[1:] != wanted[:-1]]
-    own, keys = wanted[is_start], voxel_keys(voxels)
-    place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-    found = np.where(keys[place] == own, place, -1).astype(np.int32)
-    row_of_point[rows] = found[np.cumsum(is_start) - 1]
+    # Jobs that label nothing do without the compiler.
+    from pipeline.anovox.kernels import row_of_cell
+
+    cells = _from_origin(points, voxel_from_lidar)
+    cells *= 1 / VOXEL_SIZE_M
+    np.floor(cells, out=cells)
+    row_of_point = np.empty(len(points), np.int32)
+    row_of_cell(cells, GRID_SHAPE, voxel_keys(voxels), row_of_point)
     return row_of_point
 
 
@@ -236,18 +232,6 @@ def _cells(
     cells = np.floor(from_origin * (1 / VOXEL_SIZE_M))
     x, y, z = from_origin - cells * VOXEL_SIZE_M
     return cells, x * x + y * y + z * z
-
-
-def _keys(
-    points: NDArray[np.floating], voxel_from_lidar: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """`voxel_keys` (P,) of the points' cells, and which lie inside the grid."""
-    cells = _from_origin(points, voxel_from_lidar)
-    cells *= 1 / VOXEL_SIZE_M
-    np.floor(cells, out=cells)
-    inside = _inside(cells)
-    vx, vy, vz = cells  # whole numbers below 2^53, so exact
-    return (vx + GRID_SHAPE[0] * (vy + GRID_SHAPE[1] * vz)).astype(np.int64), inside
 
 
 def _from_origin(

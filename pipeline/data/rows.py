@@ -26,7 +26,6 @@ def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) ->
     Raises FrameError when a point lies beyond what `prepare.points` can hold.
     """
     image, intrinsics = stored_image(frame.image, frame.intrinsics, config)
-    files = scene.files(frame.key.frame_id)
     return {
         **_metadata(frame, truth, scene),
         "image_height": image.shape[0],
@@ -44,8 +43,8 @@ def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) ->
         "voxels": frame.voxels,
         "voxel_from_lidar": frame.voxel_from_lidar.reshape(16),
         "pixel_label": encode_png(truth.pixel_label),
-        "semantic": files.semantic.read_bytes(),
-        "depth": files.depth.read_bytes(),
+        "semantic": scene.file("semantic", frame.key.frame_id).read_bytes(),
+        "depth": scene.file("depth", frame.key.frame_id).read_bytes(),
     }
 
 

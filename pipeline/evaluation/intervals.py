@@ -15,6 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.sparse import csr_array
 
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.metrics import METRICS
@@ -113,10 +114,12 @@ def resampled_metrics(
 def _weighted(counts: np.ndarray, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Counts (chunk, bins) of normal and anomalous items, highest score first."""
     occupied = np.flatnonzero(counts.any(axis=(0, 1)))[::-1]
-    neg, pos = (counts[:, label, occupied].astype(np.float64) for label in (0, 1))
+    # A scene fills few of the bins that all scenes fill together.
+    neg, pos = (csr_array(counts[:, label, occupied].astype(np.float64)) for label in (0, 1))
     for start in range(0, len(weights), CHUNK):
         chunk = weights[start : start + CHUNK].astype(np.float64)
-        yield chunk @ neg, chunk @ pos
+        # Sums along the bins come next, and the product lies the other way round.
+        yield np.ascontiguousarray(chunk @ neg), np.ascontiguousarray(chunk @ pos)
 
 
 def _interval(value: float, draws: np.ndarray, counts: list[np.ndarray]) -> Interval:

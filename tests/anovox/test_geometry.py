@@ -306,6 +306,8 @@ def test_voxelise_keeps_up_with_full_size_clouds():
     assert min(times_s) < 0.100  # 0.010 alone
 
 
+# The first call compiles.
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(495, 505)] * 2, st.integers(25, 33)), max_size=12))
 def test_point_voxel_is_the_row_whose_cell_holds_the_point(cells):
     in_order = sorted(set(cells), key=lambda cell: cell[::-1])
