@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from pipeline.failures import RunFailed
+from pipeline.run_config import ScalingConfig
 from pipeline.signals import arm_again
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,30 @@ def _init(num_cpus: int | None, *, dashboard: bool) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+
+
+def worker_bundle(scaling: ScalingConfig) -> dict[str, float]:
+    """What one worker takes of a node."""
+    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
+
+
+def demand_room(scaling: ScalingConfig, *, beside: Sequence[Mapping[str, float]] = ()) -> None:
+    """RunFailed unless all workers find room, with the bundles `beside` them.
+
+    A cluster that grows gets `scaling.start_timeout_s` to do so: a request that waits for ever
+    helps nobody.
+    """
+    worker = worker_bundle(scaling)
+    bundles = [worker] * scaling.num_workers + [dict(bundle) for bundle in beside]
+    have = gather_resources(bundles, timeout_s=scaling.start_timeout_s)
+    for name in worker:
+        amount = _sum(bundles)[name]
+        if have.get(name, 0.0) < amount:
+            raise RunFailed(
+                f"scaling asks for {amount:g} {name} but the cluster has {have.get(name, 0.0):g}; "
+                "lower scaling.num_workers or scaling.cpus_per_worker, or add nodes",
+                reason="no_resources",
+            )
 
 
 def gather_resources(

@@ -114,13 +114,13 @@ class _CountingWorker:
 
 
 def _count_with_ray(make: Make[C], split: OpenSplit, *, progress: Progress) -> C:
-    from pipeline.ray_session import ensure_ray
+    from pipeline.ray_session import demand_room, ensure_ray
 
     ensure_ray()
     import ray
     from ray.exceptions import RayActorError, RayTaskError
 
-    _demand_room(split.config.scaling)
+    demand_room(split.config.scaling)
     workers = _workers(split.config.scaling)
     try:
         _open_all(workers, make, split)
@@ -151,32 +151,13 @@ def _cause(error: BaseException) -> str:
     return "its process or its node ended"
 
 
-def _need(scaling: ScalingConfig) -> dict[str, float]:
-    """What one worker takes."""
-    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
-
-
-def _demand_room(scaling: ScalingConfig) -> None:
-    """RunFailed unless the cluster is large enough, after it was asked to grow."""
-    from pipeline.ray_session import gather_resources
-
-    need = _need(scaling)
-    have = gather_resources([need] * scaling.num_workers, timeout_s=scaling.start_timeout_s)
-    for name, amount in need.items():
-        if have.get(name, 0.0) < amount * scaling.num_workers:
-            raise RunFailed(
-                f"scaling asks for {amount * scaling.num_workers:g} {name} but the cluster has "
-                f"{have.get(name, 0.0):g}; lower scaling.num_workers or scaling.cpus_per_worker, "
-                "or add nodes",
-                reason="no_resources",
-            )
-
-
 def _workers(scaling: ScalingConfig) -> list[Any]:
     """Handles of workers on as many nodes as there are; they may still have to start."""
     import ray
 
-    need = _need(scaling)
+    from pipeline.ray_session import worker_bundle
+
+    need = worker_bundle(scaling)
     worker = ray.remote(
         num_cpus=need["CPU"],
         num_gpus=need.get("GPU", 0.0),

@@ -70,7 +70,6 @@ class StepTeller:
         window_s, clock = time.monotonic() - self._last_s, self._clock
         costs = window_costs(clock.seconds, self._seconds, num_steps=self._num_steps)
         return costs | {
-            "perf/step_time_s": window_s / self._num_steps,
             "perf/frames_per_s": (clock.num_frames - self._num_frames) / window_s,
             # Linux counts the peak resident set in kilobytes.
             "perf/peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

@@ -23,7 +23,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten, merge, to_dict
 from pipeline.progress import Say
-from pipeline.ray_session import ensure_ray, gather_resources
+from pipeline.ray_session import demand_room, ensure_ray
 from pipeline.revision import git_revision
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
@@ -265,7 +265,9 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
     from ray.train.torch import TorchTrainer
 
     scaling = config.scaling
-    _check_resources(config)
+    # The tasks that read a stream need a CPU beside the workers', or both wait for ever.
+    reading = [{"CPU": 1.0}] if config.data.reader == "stream" else []
+    demand_room(scaling, beside=reading)
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"job": dataclasses.asdict(job), "queue": queue},
@@ -312,24 +314,6 @@ def _ingest(config: Config, job: Job) -> dict[str, Any]:
 
     dataset = stream_dataset(config, job.blocks, extras=training_extras(config))
     return {"datasets": {"train": dataset}, "dataset_config": EveryRow()}
-
-
-def _check_resources(config: Config) -> None:
-    """Refuse what the cluster cannot give in time; a request that waits for ever helps nobody."""
-    scaling = config.scaling
-    worker = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
-    # The tasks that read a stream need a CPU beside the workers', or both wait for ever.
-    reading = [{"CPU": 1.0}] if config.data.reader == "stream" else []
-    bundles = [worker] * scaling.num_workers + reading
-    have = gather_resources(bundles, timeout_s=scaling.start_timeout_s)
-    for name in worker:
-        amount = sum(bundle.get(name, 0.0) for bundle in bundles)
-        if have.get(name, 0.0) < amount:
-            raise RunFailed(
-                f"scaling asks for {amount:g} {name} but the cluster has {have.get(name, 0.0):g}; "
-                f"lower scaling.num_workers or scaling.cpus_per_worker, or add nodes",
-                reason="no_resources",
-            )
 
 
 def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:

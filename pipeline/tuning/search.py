@@ -24,6 +24,7 @@ from pipeline.config import Config
 from pipeline.failures import Pruned, RunFailed
 from pipeline.merging import merge, to_dict
 from pipeline.progress import Say
+from pipeline.ray_session import worker_bundle
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
 from pipeline.tuning.asha import RememberingAsha
@@ -122,7 +123,7 @@ def trial_resources(config: Config) -> dict[str, float]:
     if scaling.num_workers:
         # Tune refuses a trial that asks for nothing.
         return {"CPU": 0.01}
-    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1.0} if scaling.use_gpu else {})
+    return worker_bundle(scaling)
 
 
 def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
