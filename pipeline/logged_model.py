@@ -13,7 +13,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from pipeline import tracking
 from pipeline.config import TrackingConfig
-from pipeline.tracking_store import client_of
+from pipeline.tracking_store import address_of, client_of
 
 PACKAGE = Path(__file__).parent
 MODEL = "detector"
@@ -46,7 +46,7 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     run = client.get_run(run_id)
     if run.data.tags.get(MODEL_OF_TAG) == checkpoint.name:
         return run.data.tags[MODEL_TAG]
-    mlflow.set_tracking_uri(config.uri)
+    mlflow.set_tracking_uri(address_of(config.uri))
     with mlflow.start_run(run_id=run_id, log_system_metrics=False), _no_advice_on_type_hints():
         logged = mlflow.pyfunc.log_model(
             name=MODEL,

@@ -27,7 +27,7 @@ from pipeline.config import TrackingConfig
 from pipeline.failures import Pruned, RunFailed
 from pipeline.metric_logger import MAX_METRICS_PER_CALL, metric_entities
 from pipeline.signals import first_signal_ends, held
-from pipeline.tracking_store import client_of, demand_experiment
+from pipeline.tracking_store import address_of, client_of, demand_experiment
 
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -250,7 +250,10 @@ def system_metrics(config: TrackingConfig, run_id: str, *, interval_s: int = 10)
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(
-        run_id, sampling_interval=interval_s, resume_logging=True, tracking_uri=config.uri
+        run_id,
+        sampling_interval=interval_s,
+        resume_logging=True,
+        tracking_uri=address_of(config.uri),
     )
     monitor.start()
     try:

@@ -8,6 +8,7 @@ only then is it there.
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 # Both are read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,15 +29,32 @@ ARTIFACTS = "mlartifacts"
 
 def client_of(uri: str) -> MlflowClient:
     """A client of `tracking.uri`; a fresh sqlite store is made first."""
-    path = uri.removeprefix(SQLITE).partition("?")[0]
+    path = uri.removeprefix(SQLITE)
     if uri.startswith(SQLITE) and not Path(path).is_absolute():
         raise ValueError(
             f"tracking.uri={uri} is relative, so each process would open its own file; write "
             f"{SQLITE}/absolute/path.db"
         )
     if uri.startswith(SQLITE):
-        _demand_database(Path(path), artifacts=Path(path).parent / ARTIFACTS)
-    return MlflowClient(uri)
+        _demand_database(Path(path))
+    return MlflowClient(address_of(uri))
+
+
+def address_of(uri: str) -> str:
+    """What MLflow is given for `tracking.uri`.
+
+    The name of a database's file is a path and may hold any character; in an address some of them
+    mean something else, and SQLAlchemy decodes what is encoded. MLflow does not, and would make a
+    folder of the encoded name beside it, but for addresses that name the driver.
+    """
+    path = quote(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or uri == SQLITE + path:
+        return uri
+    return f"sqlite+pysqlite:///{path}"
+
+
+def _artifacts_of(database: Path) -> str:
+    return (database.parent / ARTIFACTS).as_uri()
 
 
 def demand_experiment(client: MlflowClient, config: TrackingConfig) -> str:
@@ -57,7 +75,7 @@ def demand_experiment(client: MlflowClient, config: TrackingConfig) -> str:
 def _create_experiment(client: MlflowClient, config: TrackingConfig) -> None:
     location = None
     if config.uri.startswith(SQLITE):
-        location = str(Path(config.uri.removeprefix(SQLITE)).parent / ARTIFACTS)
+        location = _artifacts_of(Path(config.uri.removeprefix(SQLITE)))
     try:
         client.create_experiment(config.experiment, artifact_location=location)
     except MlflowException as error:  # two jobs that start together may both find none
@@ -65,11 +83,8 @@ def _create_experiment(client: MlflowClient, config: TrackingConfig) -> None:
             raise
 
 
-def _demand_database(database: Path, *, artifacts: Path) -> None:
-    """Make the database unless it is there; jobs that start at once wait for the first one.
-
-    `artifacts` is where MLflow's own experiment, `Default`, would keep files.
-    """
+def _demand_database(database: Path) -> None:
+    """Make the database unless it is there; jobs that start at once wait for the first one."""
     if database.is_file():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -80,5 +95,8 @@ def _demand_database(database: Path, *, artifacts: Path) -> None:
         # What a killed process left, its journal too, which sqlite would roll back into ours.
         for leftover in database.parent.glob(f"{temporary.name}*"):
             leftover.unlink()
-        SqlAlchemyStore(f"{SQLITE}{temporary}", str(artifacts)).engine.dispose()
+        # The second is where MLflow's own experiment, `Default`, would keep files.
+        SqlAlchemyStore(
+            address_of(f"{SQLITE}{temporary}"), _artifacts_of(database)
+        ).engine.dispose()
         temporary.replace(database)
