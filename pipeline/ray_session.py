@@ -7,6 +7,7 @@ fewer than four, training workers and data tasks starve each other and wait for 
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,15 @@ def _init(num_cpus: int | None, *, dashboard: bool) -> None:
         dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.WARNING,
+        runtime_env=_interpreter(),
     )
+
+
+def _interpreter() -> dict[str, str]:
+    """The interpreter of workers with variables of their own, where a shell must not split its
+    path: Ray starts them by a line of shell and leaves quoting to us."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def worker_bundle(scaling: ScalingConfig) -> dict[str, float]:
