@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 import jaxtyping
@@ -29,12 +30,15 @@ def jaxtyped(target: Any = None, **named: Any) -> Any:
         return target
     if not inspect.isfunction(target) or inspect.isgeneratorfunction(target):
         return _jaxtyped(target, **named)
-    return _checked(target)
+    parts = [part for hint in target.__annotations__.values() for part in _parts(hint)]
+    # Names that are imported for type checkers only; jaxtyping takes them for `Any`.
+    if any(isinstance(part, str | typing.ForwardRef) for part in parts):
+        return _jaxtyped(target, **named)
+    return _checked(target, holds_arrays=any(map(_is_array, parts)))
 
 
-def _checked(function: Any) -> Any:
+def _checked(function: Any, *, holds_arrays: bool) -> Any:
     checking = check(function)
-    holds_arrays = any(map(_holds_arrays, function.__annotations__.values()))
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -48,11 +52,16 @@ def _checked(function: Any) -> Any:
     return call
 
 
-def _holds_arrays(annotation: Any) -> bool:
-    """Also of what is not known yet: a text."""
-    is_array = inspect.isclass(annotation) and issubclass(annotation, jaxtyping.AbstractArray)
-    inside = typing.get_args(annotation)
-    return is_array or isinstance(annotation, str) or any(map(_holds_arrays, inside))
+def _parts(hint: Any) -> Iterator[Any]:
+    """A hint and all hints inside it."""
+    yield hint
+    if typing.get_origin(hint) is not typing.Literal:
+        for inner in typing.get_args(hint):
+            yield from _parts(inner)
+
+
+def _is_array(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, jaxtyping.AbstractArray)
 
 
 jaxtyping.jaxtyped = jaxtyped
