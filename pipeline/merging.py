@@ -6,6 +6,7 @@ absolute here, because workers, trials and submitted jobs run in other folders.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -65,10 +66,26 @@ def _override(text: str) -> Any:
 def merge(base: Config, *changes: Any) -> Config:
     """`base` with nested mappings merged into it, in order; the one door for every change."""
 
-    def build() -> Any:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), *changes))
+    def build() -> Config:
+        names = tuple(dict.fromkeys(name for change in changes for name in change))
+        if not _SECTIONS.keys() >= set(names):
+            names = tuple(_SECTIONS)  # OmegaConf looks among them for what was meant
+        part = _part(names)(**{name: getattr(base, name) for name in names})
+        merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(part), *changes))
+        return dataclasses.replace(base, **vars(merged))
 
-    return cast(Config, _in_sentence("config", build))
+    return _in_sentence("config", build)
+
+
+_SECTIONS = {field.name: field.type for field in dataclasses.fields(Config)}
+
+
+@functools.cache
+def _part(names: tuple[str, ...]) -> Any:
+    """A config of these sections only: OmegaConf takes 2 ms for each, whether it changes or not."""
+    return dataclasses.make_dataclass(
+        Config.__name__, [(name, _SECTIONS[name]) for name in names], frozen=True, kw_only=True
+    )
 
 
 def to_dict(config: Config) -> dict[str, Any]:

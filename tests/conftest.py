@@ -3,7 +3,11 @@
 pytest-xdist's workers share them; each has a Ray of its own.
 """
 
+import gc
 import os
+
+# Before the program is imported, whose functions it puts the checks on.
+import typechecking  # noqa: F401
 
 # Read when ray, mlflow and torch are imported, so they are set before anything else.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -24,6 +28,9 @@ from pipeline.data_config import SyntheticConfig
 from pipeline.locks import alone
 from pipeline.merging import merge
 from pipeline.revision import git_revision
+
+# Until all is imported: garbage would be looked for in the whole of it again and again.
+gc.disable()
 
 Shared = Callable[[str], AbstractContextManager[Path]]
 
@@ -64,6 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if path:
         writes = not hasattr(config, "workerinput")
         config.pluginmanager.register(Record(path, git_revision(), writes=writes))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported now stays; no test waits until it has been searched for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,15 +21,15 @@ from pipeline.config import Config, TrackingConfig
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten
 from pipeline.metric_logger import MetricLogger
-
-REPOSITORY = Path(__file__).parent.parent
+from tests.forked import REPOSITORY, Job, forks, own_signals
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
-    """One sqlite store for the module: creating its tables takes seconds."""
-    folder = tmp_path_factory.mktemp("tracking")
-    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="tests")
+def store(
+    tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]
+) -> TrackingConfig:
+    """One sqlite store for the module."""
+    return TrackingConfig(uri=new_store(tmp_path_factory.mktemp("tracking")), experiment="tests")
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def locked(store: TrackingConfig) -> Iterator[None]:
         connection.close()
 
 
-def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def start(
+    tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]
+) -> Iterator[Callable[..., Job]]:
+    """`start(code, *arguments)`: a process that has used `pipeline.tracking` before."""
+    with forks(new_store(tmp_path_factory.mktemp("warm"))) as start:
+        yield start
 
 
 # ---- a fresh sqlite store
@@ -68,11 +68,13 @@ print(tracking.start_run(TrackingConfig(uri=sys.argv[1]), name="a run", params={
 """
 
 
-def test_jobs_that_start_at_once_on_a_fresh_store_all_get_their_run(tmp_path: Path) -> None:
+def test_jobs_that_start_at_once_on_a_fresh_store_all_get_their_run(
+    tmp_path: Path, start: Callable[..., Job]
+) -> None:
     uri = f"sqlite:///{tmp_path}/not/yet/there/mlflow.db"
-    jobs = [run_python(START, uri) for _ in range(3)]
-    started = {job.communicate(timeout=240)[0].strip() for job in jobs}
-    assert [job.returncode for job in jobs] == [0, 0, 0]
+    jobs = [start(START, uri) for _ in range(3)]
+    assert [job.wait(timeout=240) for job in jobs] == [0, 0, 0]
+    started = {job.stdout.read().strip() for job in jobs}
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(TrackingConfig().experiment)
     assert experiment is not None
@@ -81,16 +83,16 @@ def test_jobs_that_start_at_once_on_a_fresh_store_all_get_their_run(tmp_path: Pa
 
 
 def test_a_job_killed_while_it_makes_the_store_leaves_none_that_is_half_made(
-    tmp_path: Path,
+    tmp_path: Path, start: Callable[..., Job]
 ) -> None:
     database = tmp_path / "mlflow.db"
-    job = run_python(START, f"sqlite:///{database}")
+    job = start(START, f"sqlite:///{database}")
     half_made = tmp_path / ".mlflow.db.tmp"
     end = time.monotonic() + 120
     while not (half_made.is_file() and half_made.stat().st_size) and time.monotonic() < end:
         time.sleep(0.005)
-    job.kill()
-    job.wait()
+    job.send_signal(signal.SIGKILL)
+    assert job.wait(timeout=60) == -signal.SIGKILL
     assert half_made.is_file()
     assert not database.exists()
     store = TrackingConfig(uri=f"sqlite:///{database}")
@@ -301,20 +303,9 @@ with tracking.failing(store, sys.argv[2]):
 """
 
 
-def started_inside(store: TrackingConfig, run_id: str, cleaning_s: float = 0.3, *before: str):
-    code = [*before, sys.executable, "-c", INSIDE, store.uri, run_id, str(cleaning_s)]
-    job = subprocess.Popen(
-        code, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=_own_signals
-    )
+def inside(job: Job | subprocess.Popen[str]) -> None:
     assert job.stdout
     assert job.stdout.readline() == "inside\n"
-    return job
-
-
-def _own_signals() -> None:
-    """A process inherits what its parent ignores, and the tests' own process is none of this."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def end_of(store: TrackingConfig, run_id: str) -> tuple[str, str | None]:
@@ -325,9 +316,14 @@ def end_of(store: TrackingConfig, run_id: str) -> tuple[str, str | None]:
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_job_ends_its_run_as_killed_however_often_it_is_told(
-    store: TrackingConfig, run_id: str, number: int, sent: signal.Signals
+    store: TrackingConfig,
+    run_id: str,
+    start: Callable[..., Job],
+    number: int,
+    sent: signal.Signals,
 ) -> None:
-    job = started_inside(store, run_id)
+    job = start(INSIDE, store.uri, run_id, "0.3")
+    inside(job)
     for _ in range(number):
         job.send_signal(sent)
         # Long enough for the handler, short enough to come inside the block's clean-up.
@@ -337,12 +333,15 @@ def test_a_job_ends_its_run_as_killed_however_often_it_is_told(
     assert end_of(store, run_id) == ("KILLED", "interrupted")
 
 
-def test_a_signal_while_the_end_is_written_waits_for_it(store: TrackingConfig, run_id: str) -> None:
+def test_a_signal_while_the_end_is_written_waits_for_it(
+    store: TrackingConfig, run_id: str, start: Callable[..., Job]
+) -> None:
     """The store is locked when the first signal comes, so the end is written during the second."""
-    job = started_inside(store, run_id, 0.0)
+    job = start(INSIDE, store.uri, run_id, "0.0")
+    inside(job)
     with locked(store):
         for _ in range(3):
-            job.terminate()
+            job.send_signal(signal.SIGTERM)
             time.sleep(0.3)
         assert job.poll() is None
     assert job.wait(timeout=60) == 128 + signal.SIGTERM
@@ -351,7 +350,12 @@ def test_a_signal_while_the_end_is_written_waits_for_it(store: TrackingConfig, r
 
 def test_timeout_ends_a_job_with_its_run(store: TrackingConfig, run_id: str) -> None:
     """It sends SIGTERM to the job and once more to its process group."""
-    job = started_inside(store, run_id, 0.3, "timeout", "-s", "TERM", "30")
+    command = ["timeout", "-s", "TERM", "30", sys.executable, "-c", INSIDE]
+    job = subprocess.Popen(
+        [*command, store.uri, run_id, "0.3"],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=own_signals,
+    )  # fmt: skip
+    inside(job)
     os.kill(job.pid, signal.SIGALRM)
     assert job.wait(timeout=60) == 124
     assert end_of(store, run_id) == ("KILLED", "interrupted")
@@ -408,7 +412,7 @@ def test_a_restarted_logger_leaves_no_gap_and_no_duplicate(
 
 
 def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
-    store: TrackingConfig, run_id: str
+    store: TrackingConfig, run_id: str, start: Callable[..., Job]
 ) -> None:
     code = (
         "import os, signal, sys; from pipeline.metric_logger import MetricLogger\n"
@@ -418,7 +422,7 @@ def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
         "    if step == 200: logger.flush()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert run_python(code, store.uri, run_id).wait(timeout=60) == -signal.SIGKILL
+    assert start(code, store.uri, run_id).wait(timeout=60) == -signal.SIGKILL
     again = MetricLogger(store.uri, run_id)
     for step in range(201, 600):
         again.log(step, {"train/loss": 1.0})
@@ -474,7 +478,7 @@ def test_non_finite_values_are_logged_as_they_are(store: TrackingConfig, run_id:
 
 
 def test_two_processes_write_to_one_run_at_the_same_time(
-    store: TrackingConfig, run_id: str
+    store: TrackingConfig, run_id: str, start: Callable[..., Job]
 ) -> None:
     code = (
         "import sys; from pipeline.metric_logger import MetricLogger\n"
@@ -484,7 +488,7 @@ def test_two_processes_write_to_one_run_at_the_same_time(
         "    logger.flush()\n"
         "logger.close()"
     )
-    jobs = [run_python(code, store.uri, run_id, key) for key in ("driver/x", "rank0/x")]
+    jobs = [start(code, store.uri, run_id, key) for key in ("driver/x", "rank0/x")]
     assert [job.wait(timeout=120) for job in jobs] == [0, 0]
     for key in ("driver/x", "rank0/x"):
         assert tracking.read_history(store, run_id, key) == [(s, float(s)) for s in range(100)]
@@ -529,8 +533,9 @@ def test_telemetry_is_off_unless_the_user_says_otherwise(
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
     if set_by_user:
         monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", set_by_user)
-    job = run_python("import os, pipeline.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])")
-    assert job.communicate(timeout=60)[0] == f"{found}\n"
+    code = "import os, pipeline.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    shown = subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True)
+    assert shown == f"{found}\n"
 
 
 # ---- a server

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import Config
 from pipeline.merging import merge
-from pipeline.report.evaluation_report import evaluate
+from pipeline.report.evaluation_report import Evaluated, evaluate
 from pipeline.report.training_report import report_training
 from pipeline.training.trainer import Trained, fit
 
@@ -45,6 +45,17 @@ def config(
 @pytest.fixture(scope="module")
 def trained(config: Config) -> Trained:
     return fit(merge(config, {"guards": {"enabled": False}}), say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def seen() -> list[tuple[int, int]]:
+    """What `evaluated` told of its progress."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def evaluated(config: Config, trained: Trained, seen: list[tuple[int, int]]) -> Evaluated:
+    return evaluate(config, watch=lambda phase: lambda done, total: seen.append((done, total)))
 
 
 def overrides(config: Config) -> list[str]:
@@ -82,10 +93,8 @@ def test_a_training_leaves_curves_and_its_best_checkpoint_in_the_run(
 
 
 def test_an_evaluation_counts_every_test_frame_and_tells_its_controls(
-    config: Config, trained: Trained
+    config: Config, trained: Trained, evaluated: Evaluated, seen: list[tuple[int, int]]
 ):
-    seen: list[tuple[int, int]] = []
-    evaluated = evaluate(config, watch=lambda phase: lambda done, total: seen.append((done, total)))
     assert (len(evaluated.tally.frames()),) * 2 in seen
     assert "constant predictor" in evaluated.text
     assert "baseline" in evaluated.text
@@ -97,8 +106,9 @@ def test_an_evaluation_counts_every_test_frame_and_tells_its_controls(
         assert Path(path).stat().st_size > 10_000
 
 
-def test_an_evaluation_tells_voxels_and_anovoxs_own_metrics(config: Config, trained: Trained):
-    evaluated = evaluate(config, watch=unwatched)
+def test_an_evaluation_tells_voxels_and_anovoxs_own_metrics(
+    config: Config, trained: Trained, evaluated: Evaluated
+):
     assert "voxel_ap" in evaluated.text
     assert "voxel_specificity" not in evaluated.text
     rows = pd.read_csv(Path(evaluated.facts["table"]).with_name("results.csv")).set_index("metric")

@@ -83,7 +83,16 @@ def worst(model: nn.Module, over: Iterable[Batch], *, num_columns: int = 4) -> d
     return found
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+def forms() -> list[Any]:
+    """Every fusion; those that `OTHER_FORMS` hold too are in the slow tier."""
+    slow = ("concat", "late", "cross_attention")
+    return [
+        pytest.param(fusion, marks=[pytest.mark.slow] if fusion in slow else [])
+        for fusion in FUSIONS
+    ]
+
+
+@pytest.mark.parametrize("fusion", forms())
 def test_a_program_gives_the_detectors_scores_for_every_form(fusion: str):
     found = worst(detector(fusion=fusion), frames(FEW_COUNTS))
     assert found.keys() == {"point_score", "frame_score"}

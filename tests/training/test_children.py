@@ -19,6 +19,12 @@ def config(small_training: Config) -> Config:
 
 
 @pytest.fixture
+def short(config: Config) -> Config:
+    """One step, where a training is only to have been."""
+    return merge(config, {"train": {"max_steps": 1}})
+
+
+@pytest.fixture
 def child(config: Config, tiny_blocks: Path, tmp_path: Path) -> Child:
     study = tracking.start_run(config.tracking, name="study", params={}, tags={"study": "s"})
     return Child(study=study, name="full-seed0", folder=tmp_path / "runs/study/full-seed0")
@@ -33,9 +39,9 @@ def steps_logged(config: Config, trained: Trained) -> list[int]:
     return [metric.step for metric in history]
 
 
-def test_a_child_is_grouped_under_its_study_and_lies_in_the_folder_it_was_given(config, child):
-    trained = fit(config, say=quiet, child=child)
-    run = MlflowClient(config.tracking.uri).get_run(trained.run_id)
+def test_a_child_is_grouped_under_its_study_and_lies_in_the_folder_it_was_given(short, child):
+    trained = fit(short, say=quiet, child=child)
+    run = MlflowClient(short.tracking.uri).get_run(trained.run_id)
     assert run.data.tags["mlflow.parentRunId"] == child.study
     assert run.info.run_name == run.data.tags["cell"] == "full-seed0"
     assert trained.folder == child.folder
@@ -50,20 +56,20 @@ def test_a_stopped_child_goes_on_in_its_own_run_without_a_gap_or_a_double(config
     assert steps_logged(config, second) == list(range(1, second.num_steps + 1))
 
 
-def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, child):
+def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, short, child):
     mark = {"cell": child.name}
     orphan = tracking.start_run(
         config.tracking, name=child.name, params={}, tags=mark, parent=child.study
     )
-    assert fit(config, say=quiet, child=child).run_id == orphan
+    assert fit(short, say=quiet, child=child).run_id == orphan
 
 
-def test_children_of_another_study_are_not_taken(config, child):
+def test_children_of_another_study_are_not_taken(config, short, child):
     other = tracking.start_run(config.tracking, name="other", params={}, tags={})
     stranger = tracking.start_run(
         config.tracking, name=child.name, params={}, tags={"cell": child.name}, parent=other
     )
-    assert fit(config, say=quiet, child=child).run_id != stranger
+    assert fit(short, say=quiet, child=child).run_id != stranger
 
 
 def test_every_validation_but_the_last_is_told_when_its_checkpoint_is_there(config, child):

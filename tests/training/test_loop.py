@@ -1,6 +1,7 @@
 """Training on tiny synthetic shards: reproducible, resumable, able to learn, honest at the end."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,10 @@ TINY = {
 }
 
 
+HOPELESS = {"train": {"num_epochs": 8, "lr": 1e-12, "patience": 2}}
+FROZEN = {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
+
+
 Place = Callable[[Path], Config]
 
 
@@ -67,8 +72,23 @@ def averaged(config_in: Place, tmp_path_factory: pytest.TempPathFactory) -> Trai
     return try_fit(merge(config, {"train": {"ema_decay": 0.9}}))
 
 
+@pytest.fixture(scope="module")
+def hopeless(
+    config_in: Place, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, Trained, list[str]]:
+    """A run that runs out of patience: its config, itself and what it told; not to change."""
+    lines: list[str] = []
+    config = merge(config_in(tmp_path_factory.mktemp("hopeless")), HOPELESS)
+    return config, try_fit(config, say=lines.append), lines
+
+
 def quiet(line: str) -> None:
     pass
+
+
+def copy_of(trained: Trained, folder: Path) -> Path:
+    """Of its run folder, to be changed."""
+    return Path(shutil.copytree(trained.folder, folder / trained.folder.name))
 
 
 def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
@@ -179,16 +199,17 @@ def test_what_was_validated_is_what_evaluation_loads(config: Config, averaged: T
     assert metrics["val/point_ap"] == loaded.meta.metrics["val/point_ap"]
 
 
-def test_training_ends_when_no_validation_is_better(config: Config):
-    lines: list[str] = []
-    hopeless = {"train": {"num_epochs": 8, "lr": 1e-12, "patience": 2}}
-    trained = try_fit(merge(config, hopeless), say=lines.append)
+def test_training_ends_when_no_validation_is_better(
+    hopeless: tuple[Config, Trained, list[str]], tmp_path: Path
+):
+    config, trained, lines = hopeless
     assert len(trained.history) == 3
     assert any("no better val/point_ap since step" in line for line in lines)
-    again = try_fit(merge(config, hopeless, {"train": {"resume": str(trained.folder)}}))
+    resume = {"train": {"resume": str(copy_of(trained, tmp_path))}}
+    again = try_fit(merge(config, resume))
     assert again.history == trained.history
-    longer = {"train": {"resume": str(trained.folder), "patience": 4}}
-    assert len(try_fit(merge(config, hopeless, longer)).history) == 5
+    longer = try_fit(merge(config, resume, {"train": {"patience": 4}}))
+    assert len(longer.history) == 5
 
 
 def test_a_training_that_ends_early_is_judged(config: Config):
@@ -228,30 +249,38 @@ def test_a_few_batches_can_be_overfit(config: Config):
     assert sum(losses[-num_batches:]) < 0.2 * sum(losses[:num_batches])
 
 
-def test_the_best_checkpoint_is_the_one_with_the_highest_validation_ap(config: Config):
-    trained = try_fit(merge(config, {"train": {"num_epochs": 3}}))
+def test_the_best_checkpoint_is_the_one_with_the_highest_validation_ap(
+    hopeless: tuple[Config, Trained, list[str]],
+):
+    _, trained, _ = hopeless
     best = max(trained.history, key=lambda row: row["val/point_ap"])
+    assert best["step"] < trained.num_steps
     assert checkpoints.read_meta(trained.checkpoint).position.step == best["step"]
 
 
-def test_a_run_that_learned_nothing_is_failed_with_tag_no_signal(config: Config):
-    frozen = {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
+def test_a_run_that_learned_nothing_is_failed_with_tag_no_signal_and_so_it_is_resumed(
+    config: Config,
+):
     with pytest.raises(RunFailed) as failure:
-        fit(merge(config, frozen), say=quiet)
+        fit(merge(config, FROZEN), say=quiet)
     assert failure.value.reason == "no_signal"
     run = MlflowClient(config.tracking.uri).get_run(failure.value.facts["run_id"])
     assert run.info.status == "FAILED"
     assert run.data.tags["failure"] == "no_signal"
+    again = merge(config, FROZEN, {"train": {"resume": failure.value.facts["folder"]}})
+    with pytest.raises(RunFailed) as second:
+        fit(again, say=quiet)
+    assert second.value.reason == "no_signal"
 
 
-def test_another_split_is_refused_on_resume(config: Config):
-    trained = try_fit(merge(config, {"train": {"num_epochs": 1}}))
-    newest = checkpoints.whole_checkpoints(trained.folder / checkpoints.FOLDER)[-1]
+def test_another_split_is_refused_on_resume(config: Config, whole: Trained, tmp_path: Path):
+    folder = copy_of(whole, tmp_path)
+    newest = checkpoints.whole_checkpoints(folder / checkpoints.FOLDER)[-1]
     model_and_meta = checkpoints.read_meta(newest)
     text = (newest / checkpoints.META).read_text().replace(model_and_meta.split_hash, "0" * 12)
     (newest / checkpoints.META).write_text(text)
     with pytest.raises(ValueError, match=r"point data\.blocks at the original shards"):
-        try_fit(merge(config, {"train": {"resume": str(trained.folder), "num_epochs": 4}}))
+        try_fit(merge(config, {"train": {"resume": str(folder), "num_epochs": 4}}))
 
 
 def test_a_missing_gpu_is_an_error_not_silent_cpu(config: Config):
@@ -304,18 +333,6 @@ def test_job_survives_a_trip_through_plain_dicts(config: Config):
     assert merge(Config(), dataclasses.asdict(config)) == config
 
 
-def test_resuming_a_run_without_signal_does_not_make_it_a_good_one(config: Config):
-    hopeless = merge(
-        config, {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
-    )
-    with pytest.raises(RunFailed) as first:
-        fit(hopeless, say=quiet)
-    again = merge(hopeless, {"train": {"resume": first.value.facts["folder"]}})
-    with pytest.raises(RunFailed) as second:
-        fit(again, say=quiet)
-    assert second.value.reason == "no_signal"
-
-
 def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_there(config: Config):
     short = try_fit(merge(config, {"train": {"max_steps": 3, "schedule": "none"}}))
     (newest, *_) = reversed(checkpoints.whole_checkpoints(short.folder / checkpoints.FOLDER))
@@ -323,9 +340,8 @@ def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_there(config: Config
     assert (position.epoch, position.step_in_epoch, position.step) == (0, 3, 3)
 
 
-def test_a_run_is_not_resumed_with_other_settings(config: Config):
-    trained = try_fit(merge(config, {"train": {"num_epochs": 1}}))
-    other = merge(config, {"train": {"resume": str(trained.folder), "lr": 0.5}})
+def test_a_run_is_not_resumed_with_other_settings(config: Config, whole: Trained):
+    other = merge(config, {"train": {"resume": str(whole.folder), "lr": 0.5}})
     with pytest.raises(ValueError, match=r"other settings \(train\.lr 0\.002 -> 0\.5\)"):
         try_fit(other)
 

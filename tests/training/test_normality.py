@@ -56,13 +56,19 @@ def prepared(tiny_config: Config) -> Config:
     return config
 
 
-@pytest.fixture
-def config(prepared: Config, new_store: Callable[[Path], str], tmp_path: Path) -> Config:
-    place = {
-        "storage_path": str(tmp_path / "runs"),
-        "tracking": {"uri": new_store(tmp_path)},
-    }
+@pytest.fixture(scope="module")
+def config(
+    prepared: Config, new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory
+) -> Config:
+    folder = tmp_path_factory.mktemp("normality")
+    place = {"storage_path": str(folder / "runs"), "tracking": {"uri": new_store(folder)}}
     return merge(prepared, place)
+
+
+@pytest.fixture(scope="module")
+def whole(config: Config) -> Trained:
+    """A run that nobody stopped; not to change."""
+    return try_fit(config)
 
 
 def quiet(line: str) -> None:
@@ -91,27 +97,25 @@ def test_no_real_anomaly_is_ever_in_a_training_batch(config: Config):
     assert frame_labels <= {0, OUTLIER_LABEL}
 
 
-def test_a_run_is_trained_chosen_and_told_by_normal_points_alone(config: Config):
-    trained = try_fit(config)
-    meta = checkpoints.read_meta(trained.checkpoint)
+def test_a_run_is_trained_chosen_and_told_by_normal_points_alone(config: Config, whole: Trained):
+    meta = checkpoints.read_meta(whole.checkpoint)
     assert meta.best["metric"] == "val/semantic_miou"
     assert meta.best["sees"] == "normal points only"
-    best = max(trained.history, key=lambda row: row["val/semantic_miou"])
+    best = max(whole.history, key=lambda row: row["val/semantic_miou"])
     assert meta.position.step == best["step"]
-    tags = MlflowClient(config.tracking.uri).get_run(trained.run_id).data.tags
+    tags = MlflowClient(config.tracking.uri).get_run(whole.run_id).data.tags
     assert tags["model_choice"] == "val/semantic_miou"
     assert tags["model_choice_sees"] == "normal points only"
-    facts = report_training(config, trained)
+    facts = report_training(config, whole)
     assert facts["val/semantic_miou"] == best["val/semantic_miou"]
-    assert (trained.folder / "figures" / "loss.png").is_file()
+    assert (whole.folder / "figures" / "loss.png").is_file()
 
 
-def test_thresholds_are_a_quantile_of_normal_points(config: Config):
+def test_thresholds_are_a_quantile_of_normal_points(config: Config, whole: Trained):
     """Hiding the anomalies of the validation split changes none of them."""
-    trained = try_fit(merge(config, {"train": {"num_epochs": 1}}))
-    meta = checkpoints.read_meta(trained.checkpoint)
+    meta = checkpoints.read_meta(whole.checkpoint)
     model = build_detector(config.model, prior=meta.prior)
-    checkpoints.load_model(trained.checkpoint, model)
+    checkpoints.load_model(whole.checkpoint, model)
     reader = BlockReader(find_blocks(config), "val", ego_box_m=config.data.ego_box_m)
     tally = score_split(
         model,
@@ -129,9 +133,9 @@ def test_thresholds_are_a_quantile_of_normal_points(config: Config):
     )
 
 
-def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config):
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config, whole: Trained):
     """Outliers and mixed features are drawn again as they were."""
-    whole = final_tensors(try_fit(config))
+    expected = final_tensors(whole)
 
     def stop_at_step_three(line: str) -> None:
         if "step 3/" in line:
@@ -142,8 +146,8 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config)
         try_fit(other, say=stop_at_step_three)
     (stopped,) = [path for path in Path(other.storage_path).iterdir() if path.is_dir()]
     resumed = final_tensors(try_fit(merge(other, {"train": {"resume": str(stopped)}})))
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
 def test_a_run_that_learned_no_more_than_the_frequencies_is_failed(config: Config):

@@ -41,7 +41,8 @@ def test_pixels_are_trained_and_validated_beside_the_points(config: Config):
 
 
 def test_without_the_head_no_pixel_is_read_or_told(config: Config):
-    trained = fit(merge(config, {"model": {"pixel_head": False}}), say=quiet)
+    without = {"model": {"pixel_head": False}, "train": {"num_epochs": 1}}
+    trained = fit(merge(config, without), say=quiet)
     assert not curve(config, trained, "train/pixel_loss")
     assert not any("pixel" in name for name in trained.history[-1])
 
