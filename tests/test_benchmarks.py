@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import TINY_PREPARE, TINY_WORLD
+from tiny_world import TINY_PREPARE, TINY_WORLD
 
 from benchmarks import gpu, reader_training, train
 from pipeline.config import Config
