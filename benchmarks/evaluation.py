@@ -14,18 +14,16 @@ on the run that was trained last follows, by its parts; the baseline is fitted a
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import figures
 from pipeline import merging
 from pipeline.config import Config
 from pipeline.data.batches import Batch
@@ -62,7 +60,7 @@ def main() -> None:
     """Print one JSON line."""
     options, overrides = parse()
     config = merging.load(options.config, overrides)
-    facts = {"cpu": cpu(), "num_threads": torch.get_num_threads()}
+    facts = {"cpu": figures.cpu(), "num_threads": torch.get_num_threads()}
     facts |= compare(config, num_frames=options.frames, rounds=options.rounds)
     if options.job:
         facts["job_s"] = job_parts(config)
@@ -128,15 +126,6 @@ def report(found: dict[str, list[tuple[float, float]]], num_frames: int) -> dict
         facts[f"ratio_{what}"] = round(statistics.median(ratios), 3)
         facts[f"ratio_{what}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
     return facts
-
-
-def cpu() -> str:
-    """Model and the instruction sets that matter, with what a variable forbids of them."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    has = [flag for flag in ("avx2", "avx512_bf16", "amx_bf16") if flag in text]
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "no limit")
-    return f"{names[0] if names else platform.machine()}, {' '.join(has)}, {limit}"
 
 
 def job_parts(config: Config) -> dict[str, float]:
