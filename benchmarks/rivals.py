@@ -20,7 +20,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,13 +165,13 @@ def left_out(name: str) -> str:
     return f"{name} is not installed and was left out (benchmarks/requirements.txt)"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--blocks", help="prepared folder; default: scenes of the demo's size")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each side")
     parser.add_argument("--kernels", action="store_true", help="lend our loops to the rivals")
     parser.add_argument("--toy", action="store_true", help="a small world, for tests")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="rivals-benchmark-") as place:
         folder = Path(place)
