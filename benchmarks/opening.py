@@ -47,10 +47,10 @@ def multiply(folder: Path, place: Path, *, num_rows: int) -> int:
 
 def open_once(folder: Path) -> dict[str, float]:
     """CPU seconds and MB of resident memory that opening the train split takes in this process."""
-    before_mb, started_s = _resident_mb(), time.process_time()
+    before_mb, started_s = resident_mb(), time.process_time()
     reader = BlockReader(folder, SPLIT, ego_box_m=(2.6, 1.1))
     cpu_s = time.process_time() - started_s
-    memory_mb = _resident_mb() - before_mb
+    memory_mb = resident_mb() - before_mb
     reader.batch([reader.num_rows // 2], augment_seed=(0, 0))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"rows": reader.num_rows, "cpu_s": cpu_s, "memory_mb": memory_mb, "peak_mb": peak_mb}
@@ -63,7 +63,8 @@ def open_in_process(folder: Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

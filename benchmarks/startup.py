@@ -1,7 +1,7 @@
 """What is paid before the work begins: arguments, shards, and the trials of a search.
 
     python -m benchmarks.startup [--config configs/demo.yaml] [--rounds 3] [--trials 6]
-        [-- key=value ...]
+        [--toy] [-- key=value ...]
 
 After `make demo`, on its shards (synthetic data). One JSON line each, medians of the rounds:
 
@@ -31,6 +31,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from benchmarks import figures
+from benchmarks.toy import toy_config
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
@@ -43,24 +45,33 @@ JOBS = Path(__file__).parents[1] / "jobs"
 NOT_JOBS = ("__init__", "command", "progress")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print one JSON line per part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--toy", action="store_true", help="a small world, two of the jobs")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
-    config = load(arguments.config, arguments.overrides)
-    for part, word in (("help", "--help"), ("refused", "trian.lr=1")):
-        for name in job_names():
-            times = process(["-m", f"jobs.{name}", word], rounds=arguments.rounds)
-            print(json.dumps({"part": part, "job": name} | times), flush=True)
-    print(json.dumps({"part": "opening"} | opening(config, rounds=arguments.rounds)), flush=True)
-    if arguments.trials:
-        with tempfile.TemporaryDirectory() as folder:
-            found = trials(short(config, Path(folder), arguments.trials))
-        print(json.dumps({"part": "trials"} | found), flush=True)
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        is_toy = arguments.toy
+        config = toy_config(folder) if is_toy else load(arguments.config, arguments.overrides)
+        say_part("machine", {"cpu": figures.cpu(), "load": figures.load()})
+        names = job_names()[:2] if is_toy else job_names()
+        for part, word in (("help", "--help"), ("refused", "trian.lr=1")):
+            for name in names:
+                times = process(["-m", f"jobs.{name}", word], rounds=arguments.rounds)
+                say_part(part, {"job": name} | times)
+        say_part("opening", opening(config, rounds=arguments.rounds))
+        if arguments.trials:
+            say_part("trials", trials(short(config, folder / "search", arguments.trials)))
+
+
+def say_part(part: str, facts: dict[str, Any]) -> None:
+    """One JSON line."""
+    print(json.dumps({"part": part} | facts), flush=True)
 
 
 def job_names() -> list[str]:

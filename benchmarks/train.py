@@ -1,6 +1,7 @@
 """Whether training waits for its batches: `jobs.train`'s loop with the real reader and a mock one.
 
     python -m benchmarks.train --blocks PREPARED_FOLDER [--steps 60] [--rounds 5]
+    python -m benchmarks.train --toy
 
 The model sleeps in its forward pass, as a GPU would keep the host waiting, and scores with a single
 parameter; loss, guards, optimizer and tracking are the loop's own. The mock reader hands out
@@ -14,7 +15,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,9 +23,12 @@ from unittest import mock
 import torch
 from torch import nn
 
+from benchmarks import figures
+from benchmarks.toy import toy_config
 from pipeline import tracking
 from pipeline.config import Config
 from pipeline.data.batches import Batch
+from pipeline.data.blocks import find_blocks
 from pipeline.merging import flatten, merge
 from pipeline.models.scores import Scores
 from pipeline.training import loop
@@ -136,16 +140,20 @@ def changes(place: Path, *, num_steps: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--blocks", type=Path, required=True, help="prepared folder")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--blocks", type=Path, help="prepared folder")
+    data.add_argument("--toy", action="store_true", help="a small world")
     parser.add_argument("--steps", type=int, default=60, help="steps of each training")
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each comparison")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="train-benchmark-") as place:
+        blocks = arguments.blocks or find_blocks(toy_config(Path(place)))
         config = merge(Config(), changes(Path(place), num_steps=arguments.steps))
-        print(measure(config, arguments.blocks, rounds=arguments.rounds))
+        print(f"train: {figures.cpu()}, {figures.load()}", flush=True)
+        print(measure(config, blocks, rounds=arguments.rounds))
 
 
 if __name__ == "__main__":

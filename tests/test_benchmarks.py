@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import TINY_PREPARE, TINY_WORLD
+from tiny_world import TINY_PREPARE, TINY_WORLD
 
-from benchmarks import gpu, reader_training, train
+from benchmarks import evaluation, gpu, reader_training, train
 from pipeline.config import Config
 from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps
@@ -29,6 +29,36 @@ def test_a_training_that_sleeps_is_timed_with_both_readers(
     for side in (BlockSteps, train.MockSteps):
         rate = train.rate(config, tiny_blocks, 0.02, side)
         assert 5 < rate < 50
+
+
+@pytest.mark.slow
+def test_training_with_the_real_reader_is_held_against_the_mock(
+    tiny_config: Config, tiny_blocks: Path, tmp_path: Path
+):
+    config = merge(tiny_config, train.changes(tmp_path, num_steps=3))
+    lines = train.measure(config, tiny_blocks, rounds=1).splitlines()
+    assert re.search(r"ms CPU per batch; steps of [\d.]+ ms: real / mock [\d.]+ \(", lines[0])
+    assert all(re.fullmatch(r"steps of [\d.]+ ms: [\d.]+", line) for line in lines[1:])
+    assert len(lines) > 1
+
+
+def test_scoring_is_held_against_the_forward_passes(small_training: Config):
+    found = evaluation.compare(small_training, num_frames=4, rounds=2)
+    assert found["num_frames"] == 4
+    for what in ("wall", "cpu"):
+        low, high = found[f"ratio_{what}_min_max"]
+        assert 0 < low <= found[f"ratio_{what}"] <= high
+        assert min(found[f"forward_{what}_ms"], found[f"scoring_{what}_ms"]) > 0
+
+
+@pytest.mark.slow
+def test_the_evaluation_of_a_toy_is_told_by_its_parts(capsys: pytest.CaptureFixture):
+    evaluation.main(["--toy", "--frames", "4", "--rounds", "1", "--job"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["num_frames"] == 4
+    named = {name for names in evaluation.PARTS.values() for name in names}
+    assert set(found["job_s"]) == named | {"imports", "all"}
+    assert found["job_s"]["all"] > found["job_s"]["score_splits"] > 0
 
 
 def test_the_gpu_table_has_every_column_and_is_empty_where_only_a_gpu_could_measure(tmp_path: Path):

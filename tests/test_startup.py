@@ -1,11 +1,12 @@
 """The benchmark of what is paid before the work begins, at toy size."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.startup import job_names, opening, process, short, trials
+from benchmarks.startup import job_names, main, opening, process, short, trials
 from pipeline.config import Config
 from pipeline.merging import merge
 
@@ -46,3 +47,12 @@ def test_the_time_between_the_trials_of_a_search_is_told(
     assert found["gap_s"] < found["first_s"]
     assert found["trained_s"] > 0
     print(found, file=sys.stderr)
+
+
+@pytest.mark.slow
+def test_start_up_is_told_at_toy_size(capsys: pytest.CaptureFixture):
+    main(["--toy", "--rounds", "1", "--trials", "2"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    parts = [line["part"] for line in lines]
+    assert parts == ["machine", "help", "help", "refused", "refused", "opening", "trials"]
+    assert lines[-1]["num_trials"] == 2
