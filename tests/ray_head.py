@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 
 SCRIPTS = Path(sys.executable).parent
+ASK_TWICE = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
+"""For a process that a cluster refuses: Ray would ask twenty times, once a second."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,14 @@ SMALL = (
 
 def job(name: str, config: Config, *overrides: str) -> list[str]:
     """The command of a job on the tiny world with a small model; later overrides win."""
+    return [sys.executable, "-m", f"jobs.{name}", *words(config), *overrides]
+
+
+def words(config: Config) -> list[str]:
+    """Overrides that make the default config one of a small model on the tiny world."""
     prepared = (f"prepare.{key}={getattr(config.prepare, key)}" for key in PREPARED)
     places = (f"data.root={config.data.root}", f"data.blocks={config.data.blocks}")
-    return [sys.executable, "-m", f"jobs.{name}", *SMALL, *prepared, *places, *overrides]
+    return [*SMALL, *prepared, *places]
 
 
 def environment(folder: Path) -> dict[str, str]:

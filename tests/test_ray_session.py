@@ -79,7 +79,8 @@ print(address, flush=True)
 import subprocess, sys
 refused = subprocess.run(
     [sys.executable, "-c", f"import ray; ray.init(address='{address}')"],
-    env=os.environ | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=60)
+    env=os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_NUM_REDIS_GET_RETRIES": "2"},
+    capture_output=True, text=True, timeout=60)
 assert refused.returncode != 0
 assert "Authentication" in refused.stderr, refused.stderr
 """

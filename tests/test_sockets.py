@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from study_runs import job
 
 from pipeline.config import Config
 
@@ -54,16 +54,17 @@ def on_loopback(ip: str) -> bool:
 def watched(command: list[str], *, timeout_s: float = 240) -> tuple[set[Listener], str]:
     """Run a command; all that listened meanwhile, and what it printed."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    job = subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
     )
     seen: set[Listener] = set()
     end = time.monotonic() + timeout_s
-    while job.poll() is None and time.monotonic() < end:
-        seen |= set(listeners(psutil.Process(job.pid)))
-        time.sleep(0.1)
-    job.kill()
-    return seen, job.communicate()[0]
+    while process.poll() is None and time.monotonic() < end:
+        seen |= set(listeners(psutil.Process(process.pid)))
+        # Each look reads every file of twenty processes; what they open stays for seconds.
+        time.sleep(0.5)
+    process.kill()
+    return seen, process.communicate()[0]
 
 
 def test_an_address_is_loopback_or_not():
@@ -75,17 +76,8 @@ def test_an_address_is_loopback_or_not():
 def test_a_training_on_two_workers_listens_on_loopback_only(
     tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):
-    prepare = tiny_config.prepare
-    names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
-    command = [
-        *(sys.executable, "-m", "jobs.train", "scaling.num_workers=2", "train.max_steps=2"),
-        f"data.root={tiny_config.data.root}",
-        f"data.blocks={tiny_config.data.blocks}",
-        f"storage_path={tmp_path}/runs",
-        f"tracking.uri={new_store(tmp_path)}",
-        *("guards.enabled=false", "model.image_weights=none"),
-        *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
-    ]
+    places = (f"storage_path={tmp_path}/runs", f"tracking.uri={new_store(tmp_path)}")
+    command = job("train", tiny_config, "scaling.num_workers=2", "train.max_steps=2", *places)
     seen, printed = watched(command)
     assert json.loads(printed.splitlines()[-1])["status"] == "finished"
     # The watch saw what it is for: Ray's own servers and the workers.

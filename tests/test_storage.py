@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 from s3_server import running_s3
+from study_runs import job
 
 from pipeline import storage
 from pipeline.config import Config
@@ -280,18 +280,9 @@ def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
 def test_the_training_job_runs_on_two_workers_with_runs_on_s3(
     tiny_config: Config, new_store: Callable[[Path], str], tmp_path: Path, address: str
 ):
-    prepare = tiny_config.prepare
-    names = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
-    command = [
-        *(sys.executable, "-m", "jobs.train", "scaling.num_workers=2", "train.num_epochs=1"),
-        f"data.root={tiny_config.data.root}",
-        f"data.blocks={tiny_config.data.blocks}",
-        f"storage_path={address}",
-        f"storage_cache={tmp_path}/cache",
-        f"tracking.uri={new_store(tmp_path)}",
-        *("guards.enabled=false", "model.image_weights=none"),
-        *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
-    ]
+    two = ("scaling.num_workers=2", "train.num_epochs=1")
+    places = (f"storage_path={address}", f"storage_cache={tmp_path}/cache")
+    command = job("train", tiny_config, *two, *places, f"tracking.uri={new_store(tmp_path)}")
     ran = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )

@@ -17,6 +17,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from node_cluster import NUM_STEPS, Nodes, Run
+from ray_head import ASK_TWICE
 from safetensors.torch import load_file
 
 from pipeline.training import checkpoints
@@ -69,7 +70,7 @@ def test_the_cluster_asks_for_the_token(nodes: Nodes):
     """What the other tests start has it, from the file that Ray keeps."""
     code = f"import ray; ray.init(address={nodes.cluster.address!r})"
     refused = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        [sys.executable, "-c", code], env=os.environ | {"RAY_AUTH_MODE": "disabled"} | ASK_TWICE,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert refused.returncode != 0

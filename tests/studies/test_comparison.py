@@ -31,17 +31,23 @@ TINY = {
 }
 
 
-def tiny(tmp_path: Path) -> Config:
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the worlds lie: the second test finds the first one's written and prepared."""
+    return tmp_path_factory.mktemp("worlds")
+
+
+def tiny(worlds: Path, tmp_path: Path) -> Config:
     place = {
-        "data": {"root": str(tmp_path / "anovox"), "blocks": str(tmp_path / "blocks")},
+        "data": {"root": str(worlds / "anovox"), "blocks": str(worlds / "blocks")},
         "storage_path": str(tmp_path / "runs"),
         "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
     }
     return merge(Config(), TINY, place)
 
 
-def test_each_world_has_its_own_scenes_split_and_folders(tmp_path: Path):
-    one, two = (world_config(tiny(tmp_path), seed) for seed in (1, 2))
+def test_each_world_has_its_own_scenes_split_and_folders(worlds: Path, tmp_path: Path):
+    one, two = (world_config(tiny(worlds, tmp_path), seed) for seed in (1, 2))
     assert (one.synthetic.seed, one.prepare.split_seed, one.train.seed) == (1, 1, 1)
     assert one.data.root != two.data.root
     assert one.data.blocks != two.data.blocks
@@ -49,10 +55,10 @@ def test_each_world_has_its_own_scenes_split_and_folders(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_second_start_trains_nothing_and_tells_the_same(
-    tmp_path: Path, new_store: Callable[[Path], str], ray_session
+    worlds: Path, tmp_path: Path, new_store: Callable[[Path], str], ray_session
 ):
     new_store(tmp_path)
-    config = tiny(tmp_path)
+    config = tiny(worlds, tmp_path)
     first = compare(config, say=lambda line: None)
     said: list[str] = []
     second = compare(config, say=said.append)
@@ -75,13 +81,13 @@ def test_a_second_start_trains_nothing_and_tells_the_same(
 
 @pytest.mark.slow
 def test_on_a_remote_storage_path_another_node_finds_what_is_done(
-    tmp_path: Path, new_store: Callable[[Path], str], ray_session
+    worlds: Path, tmp_path: Path, new_store: Callable[[Path], str], ray_session
 ):
     """The address is a folder here; what S3 adds to that is tested with the storage itself."""
 
     def on_node(name: str) -> Config:
         cache = {"storage_path": f"file://{tmp_path}/bucket", "storage_cache": f"{tmp_path}/{name}"}
-        return absolute_paths(merge(tiny(tmp_path), cache))
+        return absolute_paths(merge(tiny(worlds, tmp_path), cache))
 
     new_store(tmp_path)
     first = compare(on_node("a"), say=lambda line: None)

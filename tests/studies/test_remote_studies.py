@@ -1,38 +1,38 @@
 """A study whose runs are on S3: another node, with nothing on its disk, goes on with it."""
 
-import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from s3_server import running_s3
-from study_runs import children, job
+from study_runs import children, words
 
+from pipeline import storage
 from pipeline.config import Config
+from pipeline.merging import load
+from pipeline.ray_session import ensure_ray
+from pipeline.studies.ablation import ablate
+from pipeline.tuning.tuner import tune
 
-REPOSITORY = Path(__file__).parents[2]
 STUDY = (
     *("train.num_epochs=1", "tracking.system_metrics=false"),
-    'ablate.rows=["lidar model.fusion=lidar_only"]',
+    *('ablate.rows=["lidar model.fusion=lidar_only"]', "ablate.num_parallel=1"),
 )
 
 
-def run(name: str, config: Config, *overrides: str) -> tuple[dict[str, Any], str]:
-    """The job's last line and what it said on stderr."""
-    command = job(name, config, *STUDY, *overrides)
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """`s3://results/runs` of a local S3 server."""
+@pytest.fixture(scope="module")
+def address(ray_session: None) -> Iterator[str]:
+    """`s3://results/runs` of a local S3 server, whose key the processes of this Ray have."""
+    ray.shutdown()
     with running_s3() as address:
+        ensure_ray(4)
         yield address
+        ray.shutdown()
+    # As the session's other tests find it.
+    ensure_ray(4)
 
 
 def store(folder: Path) -> str:
@@ -40,10 +40,11 @@ def store(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-def places_of(node: str, folder: Path, address: str) -> list[str]:
-    """Overrides: where a node keeps its runs, its local copy of them, and MLflow."""
+def on_node(node: str, config: Config, folder: Path, address: str, *overrides: str) -> Config:
+    """The config as a node loads it: the same address and MLflow, a local copy of its own."""
     cache = f"storage_cache={folder}/{node}"
-    return [f"storage_path={address}", cache, f"tracking.uri={store(folder)}"]
+    places = [f"storage_path={address}", cache, f"tracking.uri={store(folder)}"]
+    return load(None, [*words(config), *STUDY, *places, *overrides])
 
 
 @pytest.mark.slow
@@ -56,17 +57,20 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
 ):
     new_store(tmp_path)
 
-    def on_node(node: str, seeds: str) -> tuple[dict[str, Any], str]:
-        places = places_of(node, tmp_path, address)
-        return run("ablate", tiny_config, *places, f"ablate.seeds={seeds}")
+    def run(node: str, seeds: str) -> tuple[dict[str, Any], list[str]]:
+        seeded = f"ablate.seeds={seeds}"
+        config = on_node(node, tiny_config, tmp_path, address, "ablate.name=cells", seeded)
+        said: list[str] = []
+        with storage.mirrored(config):
+            return ablate(config, say=said.append).facts, said
 
-    first, _ = on_node("a", "[0]")
+    first, _ = run("a", "[0]")
     shutil.rmtree(tmp_path / "a")
-    second, said = on_node("b", "[0,1]")
-    assert "ablate: 2 trainings, 1 of them found done" in said
+    second, said = run("b", "[0,1]")
+    assert "2 trainings, 1 of them found done" in said
     assert second["run_id"] == first["run_id"]
-    third, said = on_node("c", "[0,1]")
-    assert "ablate: 2 trainings, 2 of them found done" in said
+    third, said = run("c", "[0,1]")
+    assert "2 trainings, 2 of them found done" in said
     assert len(children(store(tmp_path), third["run_id"])) == 2
 
 
@@ -80,21 +84,23 @@ def test_trials_that_one_node_has_run_are_found_by_another(
 ):
     new_store(tmp_path)
 
-    def on_node(node: str, samples: int) -> tuple[dict[str, Any], str]:
-        places = places_of(node, tmp_path, address)
-        return run(
-            "tune", tiny_config, *places, f"tune.num_samples={samples}", "tune.scheduler=none"
-        )
+    def run(node: str, samples: int) -> tuple[dict[str, Any], str]:
+        search = (f"tune.num_samples={samples}", "tune.scheduler=none", "tune.num_parallel=1")
+        config = on_node(node, tiny_config, tmp_path, address, *search)
+        said: list[str] = []
+        with storage.mirrored(config):
+            facts = tune(config, command=[], say=said.append).facts
+        return facts, "\n".join(said)
 
-    first, _ = on_node("a", 2)
+    first, _ = run("a", 2)
     shutil.rmtree(tmp_path / "a")
-    second, said = on_node("b", 3)
-    assert "tune: 3 proposals, 2 of them found" in said
-    assert "tune: up to 1 trials to run" in said
+    second, said = run("b", 3)
+    assert "3 proposals, 2 of them found" in said
+    assert "up to 1 trials to run" in said
     assert second["run_id"] == first["run_id"]
     assert second["num_finished"] == 3
     shutil.rmtree(tmp_path / "b")
-    third, said = on_node("c", 3)
+    third, said = run("c", 3)
     assert "to run" not in said
     assert "evaluating" not in said
     assert third["best_run_id"] == second["best_run_id"]

@@ -107,18 +107,9 @@ TWO_STREAMING = {"data": {"reader": "stream"}, "scaling": {"num_workers": 2}}
 
 
 @pytest.mark.slow
-def test_the_train_job_streams_to_two_workers(config: Config, tiny_blocks: Path):
-    changed = merge(config, TWO_STREAMING)
-    done = subprocess.run(
-        command(changed), capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout.splitlines()[-1])
-    assert len(losses(changed, facts["run_id"])) == num_steps(tiny_blocks)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_begins_the_streamed_epoch_again(config: Config, tiny_blocks: Path):
+def test_two_workers_stream_and_begin_an_epoch_again_when_one_is_killed(
+    config: Config, tiny_blocks: Path
+):
     """Ray starts both workers anew; they go on from the last epoch's end, and no step is lost."""
     changed = merge(config, TWO_STREAMING)
     lines: list[str] = []

@@ -65,19 +65,24 @@ def test_every_line_passes_at_every_size(
 
 
 @pytest.mark.parametrize(
-    "seed",
+    ("seed", "num_scenes"),
     [
-        pytest.param(11, marks=pytest.mark.slow),
-        pytest.param(12, marks=pytest.mark.long),
-        pytest.param(13, marks=pytest.mark.long),
+        pytest.param(11, 32, marks=pytest.mark.slow),
+        pytest.param(11, 48, marks=pytest.mark.long),
+        pytest.param(12, 48, marks=pytest.mark.long),
+        pytest.param(13, 48, marks=pytest.mark.long),
     ],
 )
 def test_every_line_passes_in_every_town_and_weather(
-    tmp_path: Path, seed: int, scenes: Scenes, checks: Checks, drive_config: SyntheticConfig
+    tmp_path: Path,
+    seed: int,
+    num_scenes: int,
+    scenes: Scenes,
+    checks: Checks,
+    drive_config: SyntheticConfig,
 ) -> None:
-    write_archives(
-        replace(drive_config, seed=seed, num_scenes=48, num_frames=4, towns=TOWNS), tmp_path
-    )
+    config = replace(drive_config, seed=seed, num_scenes=num_scenes, num_frames=4, towns=TOWNS)
+    write_archives(config, tmp_path)
     presets = {
         w for archive in find_archives(tmp_path) for w in read_weather(archive.path).values()
     }
