@@ -42,6 +42,7 @@ def test_training_with_the_real_reader_is_held_against_the_mock(
     assert len(lines) > 1
 
 
+@pytest.mark.slow
 def test_scoring_is_held_against_the_forward_passes(small_training: Config):
     found = evaluation.compare(small_training, num_frames=4, rounds=2)
     assert found["num_frames"] == 4
@@ -61,6 +62,7 @@ def test_the_evaluation_of_a_toy_is_told_by_its_parts(capsys: pytest.CaptureFixt
     assert found["job_s"]["all"] > found["job_s"]["score_splits"] > 0
 
 
+@pytest.mark.slow
 def test_the_gpu_table_has_every_column_and_is_empty_where_only_a_gpu_could_measure(tmp_path: Path):
     small = {
         "synthetic": dataclasses.asdict(TINY_WORLD),

@@ -86,6 +86,7 @@ def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
     return load_file(newest / checkpoints.TENSORS)
 
 
+@pytest.mark.slow
 def test_a_run_bounded_by_points_goes_on_inside_an_epoch(small_training: Config):
     points = {"points_per_batch": 16_000, "num_epochs": 2, "checkpoint_every_n_steps": 1}
     config = merge(small_training, {"train": points})

@@ -165,6 +165,7 @@ def test_shards_are_not_prepared_on_remote_storage(config: Config):
         prepare(config, lambda done, total: None)
 
 
+@pytest.mark.slow
 def test_the_stream_reads_remote_shards_where_they_lie(config: Config, store: Path, ray_session):
     streaming = merge(config, {"data": {"reader": "stream"}})
     folder = find_blocks(streaming)

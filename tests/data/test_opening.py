@@ -1,8 +1,11 @@
 """A rank opens 96,000 rows quickly and in little memory: what the rows hold is not touched."""
 
+import pytest
+
 from benchmarks.opening import multiply, open_in_process
 
 
+@pytest.mark.slow
 def test_opening_96000_rows_takes_a_fraction_of_a_second_and_a_few_megabytes(
     tmp_path, random_row, write_prepared
 ):

@@ -135,6 +135,7 @@ def make_faulty(reader: BlockReader, num: int, *, end) -> list[Faulty]:
     return [Faulty(end) for _ in range(num)]
 
 
+@pytest.mark.slow
 def test_what_a_batch_refuses_reaches_the_job_from_threads_and_from_workers(test_split):
     make = functools.partial(make_faulty, end=_refuse)
     for split in (test_split, with_config(test_split, ON_WORKERS)):

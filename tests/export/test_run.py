@@ -112,6 +112,7 @@ def model_of(config: Config) -> torch.nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_a_process_without_this_code_gets_the_models_scores(
     exported: tuple[Config, dict[str, Any]], tmp_path: Path
 ):

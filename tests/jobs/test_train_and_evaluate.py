@@ -124,6 +124,7 @@ def test_an_evaluation_tells_voxels_and_anovoxs_own_metrics(
     assert other.facts["test/voxel_ap"] != evaluated.facts["test/voxel_ap"]
 
 
+@pytest.mark.slow
 def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
     config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):

@@ -91,7 +91,7 @@ def worst(model: nn.Module, over: Iterable[Batch], *, num_columns: int = 4) -> d
 
 
 def forms() -> list[Any]:
-    """Every fusion; those that `OTHER_FORMS` hold too are in the slow tier."""
+    """Every fusion; those with other forms in the slow tier are there themselves too."""
     slow = ("concat", "late", "cross_attention")
     return [
         pytest.param(fusion, marks=[pytest.mark.slow] if fusion in slow else [])
@@ -106,6 +106,7 @@ def test_a_program_gives_the_detectors_scores_for_every_form(fusion: str):
     assert max(found.values()) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", OTHER_FORMS, ids=str)
 def test_other_heads_encodings_and_poolings_are_exported_too(settings: dict[str, Any]):
     found = worst(detector(**settings), frames(FEW_COUNTS))

@@ -144,6 +144,7 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config,
     assert client.get_run(resumed.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_averages_on(config: Config, averaged: Trained):
     """From inside an epoch and from its end, both as if it had never stopped."""
     never_stopped = final_tensors(averaged)
