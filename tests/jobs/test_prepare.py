@@ -70,7 +70,7 @@ def test_a_killed_job_is_finished_by_a_second_start(tiny_config: Config, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "num_kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+    "num_kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
 )
 def test_kills_at_random_moments_leave_the_same_bytes_as_no_kill(
     tiny_config: Config, tmp_path: Path, num_kills: int
