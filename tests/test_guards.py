@@ -74,6 +74,7 @@ def seed_recipe(seed, *, height=128, width=192, num_points=2_000, num_steps=6, l
     return watch(model, torch.optim.Adam(model.parameters(), lr=1e-3), batches, loss=SEED_LOSS)
 
 
+@pytest.mark.slow
 def test_the_prior_systems_recipe_is_stopped_within_five_steps_for_twenty_seeds():
     stopped = [seed_recipe(seed) for seed in SEEDS]
     assert all(step is not None and step < 5 for step in stopped), stopped

@@ -144,6 +144,7 @@ def default_world(ray_session, tmp_path_factory: pytest.TempPathFactory) -> Conf
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["file", "s3"])
 def test_default_shards_copied_to_a_bucket_are_opened_from_there(
     default_world: Config, scheme: str, tmp_path: Path

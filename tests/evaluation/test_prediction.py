@@ -97,6 +97,7 @@ def test_three_threads_count_what_one_counts(make, alone, test_split):
     assert told[-1] == (num_rows, num_rows)
 
 
+@pytest.mark.slow
 def test_two_ray_workers_count_what_one_process_counts(make, alone, test_split):
     told: list[tuple[int, int]] = []
     found = count_split(

@@ -190,6 +190,7 @@ def test_the_card_names_what_other_heads_and_windows_need(
     assert "logsumexp" in outputs["point_score"]["meaning"]
 
 
+@pytest.mark.slow
 def test_a_program_that_differs_is_not_kept(
     run: Config, exported: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):

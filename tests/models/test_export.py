@@ -115,6 +115,7 @@ def test_other_heads_encodings_and_poolings_are_exported_too(settings: dict[str,
     assert max(found.values()) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_program_of_a_window_scores_the_current_cloud_only():
     def windowed(frame: Batch) -> Batch:
         time = torch.where(torch.arange(len(frame.points)) % 3 == 0, 0.0, -0.1)

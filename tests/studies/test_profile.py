@@ -116,6 +116,7 @@ class Sleepy(nn.Module):
         return self.model(batch)
 
 
+@pytest.mark.slow
 def test_the_clock_counts_what_the_network_takes_and_no_warm_up(config: Config, worker: Worker):
     subject = subject_of(config)
     model = Sleepy(subject.model, seconds=0.1)
@@ -132,6 +133,7 @@ def test_the_clock_counts_what_the_network_takes_and_no_warm_up(config: Config, 
     assert learned == [(2, True)] * 5
 
 
+@pytest.mark.slow
 def test_without_backward_only_the_forward_pass_is_timed(config: Config, worker: Worker):
     subject = subject_of(config)
     model = Sleepy(subject.model, seconds=0.0)

@@ -223,6 +223,7 @@ def test_a_training_that_ends_early_is_judged(config: Config):
     assert failure.value.reason == "no_signal"
 
 
+@pytest.mark.slow
 def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(config: Config):
     restarted = try_fit(merge(config, {"train": {"restarts": [1]}}))
     short = try_fit(merge(config, {"train": {"num_epochs": 1}}))

@@ -133,6 +133,7 @@ def test_thresholds_are_a_quantile_of_normal_points(config: Config, whole: Train
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(config: Config, whole: Trained):
     """Outliers and mixed features are drawn again as they were."""
     expected = final_tensors(whole)

@@ -84,6 +84,7 @@ def test_a_metric_that_the_validation_lacks_is_refused_by_name(config: Config, s
     )
 
 
+@pytest.mark.slow
 def test_a_trial_waits_for_a_process_that_still_trains_it(config: Config, study: Study):
     trial, reports = trial_of(config, study), []
     trial.child.folder.mkdir(parents=True)
