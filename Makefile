@@ -6,8 +6,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes, of which each keeps a file's tests together until the other has none left.
 PARALLEL := -n 2 --dist worksteal --durations=10
-# Three, as these wait long for processes to start, for a kill's moment or a time limit.
-PARALLEL_SLOW := -n 3 --dist worksteal --durations=10
 # Where it is set, every process compiles this program anew, and pytest rewrites every test.
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -33,7 +31,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL_SLOW) -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 # Hours, so it may be stopped: the next start leaves out what passed at this revision.
 test-long: $(STAMP)
