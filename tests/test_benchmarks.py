@@ -52,7 +52,7 @@ def test_scoring_is_held_against_the_forward_passes(small_training: Config):
         assert min(found[f"forward_{what}_ms"], found[f"scoring_{what}_ms"]) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_evaluation_of_a_toy_is_told_by_its_parts(capsys: pytest.CaptureFixture):
     evaluation.main(["--toy", "--frames", "4", "--rounds", "1", "--job"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

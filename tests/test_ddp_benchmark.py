@@ -47,7 +47,7 @@ def test_the_first_window_is_warm_up():
     assert ddp.steady([1.0, 5.0, 7.0, 6.0]) == 6.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_commands_are_timed(tiny_config: Config, tmp_path: Path):
     config = merge(tiny_config, SMALL_TRAINING)
     line = ddp.compare(config, tmp_path, num_workers=2, num_steps=6, every=2, rounds=1)

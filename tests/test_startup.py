@@ -49,7 +49,7 @@ def test_the_time_between_the_trials_of_a_search_is_told(
     print(found, file=sys.stderr)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_start_up_is_told_at_toy_size(capsys: pytest.CaptureFixture):
     main(["--toy", "--rounds", "1", "--trials", "2"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
