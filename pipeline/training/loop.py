@@ -29,6 +29,7 @@ from pipeline.training import checkpoints
 from pipeline.training.average import WeightAverage
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.choice import choice_sees, chosen_by
+from pipeline.training.freed_memory import keep_freed_memory
 from pipeline.training.gradient import Gradient
 from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.precision import precision_of_run
@@ -66,6 +67,8 @@ def train(worker: Worker, job: Job) -> dict[str, Any]:
     guard fired returns normally with status `failed`, so that nobody restarts it.
     """
     set_threads(job.config.train.num_threads)
+    if worker.device.type == "cpu":
+        keep_freed_memory()
     training = Training(worker, job)
     try:
         with training.profile:
