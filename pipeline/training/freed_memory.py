@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed; without effect where the C library is another.
 
     A thread that is not a process's first gives every large array back to the kernel, which clears
-    each page anew at the next step: workers of Ray Train lost a fifth of their rate by it.
+    each page again at the next step: workers of Ray Train lost a quarter of their rate by it.
     """
     if platform.libc_ver()[0] != "glibc":
         return
