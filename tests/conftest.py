@@ -38,6 +38,8 @@ Shared = Callable[[str], AbstractContextManager[Path]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "leave out what passed by this file at this revision, and note in it what runs"
     parser.addoption("--resume", type=Path, metavar="FILE", help=told)
+    golden = "keep what the golden trainings measure now as what they must measure"
+    parser.addoption("--write-golden", action="store_true", help=golden)
 
 
 def pytest_configure(config: pytest.Config) -> None:
