@@ -31,8 +31,7 @@ from benchmarks import figures
 from benchmarks.toy import toy_config
 from pipeline.config import Config
 from pipeline.merging import load, to_dict
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.repository import REPOSITORY
 
 
 def ours(config: Config, place: Path, *, num_workers: int, num_steps: int, every: int) -> float:
@@ -75,7 +74,7 @@ def run(command: list[str], *, may_fail: bool) -> str:
     """Last line that a Python with these arguments prints."""
     threads = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=threads, capture_output=True, text=True
+        [sys.executable, *command], cwd=REPOSITORY, env=threads, capture_output=True, text=True
     )
     lines = done.stdout.splitlines()
     if not lines or (done.returncode and not may_fail):
@@ -106,7 +105,7 @@ def compare(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/demo.yaml")
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/demo.yaml")
     parser.add_argument(
         "--steps", type=int, default=80, help="steps of each training, within one epoch"
     )

@@ -47,8 +47,7 @@ from pipeline.data_config import PrepareConfig
 from pipeline.merging import load
 from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import single_worker
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.repository import REPOSITORY
 
 
 def grow(folder: Path, place: Path, *, factor: int) -> int:
@@ -119,7 +118,7 @@ def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
 def in_process(folder: Path) -> dict[str, float]:
     """`costs_of` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.growth", "--open", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -135,7 +134,7 @@ def measure(folder: Path, *, factor: int, rounds: int) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/demo.yaml")
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/demo.yaml")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--rounds", type=int, default=3, help="processes per figure")
     parser.add_argument("--toy", action="store_true", help="a small world")

@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = Path(__file__).parent.parent
-CONFIGS = (ROOT / "configs/demo.yaml", ROOT / "configs/full.yaml")
+from tests.helpers.repository import REPOSITORY
+
+CONFIGS = (REPOSITORY / "configs/demo.yaml", REPOSITORY / "configs/full.yaml")
 COUNTED = 2
 """The third step: the first ones make the optimizer's state and warm up."""
 WAITS = {
@@ -224,7 +225,7 @@ def main() -> None:
     """Print one JSON line per config."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", default=CONFIGS)
-    parser.add_argument("--code", type=Path, default=ROOT)
+    parser.add_argument("--code", type=Path, default=REPOSITORY)
     parser.add_argument("--blocks", type=Path)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every config")

@@ -7,7 +7,7 @@ import gc
 import os
 
 # Before the program is imported, whose functions it puts the checks on.
-import typechecking  # noqa: F401
+from tests.helpers import typechecking  # noqa: F401
 
 # Read when ray, mlflow and torch are imported, so they are set before anything else.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,13 +21,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from long_tier import Record
-from tiny_world import SMALL_TRAINING, TINY_PREPARE, TINY_WORLD
 
 from pipeline.config import Config
 from pipeline.locks import alone
 from pipeline.merging import merge
 from pipeline.revision import git_revision
+from tests.helpers.long_tier import Record
+from tests.helpers.tiny_world import SMALL_TRAINING, TINY_PREPARE, TINY_WORLD
 
 # Until all is imported: garbage would be looked for in the whole of it again and again.
 gc.disable()

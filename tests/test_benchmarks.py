@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_world import TINY_PREPARE, TINY_WORLD
 
 from benchmarks import evaluation, gpu, reader_training, train
 from pipeline.config import Config
 from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps
+from tests.helpers.tiny_world import TINY_PREPARE, TINY_WORLD
 
 
 def test_the_reader_in_training_is_held_against_equal_batches(tiny_config: Config, tmp_path: Path):

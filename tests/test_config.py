@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline import merging
 from pipeline.config import Config
 from pipeline.model_config import FUSIONS
+from tests.helpers.repository import REPOSITORY
 
-ROOT = Path(__file__).parent.parent
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -374,7 +374,9 @@ def test_a_single_value_for_a_list_is_a_list_of_one() -> None:
 # ---- the files
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: Path) -> None:
     assert merging.load(path) != merging.load(None)
     first = path.read_text(encoding="utf-8").splitlines()[0]
@@ -387,7 +389,7 @@ SECTIONS = ("config.py", "data_config.py", "model_config.py", "run_config.py", "
 
 def section_fields() -> Iterator[tuple[str, str, str]]:
     """Class, field, and the docstring under it (empty without one)."""
-    trees = [ast.parse((ROOT / "pipeline" / name).read_text("utf-8")) for name in SECTIONS]
+    trees = [ast.parse((REPOSITORY / "pipeline" / name).read_text("utf-8")) for name in SECTIONS]
     for node in (node for tree in trees for node in tree.body):
         if isinstance(node, ast.ClassDef):
             for line, below in zip(node.body, [*node.body[1:], None], strict=True):
@@ -410,7 +412,7 @@ def test_every_field_says_what_it_is(section: str, field: str, text: str) -> Non
 
 def test_every_field_is_read_somewhere() -> None:
     read: set[str] = set()
-    for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
+    for path in [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").rglob("*.py")]:
         if path.name not in SECTIONS:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_world import SMALL_TRAINING
 
 from benchmarks import ddp, plain_ddp
 from pipeline.config import Config
 from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit
+from tests.helpers.tiny_world import SMALL_TRAINING
 
 
 def test_the_script_ends_with_the_weights_of_jobs_train(small_training: Config):

@@ -17,7 +17,7 @@ from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
 from pipeline.models.simple import SimpleAnomalyDetector
-from tests.streets import street_batch
+from tests.helpers.streets import street_batch
 
 SEEDS = range(20)
 SEED_LOSS = LossConfig(name="seed_self_supervised")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.repository import REPOSITORY
+
 ORDER = (
     (
         "pipeline.limits",
@@ -92,11 +93,11 @@ for module in {modules!r}:
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
 def modules(*prefixes: str) -> dict[str, Path]:
-    paths = [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("jobs/**/*.py")]
+    paths = [*REPOSITORY.glob("pipeline/**/*.py"), *REPOSITORY.glob("jobs/**/*.py")]
     found = {module_name(path): path for path in sorted(paths)}
     return {name: path for name, path in found.items() if belongs(name, prefixes or ("",))}
 
@@ -149,7 +150,11 @@ def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
 
 
 def test_tracking_knows_the_config_only() -> None:
-    own = [name for name in imports(ROOT / "pipeline/tracking.py") if belongs(name, ("pipeline",))]
+    own = [
+        name
+        for name in imports(REPOSITORY / "pipeline/tracking.py")
+        if belongs(name, ("pipeline",))
+    ]
     known = (
         "pipeline.config",
         "pipeline.failures",
@@ -174,7 +179,7 @@ def test_packages_run_without_what_they_do_not_need(
 ) -> None:
     code = BLOCK.format(blocked=blocked, modules=list(modules(*packages)))
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -182,6 +187,6 @@ def test_packages_run_without_what_they_do_not_need(
 def test_the_blocker_really_blocks() -> None:
     code = BLOCK.format(blocked={"mlflow"}, modules=["pipeline.tracking"])
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
     assert "mlflow is blocked" in done.stderr

@@ -7,7 +7,7 @@ pytest_plugins = ["pytester"]
 CONFTEST = """
 import os
 from pathlib import Path
-from tests.long_tier import Record
+from tests.helpers.long_tier import Record
 
 def pytest_configure(config):
     writes = not hasattr(config, "workerinput")

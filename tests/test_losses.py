@@ -19,7 +19,7 @@ from pipeline.losses import (
 )
 from pipeline.model_config import LossConfig
 from pipeline.models.scores import Scores
-from tests.streets import street_batch, with_values
+from tests.helpers.streets import street_batch, with_values
 
 SCORE = torch.tensor([-2.0, 0.5, 3.0, 40.0, -40.0, 1.0])
 LABEL = torch.tensor([0, 1, 1, 0, 1, 255], dtype=torch.uint8)

@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from pipeline.ray_session import ensure_ray
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.helpers.repository import REPOSITORY
 
 
 def run(code: str, **changes: str) -> subprocess.CompletedProcess[str]:

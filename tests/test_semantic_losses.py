@@ -16,7 +16,7 @@ from pipeline.semantic_losses import (
     outlier,
     targets,
 )
-from tests.streets import street_batch, with_values
+from tests.helpers.streets import street_batch, with_values
 
 
 def jaccard_loss(wrong, own):

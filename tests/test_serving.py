@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import SMALL
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch
@@ -23,7 +22,9 @@ from pipeline.serving import ServedDetector
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.trainer import fit
-from tests.streets import street_batch
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.small_model import SMALL
+from tests.helpers.streets import street_batch
 
 FORMS: list[dict[str, Any]] = [
     *({"fusion": fusion} for fusion in FUSIONS),
@@ -166,7 +167,7 @@ def test_an_evaluated_run_has_a_model_that_another_process_loads_without_this_co
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert str(Path(__file__).parent.parent) not in done.stdout
+    assert str(REPOSITORY) not in done.stdout
     here = served(trained.checkpoint).predict(None, frame)[0]
     with np.load(tmp_path / "scores.npz") as there:
         np.testing.assert_allclose(there["point_score"], here["point_score"], atol=1e-5)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import psutil
 import pytest
-from study_runs import job
 
 from pipeline.config import Config
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.study_runs import job
 
-REPOSITORY = Path(__file__).parents[1]
 RENDEZVOUS_PROCESS = "ray::RayTrainWorker"
 """The one known exception: torch.distributed's rendezvous store (TCPStore) of the worker of rank 0.
 

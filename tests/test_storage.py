@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pyarrow.fs as pa_fs
 import pytest
-from s3_server import running_s3
-from study_runs import job
 
 from pipeline import storage
 from pipeline.config import Config
@@ -19,6 +17,9 @@ from pipeline.merging import absolute_paths, load, merge
 from pipeline.report.evaluation_report import evaluate
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.s3_server import running_s3
+from tests.helpers.study_runs import job
 
 LAST = "meta.json"
 SMALL = {
@@ -283,9 +284,7 @@ def test_the_training_job_runs_on_two_workers_with_runs_on_s3(
     two = ("scaling.num_workers=2", "train.num_epochs=1")
     places = (f"storage_path={address}", f"storage_cache={tmp_path}/cache")
     command = job("train", tiny_config, *two, *places, f"tracking.uri={new_store(tmp_path)}")
-    ran = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     facts = json.loads(ran.stdout.splitlines()[-1])
     name = facts["folder"].removeprefix("s3://results/runs/")

@@ -21,7 +21,7 @@ from pipeline.config import Config, TrackingConfig
 from pipeline.failures import RunFailed
 from pipeline.merging import flatten
 from pipeline.metric_logger import MetricLogger
-from tests.forked import REPOSITORY, Job, forks, own_signals
+from tests.helpers.forked import REPOSITORY, Job, forks, own_signals
 
 
 @pytest.fixture(scope="module")

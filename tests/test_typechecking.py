@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
-from typechecking import jaxtyped
 
 from pipeline.config import TrackingConfig
 from pipeline.evaluation.metrics import ScoreCounts, bins_of
 from pipeline.tracking_store import client_of
+from tests.helpers.typechecking import jaxtyped
 
 
 def test_axes_of_arguments_must_agree():

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from anovox_archive import SCENE_ID, write_archive
+
+from tests.helpers.anovox_archive import SCENE_ID, write_archive
 
 
 @pytest.fixture(name="write_archive")

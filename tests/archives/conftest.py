@@ -2,10 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tarballs import honest_entries, honest_files, write_archive
-from zenodo import Zenodo, serve
 
 from pipeline.data_config import DataConfig
+from tests.helpers.tarballs import honest_entries, honest_files, write_archive
+from tests.helpers.zenodo import Zenodo, serve
 
 
 @pytest.fixture

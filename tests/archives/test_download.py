@@ -13,17 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from zenodo import RECORD, Zenodo
 
 from pipeline.archives import download as downloading
 from pipeline.archives.download import download
 from pipeline.archives.record import RecordFile, list_record
 from pipeline.archives.web import Web
 from pipeline.data_config import DataConfig
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.zenodo import RECORD, Zenodo
 
 NAME = "AnoVox_Static_Mono_Town03.tar.gz"
 DATA = random.Random(3).randbytes(3_000_000)
-REPOSITORY = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -5,11 +5,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tarballs import entry, quiet, tree, write_archive
-from zenodo import RECORD, Zenodo
 
 from pipeline.archives.intake import take_in
 from pipeline.data_config import DataConfig
+from tests.helpers.tarballs import entry, quiet, tree, write_archive
+from tests.helpers.zenodo import RECORD, Zenodo
 
 
 def packed(folder: Path, name: str) -> Path:

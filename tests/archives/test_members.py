@@ -5,7 +5,10 @@ import io
 import tarfile
 
 import pytest
-from tarballs import (
+
+from pipeline.archives.members import read_members
+from pipeline.archives.stream import PackedFile, TarBytes
+from tests.helpers.tarballs import (
     SENSOR,
     Entry,
     entry,
@@ -13,9 +16,6 @@ from tarballs import (
     honest_files,
     tar_bytes,
 )
-
-from pipeline.archives.members import read_members
-from pipeline.archives.stream import PackedFile, TarBytes
 
 
 def opened(tar: bytes, max_ratio: float = 2000) -> TarBytes:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tarballs import SCENE, entry, honest_entries, quiet, tree, write_archive
 
 from pipeline.archives.unpacking import unpack
 from pipeline.data_config import DataConfig
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.tarballs import SCENE, entry, honest_entries, quiet, tree, write_archive
 
-REPOSITORY = Path(__file__).parents[2]
 NAME = "AnoVox_Static_Mono_Town03"
 # Unpacks argv[1] under argv[2]; at its argv[3]th report of progress it is killed (0 = never).
 KILLED = """

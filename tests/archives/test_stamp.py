@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from tarballs import quiet
 
 from pipeline.archives.stamp import find_by_file, find_by_md5, read_stamp
 from pipeline.archives.unpacking import unpack
 from pipeline.data_config import DataConfig
+from tests.helpers.tarballs import quiet
 
 
 @pytest.fixture

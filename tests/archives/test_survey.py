@@ -8,10 +8,18 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tarballs import Entry, entry, honest_entries, honest_files, quiet, tar_bytes, write_archive
 
 from pipeline.archives.survey import Survey, survey_archive
 from pipeline.data_config import DataConfig
+from tests.helpers.tarballs import (
+    Entry,
+    entry,
+    honest_entries,
+    honest_files,
+    quiet,
+    tar_bytes,
+    write_archive,
+)
 
 FOLDER = tarfile.DIRTYPE
 

@@ -11,13 +11,20 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from tarballs import SCENE, entry, honest_entries, honest_files, quiet, tree, write_archive
 
 from pipeline.archives import unpacking
 from pipeline.archives.unpacking import unpack
 from pipeline.data_config import DataConfig
+from tests.helpers.tarballs import (
+    SCENE,
+    entry,
+    honest_entries,
+    honest_files,
+    quiet,
+    tree,
+    write_archive,
+)
 
-REPOSITORY = Path(__file__).parents[2]
 NAME = "AnoVox_Static_Mono_Town03"
 
 

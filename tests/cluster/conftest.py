@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from node_cluster import Nodes, Run, training
 
 from pipeline.config import Config
+from tests.helpers.node_cluster import Nodes, Run, training
 
 Train = Callable[..., Run]
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
-from node_cluster import NUM_STEPS, Nodes, Run
-from ray_head import ASK_TWICE
 from safetensors.torch import load_file
 
 from pipeline.training import checkpoints
+from tests.helpers.node_cluster import NUM_STEPS, Nodes, Run
+from tests.helpers.ray_head import ASK_TWICE
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., Run]

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from anovox_archive import write_archive
 from PIL import Image
 
 from pipeline.config import Config
@@ -26,6 +25,7 @@ from pipeline.data.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
 from pipeline.data.shards import open_shard
 from pipeline.merging import merge
+from tests.helpers.anovox_archive import write_archive
 
 FRAME_IDS = (998, 999, 1000)
 DAMAGED_ID = 999

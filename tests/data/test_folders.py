@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow.fs as pa_fs
 import pytest
-from s3_server import running_s3
 
 from pipeline.config import Config
 from pipeline.data.blocks import find_blocks, prepare
@@ -14,6 +13,7 @@ from pipeline.data.folders import SOURCES, note_source
 from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.data.readers import open_reader
 from pipeline.merging import load, merge
+from tests.helpers.s3_server import running_s3
 
 
 def quiet(*_: object) -> None:

@@ -14,7 +14,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.helpers.repository import REPOSITORY
+
 FILES = ("cluster.yaml", "cluster.local.yaml")
 COMMANDS = (
     "initialization_commands",

@@ -2,13 +2,12 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from pipeline.merging import load
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "deploy" / "README.md").read_text()
 SUBMITTED = [
     line.strip() for line in TEXT.splitlines() if "ray job submit" in line and " -- " in line

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pipeline.merging import load
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "deploy" / "kuberay"
 SCHEMA = yaml.safe_load((Path(__file__).parent / "manifests.schema.yaml").read_text())
 NAMES = sorted(path.name for path in FOLDER.glob("*.yaml"))

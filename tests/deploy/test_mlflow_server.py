@@ -15,13 +15,13 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from ray_head import end_tree, free_ports, wait_for
 
 from pipeline import tracking
 from pipeline.config import TrackingConfig
 from pipeline.metric_logger import MetricLogger
+from tests.helpers.ray_head import end_tree, free_ports, wait_for
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "deploy" / "mlflow"
 PASSWORD = "correct horse battery staple"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.helpers.repository import REPOSITORY
+
 MOST_BYTES = 2_000_000
 """Ray copies the package to every node; a package of 500 MiB is refused."""
 MUST_NOT_TRAVEL = (

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunData, RunInfo
-from ray_head import Head, running_head
 
 from pipeline.config import Config
+from tests.helpers.ray_head import Head, running_head
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 REVISION = "1234567890abcdef1234567890abcdef12345678"
 WORK = ("--working-dir", str(REPOSITORY))
 ENVIRONMENT = ("--runtime-env-json", json.dumps({"env_vars": {"ANOVOX_REVISION": REVISION}}))

@@ -12,7 +12,7 @@ from pipeline.data.batches import Batch
 from pipeline.evaluation.levels import Tally
 from pipeline.models.pixels import upsampled
 from pipeline.models.scores import Scores
-from tests.streets import street_batch
+from tests.helpers.streets import street_batch
 
 INDEX = pd.DataFrame(
     {

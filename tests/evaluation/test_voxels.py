@@ -22,7 +22,7 @@ from pipeline.data_config import SyntheticConfig
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores
-from tests.streets import CAMERA_FROM_LIDAR
+from tests.helpers.streets import CAMERA_FROM_LIDAR
 
 ROAD, CAR, ANIMAL, AGENT = 1, 14, 30, 114
 # Cells (x, y, z) of half a metre; a sensor at the grid's origin sees points in metres.

@@ -27,7 +27,8 @@ from pipeline.models.detector import build_detector
 from pipeline.models.export import inputs_of, outputs_of
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
-from tests.streets import street_batch
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.streets import street_batch
 
 SMALL = {"image_channels": 8, "point_channels": 8, "image_stages": 2, "pillar_size_m": 1.0}
 LOADED = """
@@ -163,7 +164,7 @@ def test_the_card_describes_the_program_and_where_it_is_from(
     assert card["program_sha256"] == file_hash(Path(facts["program"]))
     with zipfile.ZipFile(facts["program"]) as archive:
         told = b"".join(archive.read(name) for name in archive.namelist() if "json" in name)
-    assert str(Path(__file__).parents[2]).encode() not in told
+    assert str(REPOSITORY).encode() not in told
     files = MlflowClient(run.tracking.uri).list_artifacts(facts["run_id"], "export")
     assert {file.path for file in files} == {"export/detector.json", "export/detector.pt2"}
     assert {path.name for path in Path(facts["card"]).parent.iterdir()} == {

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wrong_archives as wrong
 from PIL import Image
 
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.data_config import SyntheticConfig
+from tests.helpers import wrong_archives as wrong
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 NAMES = ("AnoVox_Normality_Mono_Town03", "AnoVox_Static_Mono_Town03")
 
 

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from ray_head import short_folder
-from study_runs import environment, job
 
 from pipeline.config import Config
-
-REPOSITORY = Path(__file__).parent.parent.parent
+from tests.helpers.ray_head import short_folder
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.study_runs import environment, job
 
 
 @pytest.mark.slow

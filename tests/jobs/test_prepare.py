@@ -15,8 +15,8 @@ from jobs.prepare import work
 from pipeline.config import Config
 from pipeline.data.folders import SOURCES
 from pipeline.data.manifest import file_hash, read_manifest
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 KEYS = ("image_width", "val_fraction", "test_fraction", "split_seed")
 
 

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tarballs import entry, write_archive
-from zenodo import RECORD, serve
 
 from jobs.prepare import work
 from pipeline.config import Config
 from pipeline.merging import merge
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.tarballs import entry, write_archive
+from tests.helpers.zenodo import RECORD, serve
 
-REPOSITORY = Path(__file__).parents[2]
 KEYS = ("image_width", "val_fraction", "test_fraction", "split_seed")
 
 

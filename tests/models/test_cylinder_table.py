@@ -1,7 +1,5 @@
 """docs/cylinder3d.md says what the network is: its table comes from the code, its reach is real."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -12,8 +10,9 @@ from pipeline.models.cylinder import STRIDES, Cylinder3D
 from pipeline.models.cylinder_blocks import Geometry, geometry_of
 from pipeline.models.sparse.norm import FrameNorm
 from pipeline.models.sparse.voxels import Triple, voxelise
+from tests.helpers.repository import REPOSITORY
 
-DOCS = Path(__file__).parents[2] / "docs" / "cylinder3d.md"
+DOCS = REPOSITORY / "docs" / "cylinder3d.md"
 LENGTH = 321
 REACH = {"rho": 157, "phi": 157, "z": 155}
 """Sides of the receptive field in finest cells, as the table's last lines say."""

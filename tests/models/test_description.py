@@ -10,7 +10,7 @@ from pipeline.models.description import (
 )
 from pipeline.models.free_space import NUM_FREE_BINS
 from pipeline.models.pillars import group, make_grid
-from tests.streets import street_batch
+from tests.helpers.streets import street_batch
 
 GRID = make_grid(ModelConfig(pillar_size_m=0.5, pillar_range_m=[-10.0, 30.0, -10.0, 10.0]))
 

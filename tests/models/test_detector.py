@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import torch
-from small_model import SMALL
 
 from pipeline.losses import loss_terms
 from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.simple import SimpleAnomalyDetector
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.small_model import SMALL
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 
 def detector(fusion="concat", **settings):

@@ -9,7 +9,6 @@ from typing import Any
 
 import jaxtyping
 import pytest
-import small_model
 import torch
 from torch import nn
 
@@ -22,7 +21,8 @@ from pipeline.models.export import (
     largest_differences,
     outputs_of,
 )
-from tests.streets import street_batch, with_values
+from tests.helpers import small_model
+from tests.helpers.streets import street_batch, with_values
 
 SMALL = dataclasses.replace(
     small_model.SMALL, image_channels=8, point_channels=8, cylinder_channels=2, frame_top_k=5

@@ -3,7 +3,7 @@ import torch
 from pipeline.model_config import ModelConfig
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid
-from tests.streets import street_batch
+from tests.helpers.streets import street_batch
 
 GRID = make_grid(ModelConfig(pillar_size_m=0.5, pillar_range_m=[-10.0, 30.0, -10.0, 10.0]))
 GROUND_M = -1.8

@@ -7,7 +7,7 @@ from torchvision.models import resnet18
 from pipeline.model_config import ModelConfig
 from pipeline.models.image import ImageEncoder, doubled
 from pipeline.models.layers import group_norm
-from tests.streets import street_batch
+from tests.helpers.streets import street_batch
 
 
 def encoder(*, fetch_weights=True, **settings):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from small_model import SMALL
 
 from pipeline.model_config import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D, to_cylinder
@@ -14,8 +13,9 @@ from pipeline.models.cylinder_blocks import geometry_of
 from pipeline.models.detector import build_detector
 from pipeline.models.lidar import BACKBONES, make_point_encoder
 from pipeline.models.pooling import Pooling
-from tests.occupied import random_voxels
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.occupied import random_voxels
+from tests.helpers.small_model import SMALL
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 NAMES = tuple(BACKBONES)
 POOLINGS = ("max", "mean", "attention")

@@ -1,7 +1,7 @@
 import torch
 
 from pipeline.models.mixing import MIXED_PER_FRAME, mixed_features
-from tests.streets import street_batch, with_values
+from tests.helpers.streets import street_batch, with_values
 
 
 def two_class_batch():

@@ -16,7 +16,7 @@ from pipeline.models.detector import build_detector
 from pipeline.models.image import FeatureMap
 from pipeline.models.pixels import PixelHead, map_size, upsampled
 from pipeline.models.scores import Scores
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 SMALL = ModelConfig(
     image_channels=16, point_channels=16, image_stages=2, pillar_size_m=1.0, pixel_head=True

@@ -4,7 +4,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.models.pillars import Grid, Pillars
 from pipeline.models.points import BirdsEye, PointEncoder, spread
 from pipeline.models.pooling import group_max
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 CONFIG = ModelConfig(point_channels=16, pillar_size_m=1.0)
 

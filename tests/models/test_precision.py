@@ -14,8 +14,8 @@ from pipeline.config import Config
 from pipeline.merging import load
 from pipeline.models import precision
 from pipeline.models.precision import Ranks, autocast, choose, native_precisions, slowdown
+from tests.helpers.repository import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 SHOW = """
@@ -38,7 +38,7 @@ def shown(**environment: str) -> list[str]:
     found = subprocess.run(
         [sys.executable, "-c", SHOW],
         env=os.environ | environment,
-        cwd=ROOT,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=True,
@@ -151,7 +151,9 @@ def test_autocast_computes_convolutions_in_the_format(name, dtype):
         assert F.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3)).dtype == dtype
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(REPOSITORY.glob("configs/*.yaml")), ids=lambda path: path.stem
+)
 def test_no_config_asks_for_arithmetic_that_some_machines_emulate(path: Path):
     assert load(path).train.precision in ("auto", "fp32")
     assert Config().train.precision == "auto"

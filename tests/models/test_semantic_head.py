@@ -13,7 +13,7 @@ from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.heads import NOTHING_SEEN
 from pipeline.models.scores import anomaly_score
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 SMALL = ModelConfig(
     image_channels=16,

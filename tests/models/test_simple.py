@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.models.simple import MAX_POINTS, SimpleAnomalyDetector
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 
 def num_parameters(module):

@@ -10,7 +10,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 SMALL = ModelConfig(
     image_channels=16, point_channels=16, image_stages=2, pillar_size_m=1.0, frame_top_k=3

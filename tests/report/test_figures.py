@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.anovox.frame import FrameKey
 from pipeline.report import figures
+from tests.helpers.repository import REPOSITORY
 
 Check = Callable[[Figure], np.ndarray]
 KEY = FrameKey("AnoVox_Static_Mono_Town03", "739b5ee1-19ad-4c5e", 204, "(0, 0, 1.8)(0, 0, 0)")
@@ -75,7 +76,7 @@ def test_a_figure_leaves_no_global_state_behind(tmp_path: Path) -> None:
         "figures.save(figure, Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    root = Path(__file__).parents[2]
+    root = REPOSITORY
     path = tmp_path / "a folder" / "figure.png"
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=root, check=True)
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wrong_archives as wrong
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -20,6 +19,7 @@ from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.data_config import SyntheticConfig
 from pipeline.report.inspection_figure import SIGNS, draw_inspection
 from pipeline.report.inspection_report import table
+from tests.helpers import wrong_archives as wrong
 
 CheckFigure = Callable[[Figure], np.ndarray]
 WORLD = SyntheticConfig(

@@ -15,8 +15,9 @@ from pipeline.merging import load, merge, to_dict
 from pipeline.studies.ablation import ablate
 from pipeline.studies.cells import Cell, _run_cell, run_cell, write_note
 from pipeline.studies.study import Study, open_study
+from tests.helpers.repository import REPOSITORY
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = REPOSITORY / "configs"
 TINY = {
     "train": {"num_epochs": 1},
     "ablate": {

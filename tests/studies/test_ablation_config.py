@@ -16,8 +16,9 @@ from pipeline.studies.cost import learn, make_subject, score
 from pipeline.studies.rows import row_configs
 from pipeline.training.trainer import config_hash
 from pipeline.training.worker import single_worker
+from tests.helpers.repository import REPOSITORY
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = REPOSITORY / "configs"
 GRIDS = sorted(path for path in CONFIGS.glob("*.yaml") if load(path).ablate.rows != ["full"])
 BASE = "cross_attention"
 AXES: dict[str, dict[str, dict[str, Any]]] = {

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import Life, Moment, lives
-from ray_head import short_folder
-from study_runs import children, environment, every_run, histories, job, steps, words
 
 from pipeline.config import Config
 from pipeline.merging import load
 from pipeline.studies.ablation import ablate
+from tests.helpers.kills import Life, Moment, lives
+from tests.helpers.ray_head import short_folder
+from tests.helpers.study_runs import children, environment, every_run, histories, job, steps, words
 
 NUM_STEPS = 18
 """Of each training."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import ray
-from s3_server import running_s3
-from study_runs import children, words
 
 from pipeline import storage
 from pipeline.config import Config
@@ -16,6 +14,8 @@ from pipeline.merging import load
 from pipeline.ray_session import ensure_ray
 from pipeline.studies.ablation import ablate
 from pipeline.tuning.tuner import tune
+from tests.helpers.s3_server import running_s3
+from tests.helpers.study_runs import children, words
 
 STUDY = (
     *("train.num_epochs=1", "tracking.system_metrics=false"),

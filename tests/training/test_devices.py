@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_model import SMALL
 from torch import nn
 
 from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.models.export import largest_differences, outputs_of
 from pipeline.training import checkpoints
-from tests.streets import street_batch
+from tests.helpers.small_model import SMALL
+from tests.helpers.streets import street_batch
 from tests.training.test_checkpoints import meta
 
 CUDA = "cuda"

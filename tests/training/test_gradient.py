@@ -1,7 +1,5 @@
 """A step's gradient: the same in parts as at once, in few operations, without waiting."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,9 +15,10 @@ from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
 from pipeline.training.timing import StepClock
 from pipeline.training.worker import single_worker
-from tests.streets import street_batch, with_values
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.streets import street_batch, with_values
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = REPOSITORY / "configs"
 SMALL = {
     "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2, "dropout": 0.0},
     "scaling": {"num_workers": 0, "use_gpu": False},

@@ -25,8 +25,8 @@ from pipeline.training.trainer import config_hash, fit
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger
 from pipeline.tuning.space import words
 from pipeline.tuning.tuner import open_search, tune
+from tests.helpers.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 TINY = {
     "train": {"num_epochs": 4},
     "tune": {

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import wrong_archives as wrong
 
 from pipeline.anovox.inspection.check import Check
 from pipeline.anovox.inspection.scene import inspect_scene
@@ -13,6 +12,7 @@ from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.data_config import SyntheticConfig
+from tests.helpers import wrong_archives as wrong
 
 NUM_FRAMES = 4
 DRIVE = SyntheticConfig(

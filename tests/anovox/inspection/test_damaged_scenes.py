@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wrong_archives as wrong
 
 from pipeline.anovox.geometry import voxelise
 from pipeline.anovox.inspection.check import Check
@@ -15,6 +14,7 @@ from pipeline.anovox.inspection.sample import read_sample
 from pipeline.anovox.inspection.voxels import check_pixel_voxels
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
+from tests.helpers import wrong_archives as wrong
 
 Checks = Callable[[Scene], dict[str, Check]]
 Failed = Callable[[Scene], set[str]]

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import wrong_archives as wrong
-
 from pipeline.anovox.inspection.archive import inspect_archive
 from pipeline.anovox.inspection.check import Check
 from pipeline.anovox.inventory import take_inventory
@@ -14,6 +12,7 @@ from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.data_config import SyntheticConfig
+from tests.helpers import wrong_archives as wrong
 
 Checks = Callable[[Scene], dict[str, Check]]
 Failed = Callable[[Scene], set[str]]

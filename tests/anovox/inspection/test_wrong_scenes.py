@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import wrong_archives as wrong
 
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.inspection.check import Check
@@ -16,6 +15,7 @@ from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.weather import read_weather
 from pipeline.data_config import SyntheticConfig
+from tests.helpers import wrong_archives as wrong
 
 Checks = Callable[[Scene], dict[str, Check]]
 Failed = Callable[[Scene], set[str]]

@@ -11,7 +11,7 @@ from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.data_config import SyntheticConfig
-from tests.seen import Seen, see
+from tests.helpers.seen import Seen, see
 
 SMALL = SyntheticConfig(
     seed=3,

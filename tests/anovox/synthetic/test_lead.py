@@ -24,7 +24,7 @@ from pipeline.anovox.synthetic.sensors import MONO, build_sensors
 from pipeline.anovox.synthetic.solids import Solid
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.data_config import SyntheticConfig
-from tests.seen import Seen, see
+from tests.helpers.seen import Seen, see
 
 CONFIG = SyntheticConfig(
     seed=1, num_scenes=8, num_frames=200, kinds=["normality", "dynamic"], towns=["Town03"]

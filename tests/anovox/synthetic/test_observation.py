@@ -20,7 +20,7 @@ from pipeline.anovox.synthetic.scenery import CAR
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.data_config import SyntheticConfig
-from tests.seen import Seen, see
+from tests.helpers.seen import Seen, see
 
 Scenes = list[tuple[SceneWorld, Seen]]
 

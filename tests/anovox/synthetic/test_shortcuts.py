@@ -15,7 +15,7 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import build_scene
 from pipeline.data_config import SyntheticConfig
-from tests.seen import Seen, see
+from tests.helpers.seen import Seen, see
 
 CONFIG = SyntheticConfig(
     seed=21,

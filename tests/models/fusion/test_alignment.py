@@ -5,7 +5,7 @@ import torch
 from pipeline.data.batches import Batch
 from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.projection import project
-from tests.streets import only_frame, street_batch, with_values
+from tests.helpers.streets import only_frame, street_batch, with_values
 
 
 def pixels_of(batch: Batch, alignment: Alignment) -> torch.Tensor:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_model import SMALL
 
 from pipeline.model_config import ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.fusion.alignment import view_of
 from pipeline.models.fusion.late import Apart, LateHead
 from pipeline.models.heads import PointHead
-from tests.streets import street_batch, with_values
+from tests.helpers.small_model import SMALL
+from tests.helpers.streets import street_batch, with_values
 
 FUSED = ("late", "concat", "gated", "cross_attention")
 

@@ -5,7 +5,7 @@ import torch
 from pipeline.anovox import geometry
 from pipeline.models.fusion.projection import project, sample
 from pipeline.models.image import FeatureMap
-from tests.streets import street_batch, with_values
+from tests.helpers.streets import street_batch, with_values
 
 
 def ramp(height, width, stride):

@@ -7,7 +7,7 @@ from pipeline.models.fusion.alignment import view_of
 from pipeline.models.fusion.projection import project, sample
 from pipeline.models.fusion.sampler import ImageSampler, PointTable
 from pipeline.models.image import FeatureMap
-from tests.streets import street_batch, with_values
+from tests.helpers.streets import street_batch, with_values
 
 
 def sampler() -> ImageSampler:

@@ -10,7 +10,7 @@ from pipeline.models.sparse import convolution
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import strided, submanifold
 from pipeline.models.sparse.voxels import coarsen, voxelise
-from tests.occupied import at_voxels, dense_weight, random_voxels, to_dense
+from tests.helpers.occupied import at_voxels, dense_weight, random_voxels, to_dense
 
 KERNELS = [(3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 1, 1), (1, 3, 1), (1, 1, 3)]
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))

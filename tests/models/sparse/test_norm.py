@@ -3,7 +3,7 @@ from torch import nn
 
 from pipeline.models.layers import group_norm
 from pipeline.models.sparse.norm import FrameNorm
-from tests.occupied import at_voxels, random_voxels, to_dense
+from tests.helpers.occupied import at_voxels, random_voxels, to_dense
 
 
 def norm(num_channels=32):

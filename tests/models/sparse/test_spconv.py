@@ -12,8 +12,8 @@ from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import Neighbours, strided, submanifold
 from pipeline.models.sparse.spconv_backend import use_spconv
 from pipeline.models.sparse.voxels import Voxels, coarsen
-from tests.occupied import random_voxels
-from tests.streets import street_batch
+from tests.helpers.occupied import random_voxels
+from tests.helpers.streets import street_batch
 
 KERNELS = [(3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 1, 1), (1, 3, 1), (1, 1, 3)]
 STRIDE = (2, 2, 1)

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.models.sparse.voxels import coarsen, key_step, keys_of, voxelise
-from tests.occupied import random_voxels
+from tests.helpers.occupied import random_voxels
 
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import psutil
 from mlflow import MlflowClient
-from ray_head import end_tree
-from study_runs import job
 
 from pipeline.config import Config
+from tests.helpers.ray_head import end_tree
+from tests.helpers.repository import REPOSITORY
+from tests.helpers.study_runs import job
 
-REPOSITORY = Path(__file__).parents[1]
 TRAINING = (
     *("train.num_epochs=12", "train.batch_size=4", "train.validate_every_n_epochs=6"),
     *("train.checkpoint_every_n_steps=4", "scaling.num_workers=2", "tracking.system_metrics=false"),

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent
+from tests.helpers.repository import REPOSITORY
+
 SERVER = """
 import json, os, socket, sys
 from pipeline import tracking

@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.helpers.repository import REPOSITORY
 
 
 @dataclass(frozen=True, kw_only=True)
