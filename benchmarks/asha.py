@@ -32,10 +32,10 @@ import psutil
 from mlflow import MlflowClient
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import load, merge, override, to_dict
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
-from pipeline.merging import load, merge, override, to_dict
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.cells import GUARDS
 from pipeline.studies.study import Study

@@ -29,8 +29,8 @@ from omegaconf import OmegaConf
 
 from benchmarks import figures
 from benchmarks.toy import toy_config
-from pipeline.config import Config
-from pipeline.merging import load, to_dict
+from pipeline.config.load import load, to_dict
+from pipeline.config.schema import Config
 from tests.helpers.repository import REPOSITORY
 
 

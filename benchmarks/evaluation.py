@@ -30,8 +30,8 @@ import torch
 
 from benchmarks import figures
 from benchmarks.toy import toy_config
-from pipeline import merging
-from pipeline.config import Config
+from pipeline.config.load import load, merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.blocks import find_blocks
 from pipeline.evaluation.audit import fit_plain, sample_split
@@ -76,12 +76,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, overrides = parse(argv)
     with tempfile.TemporaryDirectory(prefix="evaluation-benchmark-") as place:
         is_toy = options.toy
-        config = toy_config(Path(place)) if is_toy else merging.load(options.config, overrides)
+        config = toy_config(Path(place)) if is_toy else load(options.config, overrides)
         facts = {"cpu": figures.cpu(), "num_threads": torch.get_num_threads()}
         facts |= compare(config, num_frames=options.frames, rounds=options.rounds)
         if options.job:
             if options.toy:
-                fit(merging.merge(config, {"train": {"num_epochs": 1}}), say=lambda line: None)
+                fit(merge(config, {"train": {"num_epochs": 1}}), say=lambda line: None)
             facts["job_s"] = job_parts(config)
     print(json.dumps(facts))
 

@@ -21,9 +21,9 @@ import torch
 
 from benchmarks.full import CONFIG
 from benchmarks.full_frame import full_frame
-from pipeline.config import Config
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
-from pipeline.merging import load
 from pipeline.models.detector import build_detector
 from pipeline.models.export import (
     export_detector,

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks.full_frame import full_frame
+from pipeline.config.load import load
 from pipeline.data.batches import Batch
 from pipeline.losses import loss_terms
-from pipeline.merging import load
 from pipeline.models.detector import build_detector
 
 CONFIG = Path(__file__).parent.parent / "configs/full.yaml"

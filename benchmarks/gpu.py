@@ -34,9 +34,9 @@ import torch
 
 from pipeline import tracking
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config
+from pipeline.config.load import load, merge, override
+from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
-from pipeline.merging import load, merge, override
 from pipeline.report.tables import aligned
 from pipeline.training.timing import TRACE
 from pipeline.training.trainer import Trained, fit

@@ -36,15 +36,15 @@ import pandas as pd
 from benchmarks import figures
 from benchmarks.opening import resident_mb
 from benchmarks.toy import toy_config
-from pipeline.config import Config
+from pipeline.config.data import PrepareConfig
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import read_index
 from pipeline.data.blocks import find_blocks
 from pipeline.data.kernels import look_up
 from pipeline.data.manifest import INDEX, read_manifest, write_manifest
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import SceneFacts, make_splits
-from pipeline.data_config import PrepareConfig
-from pipeline.merging import load
 from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import single_worker
 from tests.helpers.repository import REPOSITORY

@@ -8,7 +8,7 @@ can reach one output), and in metres at 20 m for the default grid.
 
 import math
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D
 from pipeline.report.tables import aligned
 

@@ -162,7 +162,7 @@ def count(
     path: Path, folder: Path, blocks: Path | None, *, overrides: list[str], num_steps: int
 ) -> dict[str, Any]:
     """Operations, waits and CPU time of a step of this config's training, in `folder`."""
-    from pipeline.merging import load, override
+    from pipeline.config.load import load, override
     from pipeline.training import loop
     from pipeline.training.trainer import fit
 

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.config import Config
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.blocks import find_blocks
 from pipeline.losses import loss_terms
-from pipeline.merging import load
 from pipeline.models.detector import build_detector
 from pipeline.models.precision import autocast, choose
 from pipeline.terms import MIN_COUNT, Term

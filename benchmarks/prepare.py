@@ -32,11 +32,11 @@ import psutil
 from PIL import Image
 
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config
+from pipeline.config.data import SyntheticConfig
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
 from pipeline.data.index import scan
-from pipeline.data_config import SyntheticConfig
-from pipeline.merging import merge
 from pipeline.ray_session import ensure_ray
 
 NUM_PROCESSES = 2

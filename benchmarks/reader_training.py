@@ -33,13 +33,13 @@ from benchmarks.reader import (
 )
 from benchmarks.reader_before import BeforeReader, change_image, draw
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.augment import change_points
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.frames import outside_box
 from pipeline.data.split_rows import RowFacts
-from pipeline.merging import merge
 
 SEED = 0
 DEMO = {

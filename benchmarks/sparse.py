@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.full_frame import full_frame
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import Cylinder3D, to_cylinder
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import submanifold

@@ -32,7 +32,8 @@ import pyarrow.parquet as pq
 from benchmarks import figures
 from benchmarks.rivals import expected
 from benchmarks.toy import toy_config
-from pipeline.config import Config
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import CORE, StoredFrame
@@ -40,7 +41,6 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
 from pipeline.data.stream import Streamed, StreamReader, stream_columns, stream_dataset
-from pipeline.merging import load
 from pipeline.ray_session import ensure_ray
 from pipeline.training import steps as training_steps
 from pipeline.training.steps import BlockSteps, StreamSteps

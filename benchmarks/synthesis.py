@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.anovox.synthetic.sensors import SENSOR_SETS
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.merging import load
+from pipeline.config.load import load
 
 DEFAULTS = ("num_scenes=8", "num_frames=30", "num_processes=2")
 CASES = (

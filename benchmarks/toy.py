@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.reader_training import TOY
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
-from pipeline.merging import merge
 
 SMALL = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},

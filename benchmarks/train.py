@@ -26,10 +26,10 @@ from torch import nn
 from benchmarks import figures
 from benchmarks.toy import toy_config
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import flatten, merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.blocks import find_blocks
-from pipeline.merging import flatten, merge
 from pipeline.models.scores import Scores
 from pipeline.training import loop
 from pipeline.training.steps import BlockSteps

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.failures import RunFailed
 
 logger = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     arguments = _parse(name, argv)
-    from pipeline import merging
+    from pipeline.config.load import load
 
     try:
-        config = merging.load(arguments.config, arguments.overrides)
+        config = load(arguments.config, arguments.overrides)
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -50,10 +50,10 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
 
 def _changes(config: Config) -> str:
     """The resolved config, as far as it differs from the defaults, as overrides."""
-    from pipeline import merging
+    from pipeline.config.load import flatten
 
-    defaults = merging.flatten(Config())
-    changed = {k: v for k, v in merging.flatten(config).items() if v != defaults[k]}
+    defaults = flatten(Config())
+    changed = {k: v for k, v in flatten(config).items() if v != defaults[k]}
     return "config: " + " ".join(f"{key}={value}" for key, value in changed.items())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.quarantine import ReasonCount, count_reasons
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.command import run
 from jobs.progress import Progress
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 def work(config: Config) -> dict[str, Any]:

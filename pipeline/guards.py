@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.config import GuardConfig
+from pipeline.config.schema import GuardConfig
 from pipeline.failures import RunFailed
 from pipeline.models.scores import Scores
 

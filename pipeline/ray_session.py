@@ -12,8 +12,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from pipeline.config.run import ScalingConfig
 from pipeline.failures import RunFailed
-from pipeline.run_config import ScalingConfig
 from pipeline.signals import arm_again
 
 logger = logging.getLogger(__name__)

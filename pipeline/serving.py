@@ -14,9 +14,9 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from torch import Tensor, nn
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
-from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
 from pipeline.training import checkpoints

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.locks import alone
 
 LOCK = ".lock"

@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_RUN_NOTE,
 )
 
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.failures import Pruned, RunFailed
 from pipeline.metric_logger import MAX_METRICS_PER_CALL, metric_entities
 from pipeline.signals import first_signal_ends, held

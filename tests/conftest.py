@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.locks import alone
-from pipeline.merging import merge
 from pipeline.revision import git_revision
 from tests.helpers.long_tier import Record
 from tests.helpers.tiny_world import SMALL_TRAINING, TINY_PREPARE, TINY_WORLD

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import evaluation, gpu, reader_training, train
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.training.steps import BlockSteps
 from tests.helpers.tiny_world import TINY_PREPARE, TINY_WORLD
 

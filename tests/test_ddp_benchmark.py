@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks import ddp, plain_ddp
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit
 from tests.helpers.tiny_world import SMALL_TRAINING

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.config import GuardConfig, LossConfig, ModelConfig
+from pipeline.config.schema import GuardConfig, LossConfig, ModelConfig
 from pipeline.failures import RunFailed
 from pipeline.guards import (
     CollapseGuard,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.anovox.classes import NUM_CLASSES
+from pipeline.config.model import LossConfig
 from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.losses import (
     bce,
@@ -17,7 +18,6 @@ from pipeline.losses import (
     main_term,
     seed_self_supervised,
 )
-from pipeline.model_config import LossConfig
 from pipeline.models.scores import Scores
 from tests.helpers.streets import street_batch, with_values
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import tracking
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.metric_logger import MetricLogger
 
 ODD = ["a b", "异常", "a%20b", "what?now", "run #2", "a;b&c=d", "a+b"]

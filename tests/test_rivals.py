@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import figures, rivals
 from benchmarks.rival_readers import RIVALS, Change, CollateFrames, stored_frames
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.split_rows import RowFacts
 

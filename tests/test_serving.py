@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Config
+from pipeline.config.load import merge, to_dict
+from pipeline.config.model import FUSIONS
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
-from pipeline.merging import merge, to_dict
-from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.report.evaluation_report import evaluate
 from pipeline.serving import ServedDetector

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.study_runs import job
 

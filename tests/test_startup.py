@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.startup import job_names, main, opening, process, short, trials
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 
 
 def test_every_file_of_jobs_that_is_one_is_timed():

@@ -12,8 +12,8 @@ import pyarrow.fs as pa_fs
 import pytest
 
 from pipeline import storage
-from pipeline.config import Config
-from pipeline.merging import absolute_paths, load, merge
+from pipeline.config.load import absolute_paths, load, merge
+from pipeline.config.schema import Config
 from pipeline.report.evaluation_report import evaluate
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit

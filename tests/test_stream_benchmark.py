@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import stream
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 @pytest.mark.slow

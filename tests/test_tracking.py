@@ -17,9 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import logged_model, tracking, tracking_store
-from pipeline.config import Config, TrackingConfig
+from pipeline.config.load import flatten
+from pipeline.config.schema import Config, TrackingConfig
 from pipeline.failures import RunFailed
-from pipeline.merging import flatten
 from pipeline.metric_logger import MetricLogger
 from tests.helpers.forked import REPOSITORY, Job, forks, own_signals
 
@@ -63,7 +63,7 @@ def start(
 START = """
 import sys
 from pipeline import tracking
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 print(tracking.start_run(TrackingConfig(uri=sys.argv[1]), name="a run", params={}, tags={}))
 """
 
@@ -291,7 +291,7 @@ def test_the_first_error_is_raised_even_if_the_store_is_gone(
 INSIDE = """
 import sys, time
 from pipeline import tracking
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 store = TrackingConfig(uri=sys.argv[1])
 with tracking.failing(store, sys.argv[2]):
     tracking.demand_run(store, sys.argv[2])

@@ -5,7 +5,7 @@ import pytest
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
 
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.evaluation.metrics import ScoreCounts, bins_of
 from pipeline.tracking_store import client_of
 from tests.helpers.typechecking import jaxtyped

@@ -7,7 +7,7 @@ from pipeline.archives.record import list_record
 from pipeline.archives.stamp import find_by_md5
 from pipeline.archives.unpacking import unpack
 from pipeline.archives.web import Web
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from pipeline.progress import Watch
 
 DOWNLOADS = ".downloads"

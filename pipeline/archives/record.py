@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.archives.paths import check_part, shown
 from pipeline.archives.survey import SUFFIX
 from pipeline.archives.web import Web, is_web_address
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 
 logger = logging.getLogger(__name__)
 _MAX_LISTING_BYTES = 10_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.archives.members import Member, read_members, refusal
 from pipeline.archives.stream import PackedFile, TarBytes
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from pipeline.progress import Progress
 
 SUFFIX = ".tar.gz"

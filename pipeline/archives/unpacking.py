@@ -20,7 +20,7 @@ from pipeline.archives.paths import check_part
 from pipeline.archives.stamp import find_by_file, read_stamp, stamp_of, write_stamp
 from pipeline.archives.survey import SUFFIX, Census, Survey, open_archive, survey_archive
 from pipeline.archives.tree import open_folder, open_top, write_file
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from pipeline.progress import Progress, Watch
 
 logger = logging.getLogger(__name__)

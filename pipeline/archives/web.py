@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 
 logger = logging.getLogger(__name__)
 Response = http.client.HTTPResponse

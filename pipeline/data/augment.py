@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from pipeline.config.data import AugmentConfig
 from pipeline.data.kernels import look_up
 from pipeline.data.raw_numbers import random_raw
-from pipeline.data_config import AugmentConfig
 
 MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from pipeline.config.data import AugmentConfig, OutlierConfig
 from pipeline.data.assembly import Part
 from pipeline.data.batches import Batch
 from pipeline.data.collate import Collate
@@ -17,7 +18,6 @@ from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import SPLITS
 from pipeline.data.split_rows import RowFacts, SplitRows
 from pipeline.data.windows import previous_rows, relative_pose, with_past
-from pipeline.data_config import AugmentConfig, OutlierConfig
 
 CALIBRATION = ("intrinsics", "camera_from_lidar", "world_from_lidar")
 

@@ -23,7 +23,7 @@ from pipeline.anovox.rules import SceneRule
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.anovox.truth import truth
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.folders import choose, earlier_folder, local_folders, note_source
 from pipeline.data.index import Index, quarantined_frame, scan

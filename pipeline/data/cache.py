@@ -20,7 +20,7 @@ from typing import Any
 
 from pyarrow import ArrowInvalid, fs
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.folders import SOURCES, Prepared, choose
 from pipeline.data.manifest import (
     INDEX,

@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from pipeline.anovox.labels import NORMAL_LABEL
+from pipeline.config.data import AugmentConfig, OutlierConfig, PrepareConfig
 from pipeline.data import augment
 from pipeline.data.assembly import Part, joined
 from pipeline.data.augment import Augmentation
@@ -33,7 +34,6 @@ from pipeline.data.frames import (
 from pipeline.data.manifest import Manifest
 from pipeline.data.memory import Memory
 from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
-from pipeline.data_config import AugmentConfig, OutlierConfig, PrepareConfig
 
 
 class Collate:

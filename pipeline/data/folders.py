@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.manifest import MANIFEST, write_text
 from pipeline.data.plan import prepare_facts
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.anovox.labels import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
+from pipeline.config.data import PrepareConfig
 from pipeline.data.manifest import Balance
 from pipeline.data.rows import stored_rows
-from pipeline.data_config import PrepareConfig
 
 SAMPLED_FRAMES = 256
 """Frames that the balance of cells is counted on: the first of the split, which `jobs.prepare` has

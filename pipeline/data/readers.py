@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.cache import fetch_split, is_remote
 from pipeline.data.frames import Extra

@@ -16,8 +16,8 @@ from pipeline.anovox.frame import Frame
 from pipeline.anovox.geometry import crop_intrinsics, point_voxel, scale_intrinsics
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.truth import Truth
+from pipeline.config.data import PrepareConfig
 from pipeline.data.encoding import encode_image, encode_points
-from pipeline.data_config import PrepareConfig
 
 
 def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from pipeline.anovox.rules import BY_IDS, SceneRule, find_rule
 from pipeline.anovox.scene import Scene, SceneError
+from pipeline.config.data import PrepareConfig
 from pipeline.data.splits import scene_key
-from pipeline.data_config import PrepareConfig
 from pipeline.ray_session import ensure_ray
 
 logger = logging.getLogger(__name__)

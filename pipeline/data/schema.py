@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data_config import PrepareConfig
+from pipeline.config.data import PrepareConfig
 
 SCHEMA_VERSION = 2
 """Raised when the meaning of a column changes; blocks of another version are prepared anew."""

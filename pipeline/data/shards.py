@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.config.data import PrepareConfig
 from pipeline.data.manifest import Shard, file_hash, flush_file
 from pipeline.data.schema import METADATA_NAMES, ROW, row_schema, to_block
-from pipeline.data_config import PrepareConfig
 
 SCHEMAS = tuple(
     row_schema(PrepareConfig(image=image, points=points))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pipeline.config.data import PrepareConfig
 from pipeline.data.schema import SPLITS
-from pipeline.data_config import PrepareConfig
 
 
 @dataclass(frozen=True, kw_only=True)

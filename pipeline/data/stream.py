@@ -19,7 +19,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int64
 from pyarrow import fs
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.cache import find_store, is_remote
 from pipeline.data.collate import Collate

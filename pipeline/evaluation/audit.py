@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from pipeline.config import EvaluationConfig
+from pipeline.config.schema import EvaluationConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.baseline import Baseline, fit_baseline
 from pipeline.evaluation.features import PointSample, Sampler

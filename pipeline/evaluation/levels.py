@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from pipeline.config import VoxelScore
+from pipeline.config.schema import VoxelScore
 from pipeline.data.batches import Batch
 from pipeline.evaluation.benchmark import benchmark_metrics
 from pipeline.evaluation.frame_truth import FrameTruth, frame_truths

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.config import Config, ScalingConfig
+from pipeline.config.schema import Config, ScalingConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
 from pipeline.data.readers import open_reader

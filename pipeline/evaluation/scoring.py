@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.config import EvaluationConfig, VoxelScore
+from pipeline.config.schema import EvaluationConfig, VoxelScore
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.baseline import Baseline, baseline_scores

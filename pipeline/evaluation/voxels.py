@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 
 from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M
 from pipeline.anovox.labels import label_of_class
-from pipeline.config import VoxelScore
+from pipeline.config.schema import VoxelScore
 from pipeline.data.batches import Batch, Voxels
 
 SIZES = ("tiny", "small", "medium", "big", "huge")

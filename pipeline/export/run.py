@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks

@@ -11,8 +11,8 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config.model import ModelConfig
 from pipeline.data.batches import Batch
-from pipeline.model_config import ModelConfig
 from pipeline.models.cylinder_blocks import Asymmetric, Down, Gates, Geometry, Up, geometry_of
 from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.layers import conv3x3, group_norm
 
 MEAN = (0.485, 0.456, 0.406)

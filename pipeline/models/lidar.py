@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import Cylinder3D
 from pipeline.models.point_mlp import PointMlp
 from pipeline.models.points import PointEncoder

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.layers import constant
 
 HEIGHT_BIN_M = 0.25

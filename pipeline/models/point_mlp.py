@@ -9,8 +9,8 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config.model import ModelConfig
 from pipeline.data.batches import Batch
-from pipeline.model_config import ModelConfig
 from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config.model import ModelConfig
 from pipeline.data.batches import Batch
-from pipeline.model_config import ModelConfig
 from pipeline.models.description import NUM_PILLAR_FEATURES, NUM_POINT_FEATURES, describe
 from pipeline.models.layers import Residual, conv3x3, full_precision
 from pipeline.models.pillars import Grid, Pillars, group, make_grid

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from pipeline import logged_model, tracking
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
@@ -21,7 +22,6 @@ from pipeline.data.manifest import Manifest
 from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import best_of
 from pipeline.evaluation.levels import Tally
-from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.progress import Watch
 from pipeline.report.examples import choose_examples, draw_example

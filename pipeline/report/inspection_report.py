@@ -12,7 +12,7 @@ from pipeline.anovox.inspection.archive import ArchiveReport, choose_archives, i
 from pipeline.anovox.inspection.check import Check, worst
 from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.synthetic.writer import is_synthetic
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.failures import RunFailed
 from pipeline.progress import Say, Watch
 from pipeline.report.figures import save

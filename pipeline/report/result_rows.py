@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.evaluation.controls import beats
 from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.levels import Tally

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.losses import constant_predictor_loss, main_term

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import CONSTANT
 from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.merging import merge
 from pipeline.progress import Say
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of

@@ -3,7 +3,7 @@
 import math
 import os
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.failures import RunFailed
 from pipeline.ray_session import gather_resources
 

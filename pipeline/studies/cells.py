@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage, tracking
-from pipeline.config import Config
+from pipeline.config.load import merge, to_dict
+from pipeline.config.schema import Config
 from pipeline.evaluation.levels import Tally
 from pipeline.failures import RunFailed
 from pipeline.locks import alone
-from pipeline.merging import merge, to_dict
 from pipeline.models.detector import build_detector
 from pipeline.progress import Say
 from pipeline.ray_session import ensure_ray

@@ -17,12 +17,12 @@ import numpy as np
 
 from pipeline import storage, tracking
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.merging import merge
 from pipeline.progress import Say
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.figures import save

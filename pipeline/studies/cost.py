@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config import Config, ProfileConfig
+from pipeline.config.schema import Config, ProfileConfig
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks

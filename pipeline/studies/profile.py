@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import flatten
+from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
-from pipeline.merging import flatten
 from pipeline.progress import Progress
 from pipeline.report.cost_table import Cost, markdown, write_csv
 from pipeline.report.training_report import data_note

@@ -7,8 +7,8 @@ the command line.
 import re
 from collections.abc import Sequence
 
-from pipeline.config import Config
-from pipeline.merging import override
+from pipeline.config.load import override
+from pipeline.config.schema import Config
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import tracking
-from pipeline.config import Config
-from pipeline.merging import flatten
+from pipeline.config.load import flatten
+from pipeline.config.schema import Config
 from pipeline.revision import git_revision
 from pipeline.training.trainer import config_hash
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline import storage
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, flush_file
 
 TENSORS, META = "tensors.safetensors", "meta.json"

@@ -3,7 +3,7 @@
 Whoever trains without anomalies must say whether the checkpoint was picked without them too.
 """
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 NORMAL_ONLY = "val/semantic_miou"
 

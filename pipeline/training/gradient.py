@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.anovox.classes import NUM_CLASSES
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.guards import score_moments
 from pipeline.losses import loss_terms

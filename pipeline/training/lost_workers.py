@@ -1,6 +1,6 @@
 """Why the workers of a training ended, in one sentence; Ray's own errors are pages long."""
 
-from pipeline.config import ScalingConfig
+from pipeline.config.schema import ScalingConfig
 from pipeline.failures import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.loop import Job

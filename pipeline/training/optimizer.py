@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:

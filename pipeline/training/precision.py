@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.models.precision import Choice, choose, round_products
 from pipeline.training import checkpoints
 from pipeline.training.worker import Worker

@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.config import TrainConfig
+from pipeline.config.schema import TrainConfig
 
 
 def learning_rate(config: TrainConfig, *, step: int, num_steps: int, per_epoch: int) -> float:

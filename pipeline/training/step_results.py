@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pipeline.anovox.classes import NUM_CLASSES
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.guards import CollapseGuard, CollapseSigns, check_finite
 from pipeline.losses import main_term
 from pipeline.terms import MIN_COUNT

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.ahead import Ahead
 from pipeline.data.batches import Batch
 from pipeline.data.cache import fetch_tables, is_remote

@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Mapping
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.metric_logger import MetricLogger
 from pipeline.training.timing import StepClock, summary, window_costs
 from pipeline.training.worker import Worker

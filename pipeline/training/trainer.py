@@ -17,11 +17,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline import storage, tracking
-from pipeline.config import Config, ScalingConfig
+from pipeline.config.load import flatten, merge, to_dict
+from pipeline.config.schema import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed
-from pipeline.merging import flatten, merge, to_dict
 from pipeline.progress import Say
 from pipeline.ray_session import demand_room, ensure_ray
 from pipeline.revision import git_revision

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.metrics import ScoreCounts

@@ -9,7 +9,7 @@ from typing import Any, cast
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.tuning.ledger import UNFINISHED, Ledger, Validation
 from pipeline.tuning.space_check import grace_epochs
 from pipeline.tuning.trial import EPOCH, VALUE

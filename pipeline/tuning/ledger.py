@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import storage
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 FOLDER = "trials"
 OPEN, FINISHED, PRUNED, SKIPPED, ERROR = "open", "finished", "pruned", "skipped", "error"

@@ -1,6 +1,6 @@
 """Whether trials can be ranked by `tune.metric` at all."""
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 def check_metric(config: Config) -> None:

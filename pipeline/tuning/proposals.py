@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config
-from pipeline.merging import override
+from pipeline.config.load import override
+from pipeline.config.schema import Config
 from pipeline.training.trainer import config_hash
 from pipeline.tuning.ledger import FINISHED, OPEN, PRUNED, SKIPPED, Ledger, Record
 from pipeline.tuning.metric import check_metric

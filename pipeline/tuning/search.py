@@ -20,9 +20,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline import storage, tracking
-from pipeline.config import Config
+from pipeline.config.load import merge, to_dict
+from pipeline.config.schema import Config
 from pipeline.failures import Pruned, RunFailed
-from pipeline.merging import merge, to_dict
 from pipeline.progress import Say
 from pipeline.ray_session import worker_bundle
 from pipeline.studies.capacity import num_fitting

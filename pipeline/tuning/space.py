@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config
-from pipeline.merging import flatten
+from pipeline.config.load import flatten
+from pipeline.config.schema import Config
 
 RANGES, LISTS = ("uniform", "loguniform"), ("choice", "grid")
 DIGITS = 4

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipeline.config import Config
-from pipeline.merging import override
+from pipeline.config.load import override
+from pipeline.config.schema import Config
 from pipeline.training.trainer import config_hash
 from pipeline.tuning.metric import check_metric
 from pipeline.tuning.proposals import RandomProposer

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.report.figures import save
 from pipeline.report.study_figures import (
     Coordinate,

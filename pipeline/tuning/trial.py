@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.load import override
+from pipeline.config.schema import Config
 from pipeline.failures import Pruned, RunFailed
 from pipeline.locks import alone
-from pipeline.merging import override
 from pipeline.studies.cells import GUARDS, LOCK
 from pipeline.studies.study import Study
 from pipeline.training import checkpoints

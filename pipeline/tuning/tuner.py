@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import logged_model, storage, tracking
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.failures import RunFailed

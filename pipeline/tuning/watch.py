@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.failures import RunFailed
 from pipeline.progress import Say
 from pipeline.report.tables import sensible

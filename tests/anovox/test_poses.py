@@ -13,7 +13,7 @@ from pipeline.anovox.rules import find_rule
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import truth
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 NUM_POSES = {"Mono": 1, "Stereo": 3, "StereoOneLidar": 2, "Multi": 7, "Surround": 10}
 

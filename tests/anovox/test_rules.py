@@ -18,7 +18,7 @@ from pipeline.anovox.scene import Scene, SceneError, read_scenes
 from pipeline.anovox.synthetic.lead import sudden_window
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import Truth, truth
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 NUM_FRAMES = 40
 WORLD = SyntheticConfig(

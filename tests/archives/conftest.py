@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.tarballs import honest_entries, honest_files, write_archive
 from tests.helpers.zenodo import Zenodo, serve
 

@@ -18,7 +18,7 @@ from pipeline.archives import download as downloading
 from pipeline.archives.download import download
 from pipeline.archives.record import RecordFile, list_record
 from pipeline.archives.web import Web
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.zenodo import RECORD, Zenodo
 
@@ -30,7 +30,7 @@ from pathlib import Path
 from pipeline.archives.download import download
 from pipeline.archives.record import list_record
 from pipeline.archives.web import Web
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 config = DataConfig(record="10888190", record_url=sys.argv[1])
 web = Web(config)
 [file] = list_record(config, web)

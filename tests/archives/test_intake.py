@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archives.intake import take_in
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.tarballs import entry, quiet, tree, write_archive
 from tests.helpers.zenodo import RECORD, Zenodo
 

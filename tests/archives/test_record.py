@@ -11,7 +11,7 @@ import pytest
 from pipeline.archives import record
 from pipeline.archives.record import RecordFile, list_record
 from pipeline.archives.web import Web
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.zenodo import RECORD, Zenodo
 
 NAME = "AnoVox_Static_Mono_Town03.tar.gz"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archives.unpacking import unpack
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.tarballs import SCENE, entry, honest_entries, quiet, tree, write_archive
 
@@ -23,7 +23,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.archives.unpacking import unpack
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 reports = 0
 def report(done, total):
     global reports

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.archives.stamp import find_by_file, find_by_md5, read_stamp
 from pipeline.archives.unpacking import unpack
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.tarballs import quiet
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archives.survey import Survey, survey_archive
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.tarballs import (
     Entry,
     entry,

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.archives import unpacking
 from pipeline.archives.unpacking import unpack
-from pipeline.data_config import DataConfig
+from pipeline.config.data import DataConfig
 from tests.helpers.tarballs import (
     SCENE,
     entry,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from tests.helpers.node_cluster import Nodes, Run, training
 
 Train = Callable[..., Run]

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config.data import AugmentConfig
 from pipeline.data.augment import change_image, change_points, draw
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import outside_box
-from pipeline.data_config import AugmentConfig
 
 OFF = (0.0, 0.0)
 COUNTS = [5, 0, 9, 9, 1, 12, 3]

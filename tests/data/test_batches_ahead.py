@@ -8,9 +8,9 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
-from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.steps import BlockSteps
 from pipeline.training.timing import TRACE

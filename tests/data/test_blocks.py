@@ -12,13 +12,13 @@ import pytest
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.rules import BY_IDS
 from pipeline.anovox.truth import truth
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.manifest import INDEX, MANIFEST, QUARANTINE, SPLIT_FILE, read_manifest
 from pipeline.data.splits import make_splits, split_hash
-from pipeline.merging import merge
 
 SPLITS = ("train", "val", "test")
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from pipeline.config import Config
+from pipeline.config.load import load, merge
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.cache import enough_space, fetch_split, is_remote
 from pipeline.data.manifest import MANIFEST, read_manifest, write_manifest
 from pipeline.data.readers import open_reader
 from pipeline.data.stream import stream_dataset
-from pipeline.merging import load, merge
 
 BOX = Config().data.ego_box_m
 

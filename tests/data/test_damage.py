@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import Work, write_planned
 from pipeline.data.index import Index, scan
 from pipeline.data.plan import ShardPlan
@@ -24,7 +25,6 @@ from pipeline.data.quarantine import Quarantined
 from pipeline.data.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
 from pipeline.data.shards import open_shard
-from pipeline.merging import merge
 from tests.helpers.anovox_archive import write_archive
 
 FRAME_IDS = (998, 999, 1000)

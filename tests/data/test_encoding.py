@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.anovox.arrays import FrameError
-from pipeline.config import Config
+from pipeline.config.data import PrepareConfig
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points, encode_image, encode_points
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
-from pipeline.data_config import PrepareConfig
-from pipeline.merging import merge
 
 OFF = (0.0, 0.0)
 FORMATS = [

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise
-from pipeline.config import Config
+from pipeline.config.data import AugmentConfig, PrepareConfig
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch, Voxels
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import columns_of, outside_box
@@ -17,8 +19,6 @@ from pipeline.data.pixels import cell_balance, stored_label
 from pipeline.data.rows import encode_png
 from pipeline.data.schema import ARRAYS
 from pipeline.data.stream import StreamReader, stream_columns, stream_dataset
-from pipeline.data_config import AugmentConfig, PrepareConfig
-from pipeline.merging import merge
 
 COUNTS = [40, 0, 90, 7]
 OFF, BOX = (0.0, 0.0), (3.0, 2.0)

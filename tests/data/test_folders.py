@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.load import load, merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.folders import SOURCES, note_source
 from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.data.readers import open_reader
-from pipeline.merging import load, merge
 from tests.helpers.s3_server import running_s3
 
 

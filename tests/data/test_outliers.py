@@ -6,7 +6,9 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, in_view, intrinsics, project
 from pipeline.anovox.labels import ROAD
-from pipeline.config import Config
+from pipeline.config.data import OutlierConfig
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data import outliers
 from pipeline.data.blobs import first_hits
 from pipeline.data.block_reader import BlockReader
@@ -21,8 +23,6 @@ from pipeline.data.outliers import (
     road_place,
     with_outliers,
 )
-from pipeline.data_config import OutlierConfig
-from pipeline.merging import merge
 
 HEIGHT, WIDTH = 96, 192
 K, POSE = intrinsics(WIDTH, HEIGHT, 90.0), CAMERA_FROM_LIDAR_SAME_POSE

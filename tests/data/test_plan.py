@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.data import PrepareConfig
 from pipeline.data.index import Index, scan
 from pipeline.data.plan import blocks_hash, plan_shards, prepare_facts, stored_size
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import make_splits
-from pipeline.data_config import PrepareConfig
 
 
 @pytest.fixture(scope="module")

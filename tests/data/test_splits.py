@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.data import PrepareConfig
 from pipeline.data.splits import (
     SceneFacts,
     check_both_classes,
@@ -17,7 +18,6 @@ from pipeline.data.splits import (
     split_sizes,
     unseen_sizes,
 )
-from pipeline.data_config import PrepareConfig
 
 
 def scene(

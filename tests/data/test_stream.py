@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.stream import shares, stream_dataset
-from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps, StreamSteps
 from pipeline.training.worker import Worker
 

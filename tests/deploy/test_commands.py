@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from pipeline.merging import load
+from pipeline.config.load import load
 from tests.helpers.repository import REPOSITORY
 
 TEXT = (REPOSITORY / "deploy" / "README.md").read_text()

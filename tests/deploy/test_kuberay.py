@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.merging import load
+from pipeline.config.load import load
 from tests.helpers.repository import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy" / "kuberay"

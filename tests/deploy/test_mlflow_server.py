@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipeline import tracking
-from pipeline.config import TrackingConfig
+from pipeline.config.schema import TrackingConfig
 from pipeline.metric_logger import MetricLogger
 from tests.helpers.ray_head import end_tree, free_ports, wait_for
 from tests.helpers.repository import REPOSITORY

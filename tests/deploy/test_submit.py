@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunData, RunInfo
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from tests.helpers.ray_head import Head, running_head
 from tests.helpers.repository import REPOSITORY
 

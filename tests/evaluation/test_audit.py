@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.audit import work
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.evaluation.audit import Audit, audit, sample_split
 from pipeline.evaluation.features import FEATURES
 from pipeline.evaluation.prediction import OpenSplit

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Config, EvaluationConfig
+from pipeline.config.load import merge
+from pipeline.config.schema import Config, EvaluationConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation import prediction
 from pipeline.evaluation.audit import fit_plain, sample_split
@@ -18,7 +19,6 @@ from pipeline.evaluation.prediction import OpenSplit, count_split, starts_worker
 from pipeline.evaluation.scoring import SplitScores, make_scores
 from pipeline.evaluation.threads import add_spans, spans_of
 from pipeline.failures import RunFailed
-from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 
 SMALL = {"model": {"image_channels": 8, "point_channels": 8, "image_stages": 2}}

@@ -17,8 +17,8 @@ from pipeline.anovox.rules import find_rule
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import TRUTH_MODALITIES, truth
+from pipeline.config.data import SyntheticConfig
 from pipeline.data.batches import Batch, Voxels
-from pipeline.data_config import SyntheticConfig
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores

@@ -18,11 +18,11 @@ from mlflow import MlflowClient
 
 from jobs.export import work
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import merge, to_dict
+from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
 from pipeline.export import run as export_run
 from pipeline.failures import RunFailed
-from pipeline.merging import merge, to_dict
 from pipeline.models.detector import build_detector
 from pipeline.models.export import inputs_of, outputs_of
 from pipeline.training import checkpoints

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from mlflow import MlflowClient
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from tests.helpers.ray_head import end_tree
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.study_runs import job

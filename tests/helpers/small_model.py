@@ -1,6 +1,6 @@
 """A detector with every part, quick enough to be built and run in each test."""
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 
 SMALL = ModelConfig(
     image_channels=16,

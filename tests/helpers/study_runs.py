@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 PREPARED = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", "split_seed")
 SMALL = (

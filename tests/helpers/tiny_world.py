@@ -1,6 +1,6 @@
 """The world, the preparation and the training that most tests share."""
 
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 TINY_WORLD = SyntheticConfig(
     num_scenes=16,

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers import wrong_archives as wrong
 from tests.helpers.repository import REPOSITORY
 

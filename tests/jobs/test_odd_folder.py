@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from tests.helpers.ray_head import short_folder
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.study_runs import environment, job

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.prepare import work
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.folders import SOURCES
 from pipeline.data.manifest import file_hash, read_manifest
 from tests.helpers.repository import REPOSITORY

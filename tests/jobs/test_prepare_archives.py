@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs.prepare import work
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.tarballs import entry, write_archive
 from tests.helpers.zenodo import RECORD, serve

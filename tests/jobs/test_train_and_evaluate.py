@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.report.evaluation_report import Evaluated, evaluate
 from pipeline.report.training_report import report_training
 from pipeline.training.trainer import Trained, fit

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.layers import table
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D
 from pipeline.models.cylinder_blocks import Geometry, geometry_of
 from pipeline.models.sparse.norm import FrameNorm

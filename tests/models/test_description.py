@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.description import (
     NUM_HEIGHT_BINS,
     NUM_PILLAR_FEATURES,

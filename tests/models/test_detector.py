@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
+from pipeline.config.model import FUSIONS, LossConfig, ModelConfig
 from pipeline.losses import loss_terms
-from pipeline.model_config import FUSIONS, LossConfig, ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.simple import SimpleAnomalyDetector
 from tests.helpers.small_model import SMALL

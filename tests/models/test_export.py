@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config.model import FUSIONS
 from pipeline.data.batches import Batch
-from pipeline.model_config import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.models.export import (
     export_detector,

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid
 from tests.helpers.streets import street_batch

@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.image import ImageEncoder, doubled
 from pipeline.models.layers import group_norm
 from tests.helpers.streets import street_batch

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D, to_cylinder
 from pipeline.models.cylinder_blocks import geometry_of
 from pipeline.models.detector import build_detector

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.pillars import Grid, Pillars
 from pipeline.models.points import BirdsEye, PointEncoder, spread
 from pipeline.models.pooling import group_max

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.config import Config
-from pipeline.merging import load
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.models import precision
 from pipeline.models.precision import Ranks, autocast, choose, native_precisions, slowdown
 from tests.helpers.repository import REPOSITORY

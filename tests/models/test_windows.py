@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from pipeline.config.model import ModelConfig
 from pipeline.data.batches import Batch
-from pipeline.model_config import ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid

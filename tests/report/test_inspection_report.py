@@ -16,7 +16,7 @@ from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from pipeline.report.inspection_figure import SIGNS, draw_inspection
 from pipeline.report.inspection_report import table
 from tests.helpers import wrong_archives as wrong

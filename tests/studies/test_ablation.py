@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.config import Config
+from pipeline.config.load import load, merge, to_dict
+from pipeline.config.schema import Config
 from pipeline.locks import alone
-from pipeline.merging import load, merge, to_dict
 from pipeline.studies.ablation import ablate
 from pipeline.studies.cells import Cell, _run_cell, run_cell, write_note
 from pipeline.studies.study import Study, open_study

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import Config
+from pipeline.config.load import flatten, load, merge, override, to_dict
+from pipeline.config.schema import Config
 from pipeline.evaluation.probes import FACTS
-from pipeline.merging import flatten, load, merge, override, to_dict
 from pipeline.studies.cost import learn, make_subject, score
 from pipeline.studies.rows import row_configs
 from pipeline.training.trainer import config_hash

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.failures import RunFailed
-from pipeline.merging import merge
 from pipeline.studies.capacity import needs, num_fitting
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import Config
-from pipeline.merging import absolute_paths, merge
+from pipeline.config.load import absolute_paths, merge
+from pipeline.config.schema import Config
 from pipeline.studies.comparison import compare, world_config
 
 TINY = {

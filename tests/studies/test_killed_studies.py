@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.merging import load
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.studies.ablation import ablate
 from tests.helpers.kills import Life, Moment, lives
 from tests.helpers.ray_head import short_folder

@@ -11,9 +11,9 @@ import torch
 from mlflow import MlflowClient
 from torch import nn
 
-from pipeline.config import Config
+from pipeline.config.load import merge, override
+from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
-from pipeline.merging import merge, override
 from pipeline.models.detector import build_detector
 from pipeline.report.cost_table import Cost
 from pipeline.studies.cost import Subject, make_subject, take_turn

@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from pipeline import storage
-from pipeline.config import Config
-from pipeline.merging import load
+from pipeline.config.load import load
+from pipeline.config.schema import Config
 from pipeline.ray_session import ensure_ray
 from pipeline.studies.ablation import ablate
 from pipeline.tuning.tuner import tune

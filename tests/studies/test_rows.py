@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.studies.rows import parse_row, row_configs
 
 

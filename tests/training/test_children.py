@@ -6,9 +6,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.failures import Pruned
-from pipeline.merging import merge
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 

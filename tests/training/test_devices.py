@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.model_config import FUSIONS
+from pipeline.config.model import FUSIONS
 from pipeline.models.detector import build_detector
 from pipeline.models.export import largest_differences, outputs_of
 from pipeline.training import checkpoints

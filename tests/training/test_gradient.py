@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.operations import CopyCounter, OperationCounter
-from pipeline.config import Config
+from pipeline.config.load import load, merge
+from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.failures import RunFailed
-from pipeline.merging import load, merge
 from pipeline.models.detector import build_detector
 from pipeline.training.gradient import Gradient, StepSums
 from pipeline.training.optimizer import make_optimizer, update

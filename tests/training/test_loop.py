@@ -10,11 +10,11 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.failures import RunFailed
-from pipeline.merging import merge
 from pipeline.progress import Say
 from pipeline.report.evaluation_report import load_run
 from pipeline.training import checkpoints

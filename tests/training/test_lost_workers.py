@@ -11,8 +11,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from torch import nn
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.loop import Job

@@ -8,7 +8,8 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
@@ -16,7 +17,6 @@ from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.evaluation.scoring import score_split
 from pipeline.failures import RunFailed
-from pipeline.merging import merge
 from pipeline.models.detector import build_detector
 from pipeline.report.training_report import report_training
 from pipeline.training import checkpoints

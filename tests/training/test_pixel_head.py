@@ -3,8 +3,8 @@
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
 

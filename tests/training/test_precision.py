@@ -8,8 +8,8 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.models.precision import choose
 from pipeline.training import checkpoints
 from pipeline.training.loop import Job, train

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
 from pipeline.data.readers import open_reader
 from pipeline.training.random_labels import RandomLabels

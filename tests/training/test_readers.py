@@ -9,10 +9,10 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import Config
+from pipeline.config.load import flatten, merge
+from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
 from pipeline.failures import RunFailed
-from pipeline.merging import flatten, merge
 from pipeline.report.evaluation_report import evaluate
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.config import TrainConfig
+from pipeline.config.schema import TrainConfig
 from pipeline.training.schedule import learning_rate
 
 

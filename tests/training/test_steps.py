@@ -2,9 +2,9 @@
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.data.readers import open_reader
-from pipeline.merging import merge
 from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import single_worker
 

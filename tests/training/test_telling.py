@@ -10,7 +10,7 @@ import torch
 from mlflow import MlflowClient
 
 from pipeline import tracking
-from pipeline.config import Config, TrackingConfig, TrainConfig
+from pipeline.config.schema import Config, TrackingConfig, TrainConfig
 from pipeline.metric_logger import MetricLogger
 from pipeline.training.telling import StepTeller
 from pipeline.training.timing import StepClock

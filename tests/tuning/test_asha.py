@@ -7,8 +7,8 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.tuning.asha import RememberingAsha
 from pipeline.tuning.ledger import FINISHED, OPEN, PRUNED, Ledger, Record, Validation
 from pipeline.tuning.trial import EPOCH, VALUE

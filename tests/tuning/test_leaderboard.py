@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import ERROR, FINISHED, PRUNED, SKIPPED, Record, Validation
 from pipeline.tuning.tuner import space_hash, train_command

@@ -3,8 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.tuning.ledger import FINISHED, OPEN, SKIPPED, Ledger, Record, Validation
 from pipeline.tuning.proposals import OptunaProposer, Proposals, RandomProposer
 from pipeline.tuning.space import parse_space

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.tuning.space import active, parse_space, words
 
 CONFIG = Config()

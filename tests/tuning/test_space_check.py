@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.tuning.space import parse_space
 from pipeline.tuning.space_check import check_space, check_study
 

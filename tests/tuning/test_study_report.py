@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.report.study_figures import Coordinate
 from pipeline.tuning.ledger import FINISHED, PRUNED, Record, Validation
 from pipeline.tuning.space import parse_space

@@ -7,10 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import tracking
-from pipeline.config import Config
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.failures import Pruned
 from pipeline.locks import alone
-from pipeline.merging import merge
 from pipeline.studies.cells import LOCK
 from pipeline.studies.study import Study, open_study
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN

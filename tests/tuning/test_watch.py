@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ray.tune.experiment import Trial
 
-from pipeline.config import Config
-from pipeline.merging import merge
+from pipeline.config.load import merge
+from pipeline.config.schema import Config
 from pipeline.tuning.ledger import FINISHED, OPEN, Ledger, Record, Validation
 from pipeline.tuning.watch import StudyWatch
 

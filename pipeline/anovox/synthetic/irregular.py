@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.anovox import names
 from pipeline.anovox.synthetic.plan import ScenePlan
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 IRREGULAR_FILE = "irregular.json"
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.anovox.synthetic.clutter import AnomalyType, deal_anomaly_types
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 HIDDEN_PER_20 = 7
 """Static scenes of 20 whose anomaly lies behind a corner."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.anovox.names import SENSOR_TYPES, sensor_folder_name
 from pipeline.anovox.synthetic import sensors
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 Sensor = tuple[int, str]
 """A pose's place in the sensor set and a sensor type."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.anovox.geometry import intrinsics
 from pipeline.anovox.synthetic.casting import Grid, camera_grid, lidar_grid
-from pipeline.data_config import SensorSet, SyntheticConfig
+from pipeline.config.data import SensorSet, SyntheticConfig
 
 CAMERA_FOV_DEG = 90.0
 UPPER_FOV_DEG = 15.0

@@ -27,7 +27,7 @@ from pipeline.anovox.synthetic.solids import Solids, Thing, joined, moved, pack
 from pipeline.anovox.synthetic.town import Town, build_town, things_near
 from pipeline.anovox.synthetic.traffic import Street, followers, oncoming, parked, pedestrians
 from pipeline.anovox.synthetic.weather import NAMES, Weather, preset
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 SUDDEN_BRAKING, AGENT_CAR = 100, 114
 """Ids of the car ahead inside and outside the window of its braking."""

@@ -35,7 +35,7 @@ from pipeline.anovox.synthetic.png import write_png
 from pipeline.anovox.synthetic.sensor_setup import Sensor, recorded_folders, sensor_setup_text
 from pipeline.anovox.synthetic.sensors import Mount, build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.fusion.alignment import View
 from pipeline.models.fusion.single import CameraOnly
 from pipeline.models.image import FeatureMap

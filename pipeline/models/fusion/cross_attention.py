@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.fusion.alignment import View
 from pipeline.models.fusion.attention import Attention
 from pipeline.models.fusion.concat import Concat

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.fusion.concat import Concat
 from pipeline.models.fusion.cross_attention import CrossAttention
 from pipeline.models.fusion.gated import Gated

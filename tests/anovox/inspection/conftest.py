@@ -11,7 +11,7 @@ from pipeline.anovox.inspection.scene import inspect_scene
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers import wrong_archives as wrong
 
 NUM_FRAMES = 4

@@ -10,7 +10,7 @@ from pipeline.anovox.inspection.check import Check
 from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 SMALL = SyntheticConfig(
     num_scenes=3,

@@ -14,7 +14,7 @@ from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import Scene
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.weather import read_weather
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers import wrong_archives as wrong
 
 Checks = Callable[[Scene], dict[str, Check]]

@@ -10,7 +10,7 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers.seen import Seen, see
 
 SMALL = SyntheticConfig(

@@ -10,7 +10,7 @@ import pytest
 from pipeline.anovox.names import CONFIG_FOLDER, SENSOR_FOLDER
 from pipeline.anovox.synthetic.irregular import IRREGULAR_FILE
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 CONFIG = SyntheticConfig(
     seed=2,

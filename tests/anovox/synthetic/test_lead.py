@@ -23,7 +23,7 @@ from pipeline.anovox.synthetic.scenery import CAR, TRUCK
 from pipeline.anovox.synthetic.sensors import MONO, build_sensors
 from pipeline.anovox.synthetic.solids import Solid
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers.seen import Seen, see
 
 CONFIG = SyntheticConfig(

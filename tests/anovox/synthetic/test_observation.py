@@ -19,7 +19,7 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.scenery import CAR
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers.seen import Seen, see
 
 Scenes = list[tuple[SceneWorld, Seen]]

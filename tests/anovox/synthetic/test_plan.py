@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.anovox.names import scene_folder_name
 from pipeline.anovox.synthetic.plan import plan_scenes
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 CONFIG = SyntheticConfig(num_scenes=80, towns=["Town03", "Town07"])
 

@@ -20,7 +20,7 @@ from pipeline.anovox.synthetic.records import (
 from pipeline.anovox.synthetic.sensor_setup import sensor_folders, sensor_setup_text
 from pipeline.anovox.synthetic.sensors import MONO
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 CONFIG = SyntheticConfig(seed=4, num_scenes=8, num_frames=5)
 ACTION_KEYS = (

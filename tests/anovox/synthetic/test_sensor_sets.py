@@ -27,7 +27,7 @@ from pipeline.anovox.synthetic.sensor_setup import sensor_folders, sensor_setup_
 from pipeline.anovox.synthetic.sensors import SENSOR_SETS, Mount, build_sensors
 from pipeline.anovox.synthetic.world import build_scene
 from pipeline.anovox.synthetic.writer import write_archives
-from pipeline.data_config import SensorSet, SyntheticConfig
+from pipeline.config.data import SensorSet, SyntheticConfig
 
 WIDTH, HEIGHT = 192, 128
 

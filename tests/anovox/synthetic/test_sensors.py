@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.anovox.synthetic.sensors import build_sensors
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 
 def test_the_full_size_has_anovox_rays() -> None:

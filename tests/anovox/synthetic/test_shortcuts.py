@@ -14,7 +14,7 @@ from pipeline.anovox.synthetic.observation import Observer
 from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.world import build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 from tests.helpers.seen import Seen, see
 
 CONFIG = SyntheticConfig(

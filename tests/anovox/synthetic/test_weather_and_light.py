@@ -12,7 +12,7 @@ from pipeline.anovox.synthetic.sensors import build_sensors
 from pipeline.anovox.synthetic.solids import Solids, Thing, box, moved, pack
 from pipeline.anovox.synthetic.weather import NAMES, preset
 from pipeline.anovox.synthetic.world import build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 GREY = (0.5, 0.5, 0.5)
 

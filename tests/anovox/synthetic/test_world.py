@@ -11,7 +11,7 @@ from pipeline.anovox.synthetic.plan import plan_scenes
 from pipeline.anovox.synthetic.scenery import BUILDING
 from pipeline.anovox.synthetic.solids import Thing
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 SMALL_OBJECTS = {STATIC, DYNAMIC, *ANOMALY}
 

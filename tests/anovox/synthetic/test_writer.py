@@ -28,7 +28,7 @@ from pipeline.anovox.synthetic.writer import (
     write_archives,
 )
 from pipeline.anovox.truth import truth
-from pipeline.data_config import SyntheticConfig
+from pipeline.config.data import SyntheticConfig
 
 
 def scenes_of(root: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.model_config import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.models.detector import build_detector
 from pipeline.models.fusion.alignment import view_of
 from pipeline.models.fusion.late import Apart, LateHead

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from pipeline.config import Config
-from pipeline.merging import override
+from pipeline.config.load import override
+from pipeline.config.schema import Config
 from pipeline.models.detector import build_detector
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import Neighbours, strided, submanifold

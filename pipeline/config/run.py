@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.limits import at_least
+from pipeline.config.validators import at_least
 
 STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 

@@ -1,7 +1,7 @@
 """What a run is: one frozen dataclass per section, each with its own rules.
 
-Defaults live here and in the modules `*_config` beside this one, and nowhere else;
-`pipeline.merging` is the door through which a YAML file, the command line or a trial changes them.
+Defaults live here and in the modules beside this one, and nowhere else; `load` is the door through
+which a YAML file, the command line or a trial changes them.
 """
 
 import itertools
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.data_config import (
+from pipeline.config.data import (
     AugmentConfig,
     DataConfig,
     InspectConfig,
@@ -17,10 +17,10 @@ from pipeline.data_config import (
     PrepareConfig,
     SyntheticConfig,
 )
-from pipeline.limits import at_least
-from pipeline.model_config import LossConfig, ModelConfig
-from pipeline.run_config import GuardConfig, ScalingConfig, TrackingConfig
-from pipeline.study_config import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
+from pipeline.config.experiments import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
+from pipeline.config.model import LossConfig, ModelConfig
+from pipeline.config.run import GuardConfig, ScalingConfig, TrackingConfig
+from pipeline.config.validators import at_least
 
 AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 VoxelScore = Literal["max", "centre_point", "mean", "median"]

@@ -1,13 +1,13 @@
 """What a study of many trainings is: the config sections of the jobs that run or time them.
 
-`pipeline.config` holds the whole.
+`schema` holds the whole.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.limits import at_least, choices, not_empty, positive
-from pipeline.model_config import FUSIONS
+from pipeline.config.model import FUSIONS
+from pipeline.config.validators import at_least, choices, not_empty, positive
 
 
 @dataclass(frozen=True, kw_only=True)

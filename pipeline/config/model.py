@@ -1,12 +1,12 @@
 """What is trained and what is minimised: the config sections of the detector and of its loss.
 
-`pipeline.config` holds the others and the whole.
+`schema` holds the others and the whole.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.limits import at_least, positive
+from pipeline.config.validators import at_least, positive
 
 FUSIONS = ("camera_only", "lidar_only", "late", "concat", "gated", "cross_attention")
 

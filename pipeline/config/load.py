@@ -17,7 +17,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 STORE_SCHEMES = ("s3://", "gs://", "file://")
 """Where prepared shards and run folders may lie, through pyarrow.fs."""

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import merging
-from pipeline.config import Config
-from pipeline.model_config import FUSIONS
+from pipeline.config.load import absolute_paths, flatten, load, merge, to_dict
+from pipeline.config.model import FUSIONS
+from pipeline.config.schema import Config
 from tests.helpers.repository import REPOSITORY
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -31,7 +31,7 @@ def yaml_file(tmp_path: Path, text: str) -> Path:
 def refused(*overrides: str) -> str:
     """The sentence with which the overrides are refused."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the caller checks the sentence
-        merging.load(None, overrides)
+        load(None, overrides)
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
@@ -42,13 +42,13 @@ def refused(*overrides: str) -> str:
 
 def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
     path = yaml_file(tmp_path, "train:\n  lr: 0.01\n  batch_size: 8\n")
-    config = merging.load(path, ["train.lr=0.5"])
+    config = load(path, ["train.lr=0.5"])
     assert (config.train.lr, config.train.batch_size) == (0.5, 8)
     assert config.train.num_epochs == Config().train.num_epochs
 
 
 def test_the_last_of_two_overrides_of_one_key_wins() -> None:
-    assert merging.load(None, ["train.lr=0.1", "train.lr=0.2"]).train.lr == 0.2
+    assert load(None, ["train.lr=0.1", "train.lr=0.2"]).train.lr == 0.2
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_the_last_of_two_overrides_of_one_key_wins() -> None:
     ],
 )
 def test_overrides_get_the_type_of_their_field(override: str, value: object) -> None:
-    config = merging.load(None, [override])
-    found = merging.flatten(config)[override.split("=")[0]]
+    config = load(None, [override])
+    found = flatten(config)[override.split("=")[0]]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert merging.load(yaml_file(tmp_path, "")) == merging.load(None)
+    assert load(yaml_file(tmp_path, "")) == load(None)
 
 
 def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
     both = ["loss.name=seed_self_supervised", "model.name=simple"]
-    assert merging.load(None, both).model.name == "simple"
+    assert load(None, both).model.name == "simple"
 
 
 # ---- refusals
@@ -90,7 +90,7 @@ def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
 def test_a_pixel_head_needs_a_camera(without: str, others: list[str]) -> None:
     sentence = f"model.pixel_head=true scores pixels, for which {without} has no image map"
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        merging.load(None, ["model.pixel_head=true", without, *others])
+        load(None, ["model.pixel_head=true", without, *others])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_synthetic_world_too_small_for_what_it_is_to_hold_is_refused() -> None
 def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = yaml_file(tmp_path, text)
     with pytest.raises(ValueError) as caught:  # noqa: PT011  checked in the next lines
-        merging.load(path)
+        load(path)
     assert str(caught.value).startswith(sentence.format(path=path))
     assert "\n" not in str(caught.value)
 
@@ -249,13 +249,13 @@ def test_settings_that_do_not_go_together_are_one_sentence(
 
 
 def test_a_cloud_may_be_turned_where_no_camera_looks() -> None:
-    config = merging.load(None, ["augment.rotation_rad=0.1", "model.fusion=lidar_only"])
+    config = load(None, ["augment.rotation_rad=0.1", "model.fusion=lidar_only"])
     assert config.augment.rotation_rad == 0.1
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml does not exist; give --config"):
-        merging.load(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml")
 
 
 def test_a_config_cannot_be_changed_in_place() -> None:
@@ -278,7 +278,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
 def test_a_config_survives_to_dict_and_merge(
     lr: float, seed: int, augment: bool, fusion: str, towns: list[str], name: str
 ) -> None:
-    changed = merging.merge(
+    changed = merge(
         Config(),
         {
             "train": {"lr": lr, "seed": seed, "augment": augment},
@@ -287,16 +287,16 @@ def test_a_config_survives_to_dict_and_merge(
             "tracking": {"run_name": name},
         },
     )
-    assert merging.merge(Config(), merging.to_dict(changed)) == changed
+    assert merge(Config(), to_dict(changed)) == changed
     assert changed.train.lr == lr
     assert changed.tracking.run_name == name
 
 
 def test_a_flat_config_has_the_keys_of_the_overrides() -> None:
-    flat = merging.flatten(Config())
+    flat = flatten(Config())
     assert flat["train.lr"] == Config().train.lr
     assert flat["storage_path"] == "runs"
-    assert merging.load(None, [f"{key}={flat[key]}" for key in ("train.lr", "loss.focal_gamma")])
+    assert load(None, [f"{key}={flat[key]}" for key in ("train.lr", "loss.focal_gamma")])
 
 
 # ---- paths
@@ -304,7 +304,7 @@ def test_a_flat_config_has_the_keys_of_the_overrides() -> None:
 
 def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = merging.load(
+    config = load(
         None,
         [
             "train.resume=runs/a",
@@ -325,12 +325,12 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_place_that_is_read_locally_may_not_be_remote() -> None:
     with pytest.raises(ValueError, match=r"data.root=s3://bucket/anovox is remote storage"):
-        merging.load(None, ["data.root=s3://bucket/anovox"])
+        load(None, ["data.root=s3://bucket/anovox"])
 
 
 def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    config = merging.load(
+    config = load(
         None,
         ["data.root=~/anovox", "tracking.uri=http://host:5000"],
     )
@@ -340,8 +340,8 @@ def test_home_remote_and_empty_paths_are_understood(monkeypatch: pytest.MonkeyPa
 
 
 def test_making_paths_absolute_twice_changes_nothing() -> None:
-    once = merging.load(None)
-    assert merging.absolute_paths(once) == once
+    once = load(None)
+    assert absolute_paths(once) == once
 
 
 def test_a_submitted_ray_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_a_submitted_ray_job_refuses_relative_paths(monkeypatch: pytest.MonkeyPa
     assert refused().startswith("storage_path=runs is relative, but a submitted Ray job runs in a")
     absolute = ["storage_path=/runs", "data.root=/data", "data.blocks=/blocks"]
     assert refused(*absolute).startswith("tracking.uri=mlflow.db is relative")
-    config = merging.load(None, [*absolute, "tracking.uri=sqlite:////mlflow.db"])
+    config = load(None, [*absolute, "tracking.uri=sqlite:////mlflow.db"])
     assert config.tracking.uri == "sqlite:////mlflow.db"
 
 
@@ -363,11 +363,11 @@ def test_the_variable_that_marks_a_submitted_job_is_rays_own() -> None:
 
 def test_a_single_value_for_a_list_is_a_list_of_one() -> None:
     pose = "(0, 0, 1.8)(0, 0, 0)"
-    loaded = merging.load(None, ["data.archives=/dl/a.tar.gz", f"data.poses={pose}"])
+    loaded = load(None, ["data.archives=/dl/a.tar.gz", f"data.poses={pose}"])
     assert loaded.data.archives == ["/dl/a.tar.gz"]
     assert loaded.data.poses == [pose]
-    assert merging.load(None, ["synthetic.towns=Town03"]).synthetic.towns == ["Town03"]
-    two = merging.load(None, ["synthetic.kinds=[static,dynamic]", "synthetic.num_frames=30"])
+    assert load(None, ["synthetic.towns=Town03"]).synthetic.towns == ["Town03"]
+    two = load(None, ["synthetic.kinds=[static,dynamic]", "synthetic.num_frames=30"])
     assert two.synthetic.kinds == ["static", "dynamic"]
 
 
@@ -378,18 +378,21 @@ def test_a_single_value_for_a_list_is_a_list_of_one() -> None:
     "path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name
 )
 def test_every_config_file_loads_and_opens_with_the_command_that_runs_it(path: Path) -> None:
-    assert merging.load(path) != merging.load(None)
+    assert load(path) != load(None)
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert "python -m jobs." in first or "make " in first
 
 
-SECTIONS = ("config.py", "data_config.py", "model_config.py", "run_config.py", "study_config.py")
+SECTIONS = [
+    REPOSITORY / "pipeline" / "config" / f"{name}.py"
+    for name in ("schema", "data", "model", "run", "experiments")
+]
 
 
 def section_fields() -> Iterator[tuple[str, str, str]]:
     """Class, field, and the docstring under it (empty without one)."""
-    trees = [ast.parse((REPOSITORY / "pipeline" / name).read_text("utf-8")) for name in SECTIONS]
+    trees = [ast.parse(path.read_text("utf-8")) for path in SECTIONS]
     for node in (node for tree in trees for node in tree.body):
         if isinstance(node, ast.ClassDef):
             for line, below in zip(node.body, [*node.body[1:], None], strict=True):
@@ -413,7 +416,7 @@ def test_every_field_says_what_it_is(section: str, field: str, text: str) -> Non
 def test_every_field_is_read_somewhere() -> None:
     read: set[str] = set()
     for path in [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").rglob("*.py")]:
-        if path.name not in SECTIONS:
+        if path not in SECTIONS:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     unread = [f"{section}.{field}" for section, field, _ in section_fields() if field not in read]
@@ -421,7 +424,7 @@ def test_every_field_is_read_somewhere() -> None:
 
 
 def test_defaults_are_finite_numbers() -> None:
-    numbers = [v for v in merging.flatten(Config()).values() if isinstance(v, float)]
+    numbers = [v for v in flatten(Config()).values() if isinstance(v, float)]
     assert all(math.isfinite(number) for number in numbers)
 
 
@@ -439,7 +442,7 @@ def test_cross_entropy_refuses_a_score_that_it_does_not_train() -> None:
     assert "would stay as it was drawn" in refused(
         "loss.name=cross_entropy", "model.semantic_head=true"
     )
-    assert merging.load(None, ["loss.name=cross_entropy", *SEMANTIC]).model.score == "energy"
+    assert load(None, ["loss.name=cross_entropy", *SEMANTIC]).model.score == "energy"
 
 
 def test_model_choice_by_miou_needs_the_semantic_head() -> None:
@@ -460,7 +463,7 @@ def test_outliers_without_augmentation_are_refused(kind: str) -> None:
 
 def test_outliers_in_frames_do_not_go_with_past_clouds() -> None:
     assert "rays pass through" in refused("outliers.perlin=0.5", "data.window=3")
-    mixed = merging.load(None, ["outliers.feature_mixing=0.5", "data.window=3"])
+    mixed = load(None, ["outliers.feature_mixing=0.5", "data.window=3"])
     assert mixed.outliers.any
     assert not mixed.outliers.changes_frames
 

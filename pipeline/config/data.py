@@ -1,13 +1,13 @@
 """Where data come from and what becomes of them: the config sections of scenes, shards and batches.
 
-`pipeline.config` holds the others and the whole.
+`schema` holds the others and the whole.
 """
 
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.limits import at_least, choices, not_empty, positive
+from pipeline.config.validators import at_least, choices, not_empty, positive
 
 KINDS = ("normality", "static", "dynamic")
 MIN_DYNAMIC_FRAMES = 20

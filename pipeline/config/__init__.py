@@ -1,0 +1,1 @@
+"""Settings: dataclasses per section, their rules, and how YAML and the command line fill them."""
