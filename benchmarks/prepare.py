@@ -37,7 +37,7 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
 from pipeline.data.index import scan
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime.ray_cluster import ensure_ray
 
 NUM_PROCESSES = 2
 CHUNK = 8

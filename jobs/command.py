@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.failures import RunFailed
+from pipeline.runtime.errors import RunFailed
 
 logger = logging.getLogger(__name__)
 Work = Callable[[Config], dict[str, Any]]
@@ -40,11 +40,11 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     print(f"{name}: {_changes(config)}", file=sys.stderr)
-    from pipeline import storage
+    from pipeline.runtime import remote_storage
 
     result, code = _guarded(name, work, config)
     sys.stderr.flush()
-    print(json.dumps(storage.addressed(config, result)), flush=True)
+    print(json.dumps(remote_storage.addressed(config, result)), flush=True)
     return code
 
 
@@ -58,10 +58,10 @@ def _changes(config: Config) -> str:
 
 
 def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int]:
-    from pipeline import storage
+    from pipeline.runtime import remote_storage
 
     try:
-        with storage.mirrored(config):
+        with remote_storage.mirrored(config):
             return {"status": "finished"} | work(config), 0
     except RunFailed as error:
         print(f"{name}: {error}", file=sys.stderr)

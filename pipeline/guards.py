@@ -15,8 +15,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pipeline.config.schema import GuardConfig
-from pipeline.failures import RunFailed
 from pipeline.models.scores import Scores
+from pipeline.runtime.errors import RunFailed
 
 LOGIT_LIMIT = 12.0
 """Beyond it a sigmoid is 0 or 1 to five digits: scores are compared as logits clamped to it."""

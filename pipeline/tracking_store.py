@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.locks import alone
+from pipeline.runtime.file_lock import alone
 
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"

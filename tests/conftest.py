@@ -24,8 +24,8 @@ import pytest
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.locks import alone
-from pipeline.revision import git_revision
+from pipeline.runtime.file_lock import alone
+from pipeline.runtime.revision import git_revision
 from tests.helpers.long_tier import Record
 from tests.helpers.tiny_world import SMALL_TRAINING, TINY_PREPARE, TINY_WORLD
 
@@ -77,7 +77,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A local Ray with four logical CPUs; with two, workers and data tasks starve each other."""
-    from pipeline.ray_session import ensure_ray
+    from pipeline.runtime.ray_cluster import ensure_ray
 
     ensure_ray(4)
     yield

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from pipeline.config.schema import GuardConfig, LossConfig, ModelConfig
-from pipeline.failures import RunFailed
 from pipeline.guards import (
     CollapseGuard,
     CollapseSigns,
@@ -17,6 +16,7 @@ from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
 from pipeline.models.simple import SimpleAnomalyDetector
+from pipeline.runtime.errors import RunFailed
 from tests.helpers.streets import street_batch
 
 SEEDS = range(20)

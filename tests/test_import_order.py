@@ -13,18 +13,18 @@ from tests.helpers.repository import REPOSITORY
 ORDER = (
     (
         "pipeline.config.validators",
-        "pipeline.locks",
-        "pipeline.progress",
-        "pipeline.revision",
-        "pipeline.signals",
+        "pipeline.runtime.file_lock",
+        "pipeline.runtime.progress",
+        "pipeline.runtime.revision",
+        "pipeline.runtime.signals",
     ),
     ("pipeline.config.data", "pipeline.config.model", "pipeline.config.run"),
     ("pipeline.config.experiments",),
-    ("pipeline.config.schema", "pipeline.failures"),
-    ("pipeline.config.load", "pipeline.storage"),
+    ("pipeline.config.schema", "pipeline.runtime.errors"),
+    ("pipeline.config.load", "pipeline.runtime.remote_storage"),
     ("pipeline.archives",),
     ("pipeline.anovox",),
-    ("pipeline.ray_session",),
+    ("pipeline.runtime.ray_cluster",),
     ("pipeline.data",),
     ("pipeline.models",),
     ("pipeline.terms",),
@@ -49,7 +49,7 @@ MAY_USE_RAY = (
     "pipeline.data.scene_rules",
     "pipeline.data.stream",
     "pipeline.evaluation.prediction",
-    "pipeline.ray_session",
+    "pipeline.runtime.ray_cluster",
     "pipeline.training",
     "pipeline.studies",
     "pipeline.tuning",
@@ -62,10 +62,10 @@ MAY_USE_MLFLOW = (
     "pipeline.logged_model",
     "pipeline.serving",
 )
-BELONGS_TO_RAY = ("ray", "pipeline.ray_session")
+BELONGS_TO_RAY = ("ray", "pipeline.runtime.ray_cluster")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config.schema",
-    "pipeline.failures",
+    "pipeline.runtime.errors",
     "pipeline.archives",
     "pipeline.anovox",
     "pipeline.data.batches",
@@ -79,7 +79,7 @@ WITHOUT_RAY_AND_MLFLOW = (
 )
 WITHOUT_TORCH = (
     "pipeline.config.schema",
-    "pipeline.failures",
+    "pipeline.runtime.errors",
     "pipeline.archives",
     "pipeline.anovox",
 )
@@ -162,10 +162,10 @@ def test_tracking_knows_the_config_only() -> None:
     ]
     known = (
         "pipeline.config.schema",
-        "pipeline.failures",
+        "pipeline.runtime.errors",
         "pipeline.tracking_store",
         "pipeline.metric_logger",
-        "pipeline.signals",
+        "pipeline.runtime.signals",
     )
     assert all(belongs(name, known) for name in own)
 

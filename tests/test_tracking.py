@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from pipeline import logged_model, tracking, tracking_store
 from pipeline.config.load import flatten
 from pipeline.config.schema import Config, TrackingConfig
-from pipeline.failures import RunFailed
 from pipeline.metric_logger import MetricLogger
+from pipeline.runtime.errors import RunFailed
 from tests.helpers.forked import REPOSITORY, Job, forks, own_signals
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.archives.record import RecordFile
 from pipeline.archives.stream import CHUNK_BYTES, megabytes
 from pipeline.archives.web import Dropped, Response, Web, dropping
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pipeline.archives.stamp import find_by_md5
 from pipeline.archives.unpacking import unpack
 from pipeline.archives.web import Web
 from pipeline.config.data import DataConfig
-from pipeline.progress import Watch
+from pipeline.runtime.progress import Watch
 
 DOWNLOADS = ".downloads"
 """Folder under `data.root` for the packed files of records; they may be deleted when unpacked."""

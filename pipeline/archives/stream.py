@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 CHUNK_BYTES = 1 << 20
 _UNJUDGED_BYTES = 16_000_000

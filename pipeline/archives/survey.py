@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.archives.members import Member, read_members, refusal
 from pipeline.archives.stream import PackedFile, TarBytes
 from pipeline.config.data import DataConfig
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 SUFFIX = ".tar.gz"
 STAMP_FILE = ".unpacked.json"

@@ -21,7 +21,7 @@ from pipeline.archives.stamp import find_by_file, read_stamp, stamp_of, write_st
 from pipeline.archives.survey import SUFFIX, Census, Survey, open_archive, survey_archive
 from pipeline.archives.tree import open_folder, open_top, write_file
 from pipeline.config.data import DataConfig
-from pipeline.progress import Progress, Watch
+from pipeline.runtime.progress import Progress, Watch
 
 logger = logging.getLogger(__name__)
 """Takes what is being done; one progress per pass and file."""

@@ -54,9 +54,9 @@ from pipeline.data.splits import (
     scene_key,
     split_hash,
 )
-from pipeline.locks import alone
-from pipeline.progress import Progress
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime.file_lock import alone
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.ray_cluster import ensure_ray
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"

@@ -32,8 +32,8 @@ from pipeline.data.manifest import (
     replace_durably,
 )
 from pipeline.data.shards import remove_leftovers
-from pipeline.locks import alone
-from pipeline.progress import Say
+from pipeline.runtime.file_lock import alone
+from pipeline.runtime.progress import Say
 
 CHUNK_BYTES = 4 * 2**20
 LOCK = ".lock"

@@ -7,7 +7,7 @@ from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.cache import fetch_split, is_remote
 from pipeline.data.frames import Extra
-from pipeline.progress import Say
+from pipeline.runtime.progress import Say
 
 
 def training_extras(config: Config) -> tuple[Extra, ...]:

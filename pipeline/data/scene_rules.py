@@ -7,7 +7,7 @@ from pipeline.anovox.rules import BY_IDS, SceneRule, find_rule
 from pipeline.anovox.scene import Scene, SceneError
 from pipeline.config.data import PrepareConfig
 from pipeline.data.splits import scene_key
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime.ray_cluster import ensure_ray
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
 from pipeline.evaluation.scoring import make_scores
-from pipeline.progress import Progress, Watch
+from pipeline.runtime.progress import Progress, Watch
 
 NUM_SAMPLED = 200_000
 """Points drawn per split from those that are neither anomalous nor of ordinary small objects."""

@@ -20,8 +20,8 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.threads import Counts, add_spans, one_core_each, spans_of
-from pipeline.failures import RunFailed
-from pipeline.progress import Progress
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 C = TypeVar("C", bound=Counts)
@@ -114,7 +114,7 @@ class _CountingWorker:
 
 
 def _count_with_ray(make: Make[C], split: OpenSplit, *, progress: Progress) -> C:
-    from pipeline.ray_session import demand_room, ensure_ray
+    from pipeline.runtime.ray_cluster import demand_room, ensure_ray
 
     ensure_ray()
     import ray
@@ -155,7 +155,7 @@ def _workers(scaling: ScalingConfig) -> list[Any]:
     """Handles of workers on as many nodes as there are; they may still have to start."""
     import ray
 
-    from pipeline.ray_session import worker_bundle
+    from pipeline.runtime.ray_cluster import worker_bundle
 
     need = worker_bundle(scaling)
     worker = ray.remote(

@@ -16,7 +16,7 @@ from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.threads import add_spans, one_core_each, spans_of
 from pipeline.models.precision import Precision, autocast, choose
 from pipeline.models.scores import Scores
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 

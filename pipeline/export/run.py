@@ -27,7 +27,6 @@ from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import file_hash
 from pipeline.data.readers import open_reader
 from pipeline.export.card import card_of
-from pipeline.failures import RunFailed
 from pipeline.models.export import (
     export_detector,
     inputs_of,
@@ -35,9 +34,10 @@ from pipeline.models.export import (
     outputs_of,
     save_program,
 )
-from pipeline.progress import Say
 from pipeline.report.evaluation_report import Loaded, chosen_run, open_run
 from pipeline.report.split_scores import demand_split
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Say
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
 """Of a run folder, and of the run's artifacts."""

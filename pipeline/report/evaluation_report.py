@@ -23,7 +23,6 @@ from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import best_of
 from pipeline.evaluation.levels import Tally
 from pipeline.models.detector import build_detector
-from pipeline.progress import Watch
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels
 from pipeline.report.result_rows import TABLE_METRICS, model_name, result_rows
@@ -35,6 +34,7 @@ from pipeline.report.split_scores import (
 )
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.report.training_report import data_note
+from pipeline.runtime.progress import Watch
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run

@@ -13,10 +13,10 @@ from pipeline.anovox.inspection.check import Check, worst
 from pipeline.anovox.inventory import take_inventory
 from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.config.schema import Config
-from pipeline.failures import RunFailed
-from pipeline.progress import Say, Watch
 from pipeline.report.figures import save
 from pipeline.report.inspection_figure import draw_inspection
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Say, Watch
 
 REASON = "inspection_failed"
 HEADINGS = ("status", "check", "found", "expected", "measured on")

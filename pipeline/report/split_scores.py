@@ -18,7 +18,7 @@ from pipeline.evaluation.controls import probe_tallies
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split
 from pipeline.evaluation.scoring import make_scores
-from pipeline.progress import Watch
+from pipeline.runtime.progress import Watch
 
 SAMPLING = "by-row"
 """How the baseline's sample is drawn: counts of another way are not taken for these."""

@@ -19,11 +19,11 @@ from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import CONSTANT
 from pipeline.evaluation.intervals import Interval, mean_intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.progress import Say
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.report.training_report import data_note
-from pipeline.revision import short_revision
+from pipeline.runtime.progress import Say
+from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.studies.study import Study, open_study

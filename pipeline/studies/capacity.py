@@ -4,8 +4,8 @@ import math
 import os
 
 from pipeline.config.schema import Config
-from pipeline.failures import RunFailed
-from pipeline.ray_session import gather_resources
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.ray_cluster import gather_resources
 
 
 def needs(config: Config) -> dict[str, float]:

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage, tracking
+from pipeline import tracking
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.evaluation.levels import Tally
-from pipeline.failures import RunFailed
-from pipeline.locks import alone
 from pipeline.models.detector import build_detector
-from pipeline.progress import Say
-from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
+from pipeline.runtime import remote_storage
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.file_lock import alone
+from pipeline.runtime.progress import Say
+from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
 from pipeline.training.lost_workers import cause_of
@@ -74,7 +75,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
     A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
     names it, and the next start tries it again. `num_parallel` as `ablate.num_parallel`.
     """
-    storage.fetch_files(cells[0].config, study.folder / NOTES)
+    remote_storage.fetch_files(cells[0].config, study.folder / NOTES)
     missing = [cell for cell in cells if not _note(study, cell.name).is_file()]
     say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them found done")
     failed = _run_missing(missing, study, num_parallel, say) if missing else {}
@@ -145,7 +146,7 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
         if _note(study, name).is_file():
             return
         outcome = run_cell(cell, study, say=say)
-        storage.push_results(cell.config, folder)
+        remote_storage.push_results(cell.config, folder)
         write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
 
 
@@ -155,7 +156,7 @@ def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
     temporary = note.with_name(f".{note.name}.tmp")
     temporary.write_text(json.dumps(facts))
     temporary.replace(note)
-    storage.push_file(config, note)
+    remote_storage.push_file(config, note)
 
 
 def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
@@ -197,6 +198,6 @@ def _read_note(study: Study, cell: Cell) -> Outcome:
     facts = json.loads(_note(study, cell.name).read_text())
     if facts["tally"]:
         tally = study.folder / facts["tally"]
-        storage.fetch_file(cell.config, tally)
+        remote_storage.fetch_file(cell.config, tally)
         facts["tally"] = str(tally)
     return Outcome(**facts)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import storage, tracking
+from pipeline import tracking
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -23,13 +23,14 @@ from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.intervals import Interval, differences, intervals
 from pipeline.evaluation.levels import Tally
-from pipeline.progress import Say
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
 from pipeline.report.split_scores import baseline_of, open_splits
 from pipeline.report.tables import aligned, sensible
-from pipeline.revision import short_revision
+from pipeline.runtime import remote_storage
+from pipeline.runtime.progress import Say
+from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import NOTES, write_note
 from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import Child, config_hash, fit
@@ -70,7 +71,7 @@ def compare(config: Config, *, say: Say) -> Compared:
     marks = {"worlds": str(config.compare.world_seeds)}
     study = open_study(config, name=NAME, split_hash="one per world", marks=marks)
     with tracking.failing(config.tracking, study.run_id):
-        storage.fetch_files(config, Path(config.storage_path) / NOTES)
+        remote_storage.fetch_files(config, Path(config.storage_path) / NOTES)
         cells: list[Cell] = []
         for number, seed in enumerate(config.compare.world_seeds, start=1):
             say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
@@ -120,13 +121,13 @@ def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell
         evaluated = evaluate_run(
             config, trained.folder, watch=lambda phase: _every_tenth(say, phase)
         )
-        storage.push_results(config, trained.folder)
+        remote_storage.push_results(config, trained.folder)
         place = str(evaluated.tally_path.relative_to(config.storage_path))
         write_note(config, note, {"run_id": trained.run_id, "tally": place})
     facts = json.loads(note.read_text())
     # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
     tally = Path(config.storage_path) / facts["tally"]
-    storage.fetch_file(config, tally)
+    remote_storage.fetch_file(config, tally)
     return Cell(world=seed, name=fusion, run_id=facts["run_id"], tally=Tally.from_file(tally))
 
 

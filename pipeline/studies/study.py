@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import tracking
 from pipeline.config.load import flatten
 from pipeline.config.schema import Config
-from pipeline.revision import git_revision
+from pipeline.runtime.revision import git_revision
 from pipeline.training.trainer import config_hash
 
 

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline import storage
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, flush_file
+from pipeline.runtime import remote_storage
 
 TENSORS, META = "tensors.safetensors", "meta.json"
 PREFIX = "step-"
@@ -182,12 +182,12 @@ def keep(folder: Path, steps: set[int]) -> None:
 
 def publish(config: Config, run_folder: Path) -> None:
     """Make the checkpoints at a remote storage path those of this run folder."""
-    storage.push_folders(config, run_folder / FOLDER, last=META)
+    remote_storage.push_folders(config, run_folder / FOLDER, last=META)
 
 
 def fetch(config: Config, run_folder: Path) -> None:
     """Make the checkpoints of this run folder those at a remote storage path."""
-    storage.fetch_folders(config, run_folder / FOLDER, last=META)
+    remote_storage.fetch_folders(config, run_folder / FOLDER, last=META)
 
 
 def find(place: Path) -> Path:

@@ -18,13 +18,13 @@ from pipeline.config.load import to_dict
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.readers import open_reader, training_extras
-from pipeline.failures import RunFailed
 from pipeline.guards import check_signal
 from pipeline.losses import constant_predictor_loss
 from pipeline.metric_logger import MetricLogger
 from pipeline.models.compiled import compile_convolutions
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
+from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.average import WeightAverage
 from pipeline.training.checkpoints import Meta, Position

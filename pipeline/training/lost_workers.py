@@ -1,7 +1,7 @@
 """Why the workers of a training ended, in one sentence; Ray's own errors are pages long."""
 
 from pipeline.config.schema import ScalingConfig
-from pipeline.failures import RunFailed
+from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.loop import Job
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.progress import Say
+from pipeline.runtime.progress import Say
 from pipeline.training.worker import Validated
 
 

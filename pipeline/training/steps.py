@@ -218,7 +218,7 @@ def _iterator(config: Config, folder: Path) -> "DataIterator":
         part = ray.train.get_dataset_shard("train")
         assert part is not None
         return part
-    from pipeline.ray_session import ensure_ray
+    from pipeline.runtime.ray_cluster import ensure_ray
 
     ensure_ray()
     return stream_dataset(config, folder, extras=training_extras(config)).iterator()

@@ -16,15 +16,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline import storage, tracking
+from pipeline import tracking
 from pipeline.config.load import flatten, merge, to_dict
 from pipeline.config.schema import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.failures import RunFailed
-from pipeline.progress import Say
-from pipeline.ray_session import demand_room, ensure_ray
-from pipeline.revision import git_revision
+from pipeline.runtime import remote_storage
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Say
+from pipeline.runtime.ray_cluster import demand_room, ensure_ray
+from pipeline.runtime.revision import git_revision
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
@@ -156,7 +157,7 @@ def _deciding(config: Config) -> dict[str, Any]:
 def last_run(config: Config) -> Path:
     """Folder of the run that was trained last under `storage_path`."""
     note = Path(config.storage_path) / LAST_RUN
-    storage.fetch_file(config, note)
+    remote_storage.fetch_file(config, note)
     if not note.is_file():
         raise ValueError(
             f"{config.storage_path} holds no finished run; train first (jobs.train) or "
@@ -278,7 +279,7 @@ def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
         ),
         run_config=RunConfig(
             name=job.folder.name,
-            storage_path=storage.place(config, "ray"),
+            storage_path=remote_storage.place(config, "ray"),
             failure_config=_patience(scaling),
         ),
         **_ingest(config, job),

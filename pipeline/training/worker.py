@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.models.precision import Ranks
-from pipeline.progress import Say
+from pipeline.runtime.progress import Say
 
 Validated = Callable[[list[dict[str, float]]], None]
 

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import storage
 from pipeline.config.schema import Config
+from pipeline.runtime import remote_storage
 
 FOLDER = "trials"
 OPEN, FINISHED, PRUNED, SKIPPED, ERROR = "open", "finished", "pruned", "skipped", "error"
@@ -72,7 +72,7 @@ class Ledger:
     def __init__(self, config: Config, study_folder: Path) -> None:
         self._config, self._folder = config, study_folder / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        storage.fetch_files(config, self._folder)
+        remote_storage.fetch_files(config, self._folder)
         found = [_read(path) for path in self._folder.glob("*.json")]
         self._records = {one.name: one for one in sorted(found, key=lambda one: one.number)}
 
@@ -90,7 +90,7 @@ class Ledger:
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text(json.dumps(dataclasses.asdict(record)))
         temporary.replace(path)
-        storage.push_file(self._config, path)
+        remote_storage.push_file(self._config, path)
         return record
 
 

@@ -19,12 +19,13 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline import storage, tracking
+from pipeline import tracking
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
-from pipeline.failures import Pruned, RunFailed
-from pipeline.progress import Say
-from pipeline.ray_session import worker_bundle
+from pipeline.runtime import remote_storage
+from pipeline.runtime.errors import Pruned, RunFailed
+from pipeline.runtime.progress import Say
+from pipeline.runtime.ray_cluster import worker_bundle
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
 from pipeline.tuning.asha import RememberingAsha
@@ -81,7 +82,7 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
         ),
         run_config=tune.RunConfig(
             name=study.folder.name,
-            storage_path=storage.place(config, "ray"),
+            storage_path=remote_storage.place(config, "ray"),
             callbacks=[StudyWatch(config, ledger, num_waiting=num_waiting, say=say)],
             # A trial that loses its process goes on from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=config.scaling.max_failures),

@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.config.load import override
 from pipeline.config.schema import Config
-from pipeline.failures import Pruned, RunFailed
-from pipeline.locks import alone
+from pipeline.runtime.errors import Pruned, RunFailed
+from pipeline.runtime.file_lock import alone
 from pipeline.studies.cells import GUARDS, LOCK
 from pipeline.studies.study import Study
 from pipeline.training import checkpoints

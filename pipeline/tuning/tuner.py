@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import logged_model, storage, tracking
+from pipeline import logged_model, tracking
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.failures import RunFailed
-from pipeline.locks import alone
-from pipeline.progress import Say
-from pipeline.ray_session import ensure_ray
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
-from pipeline.revision import short_revision
+from pipeline.runtime import remote_storage
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.file_lock import alone
+from pipeline.runtime.progress import Say
+from pipeline.runtime.ray_cluster import ensure_ray
+from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import LOCK, write_note
 from pipeline.studies.study import Study, open_study
 from pipeline.training.trainer import log_data
@@ -214,7 +215,7 @@ def _best(records: Sequence[Record]) -> Record:
 def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[str, Any]:
     """Test metrics of the best trial and its registered model; kept, so test is seen once."""
     note = study.folder / BEST
-    storage.fetch_file(config, note)
+    remote_storage.fetch_file(config, note)
     if note.is_file():
         known = json.loads(note.read_text())
         if known["trial"] == best.name:
@@ -232,7 +233,7 @@ def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[s
         "test_table": evaluated.facts["table"],
         **_numbers(evaluated.facts),
     }
-    storage.push_results(config, trial.child.folder)
+    remote_storage.push_results(config, trial.child.folder)
     write_note(config, note, {"trial": best.name, "facts": facts})
     return facts
 

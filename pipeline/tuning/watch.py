@@ -9,9 +9,9 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from pipeline.config.schema import Config
-from pipeline.failures import RunFailed
-from pipeline.progress import Say
 from pipeline.report.tables import sensible
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Say
 from pipeline.studies.capacity import needs
 from pipeline.tuning.ledger import OPEN, Ledger, Record, Validation
 from pipeline.tuning.trial import VALUE

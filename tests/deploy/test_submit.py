@@ -125,7 +125,7 @@ ASK = """
 import logging
 import sys
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-from pipeline.ray_session import ensure_ray, gather_resources
+from pipeline.runtime.ray_cluster import ensure_ray, gather_resources
 ensure_ray()
 import ray
 assert "GPU" not in ray.cluster_resources()

@@ -18,8 +18,8 @@ from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split, starts_workers
 from pipeline.evaluation.scoring import SplitScores, make_scores
 from pipeline.evaluation.threads import add_spans, spans_of
-from pipeline.failures import RunFailed
 from pipeline.models.detector import build_detector
+from pipeline.runtime.errors import RunFailed
 
 SMALL = {"model": {"image_channels": 8, "point_channels": 8, "image_stages": 2}}
 ON_WORKERS = {"scaling": {"num_workers": 2}, "evaluation": {"ray_from_frames": 0}}

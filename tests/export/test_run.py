@@ -22,9 +22,9 @@ from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
 from pipeline.export import run as export_run
-from pipeline.failures import RunFailed
 from pipeline.models.detector import build_detector
 from pipeline.models.export import inputs_of, outputs_of
+from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from tests.helpers.repository import REPOSITORY

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.revision import CHANGES
+from pipeline.runtime.revision import CHANGES
 
 COLUMNS = ("revision", "test", "outcome", "seconds", "date")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import command
-from pipeline.failures import RunFailed
+from pipeline.runtime.errors import RunFailed
 
 
 def outcome(work, arguments: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str, str]:

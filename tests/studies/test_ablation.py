@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from pipeline.config.load import load, merge, to_dict
 from pipeline.config.schema import Config
-from pipeline.locks import alone
+from pipeline.runtime.file_lock import alone
 from pipeline.studies.ablation import ablate
 from pipeline.studies.cells import Cell, _run_cell, run_cell, write_note
 from pipeline.studies.study import Study, open_study

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.failures import RunFailed
+from pipeline.runtime.errors import RunFailed
 from pipeline.studies.capacity import needs, num_fitting
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline import storage
 from pipeline.config.load import load
 from pipeline.config.schema import Config
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime import remote_storage
+from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.studies.ablation import ablate
 from pipeline.tuning.tuner import tune
 from tests.helpers.s3_server import running_s3
@@ -61,7 +61,7 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
         seeded = f"ablate.seeds={seeds}"
         config = on_node(node, tiny_config, tmp_path, address, "ablate.name=cells", seeded)
         said: list[str] = []
-        with storage.mirrored(config):
+        with remote_storage.mirrored(config):
             return ablate(config, say=said.append).facts, said
 
     first, _ = run("a", "[0]")
@@ -88,7 +88,7 @@ def test_trials_that_one_node_has_run_are_found_by_another(
         search = (f"tune.num_samples={samples}", "tune.scheduler=none", "tune.num_parallel=1")
         config = on_node(node, tiny_config, tmp_path, address, *search)
         said: list[str] = []
-        with storage.mirrored(config):
+        with remote_storage.mirrored(config):
             facts = tune(config, command=[], say=said.append).facts
         return facts, "\n".join(said)
 

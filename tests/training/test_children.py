@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.failures import Pruned
+from pipeline.runtime.errors import Pruned
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 

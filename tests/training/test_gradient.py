@@ -8,8 +8,8 @@ from benchmarks.operations import CopyCounter, OperationCounter
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
-from pipeline.failures import RunFailed
 from pipeline.models.detector import build_detector
+from pipeline.runtime.errors import RunFailed
 from pipeline.training.gradient import Gradient, StepSums
 from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults

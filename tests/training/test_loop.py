@@ -14,9 +14,9 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.readers import open_reader
-from pipeline.failures import RunFailed
-from pipeline.progress import Say
 from pipeline.report.evaluation_report import load_run
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.progress import Say
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
 from pipeline.training.validation import validate

@@ -16,9 +16,9 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.evaluation.metrics import ScoreCounts
 from pipeline.evaluation.scoring import score_split
-from pipeline.failures import RunFailed
 from pipeline.models.detector import build_detector
 from pipeline.report.training_report import report_training
+from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.steps import open_steps
 from pipeline.training.trainer import Trained, fit

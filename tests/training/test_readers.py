@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from pipeline.config.load import flatten, merge
 from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
-from pipeline.failures import RunFailed
 from pipeline.report.evaluation_report import evaluate
+from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit
 

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.failures import Pruned
-from pipeline.locks import alone
+from pipeline.runtime.errors import Pruned
+from pipeline.runtime.file_lock import alone
 from pipeline.studies.cells import LOCK
 from pipeline.studies.study import Study, open_study
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN

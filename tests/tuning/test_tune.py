@@ -18,8 +18,8 @@ from pipeline.config.load import load, merge, override, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
-from pipeline.failures import RunFailed
-from pipeline.locks import alone
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.file_lock import alone
 from pipeline.studies.cells import LOCK
 from pipeline.training.trainer import config_hash, fit
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger

@@ -10,7 +10,7 @@ from pipeline.anovox.inspection.scene import SceneReport, inspect_scene, spread
 from pipeline.anovox.inventory import Inventory
 from pipeline.anovox.layout import Archive, find_archives
 from pipeline.anovox.scene import Scene
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

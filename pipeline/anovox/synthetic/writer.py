@@ -36,7 +36,7 @@ from pipeline.anovox.synthetic.sensor_setup import Sensor, recorded_folders, sen
 from pipeline.anovox.synthetic.sensors import Mount, build_sensors
 from pipeline.anovox.synthetic.world import SceneWorld, build_scene
 from pipeline.config.data import SyntheticConfig
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import revision
-from pipeline.revision import git_revision, short_revision
+from pipeline.runtime import revision
+from pipeline.runtime.revision import git_revision, short_revision
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime.ray_cluster import ensure_ray
 from tests.helpers.repository import REPOSITORY
 
 
@@ -49,7 +49,7 @@ def test_ray_imported_too_early_is_told():
     code = """
 import logging, sys, types
 logging.basicConfig()
-from pipeline.ray_session import _set_before_import
+from pipeline.runtime.ray_cluster import _set_before_import
 _set_before_import("RAY_AUTH_MODE", "token", without="its servers ask for no token")
 import os
 assert os.environ.pop("RAY_AUTH_MODE") == "token"
@@ -65,7 +65,7 @@ assert "RAY_AUTH_MODE" not in os.environ
 @pytest.mark.slow
 def test_a_local_ray_has_at_least_four_cpus_asks_for_a_token_and_has_no_dashboard():
     code = """
-from pipeline.ray_session import ensure_ray
+from pipeline.runtime.ray_cluster import ensure_ray
 ensure_ray()
 import os, ray
 assert ray.cluster_resources()["CPU"] == max(4, os.cpu_count())

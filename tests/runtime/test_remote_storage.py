@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow.fs as pa_fs
 import pytest
 
-from pipeline import storage
 from pipeline.config.load import absolute_paths, load, merge
 from pipeline.config.schema import Config
 from pipeline.report.evaluation_report import evaluate
+from pipeline.runtime import remote_storage
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit
 from tests.helpers.repository import REPOSITORY
@@ -109,20 +109,20 @@ def test_a_job_tells_addresses_and_ray_gets_one(nodes: tuple[Config, Config], tm
     facts = {"folder": f"{config.storage_path}/run", "figures": [f"{config.storage_path}/a.png"]}
     base = f"file://{tmp_path}/bucket/runs"
     told = {"folder": f"{base}/run", "figures": [f"{base}/a.png"]}
-    assert storage.addressed(config, facts | {"steps": 3}) == told | {"steps": 3}
-    assert storage.place(config, "ray") == f"{base}/ray"
+    assert remote_storage.addressed(config, facts | {"steps": 3}) == told | {"steps": 3}
+    assert remote_storage.place(config, "ray") == f"{base}/ray"
     s3 = on_node("a", tmp_path, "s3://b/runs?region=x")
-    assert storage.place(s3, "ray") == "s3://b/runs/ray?region=x"
-    assert storage.place(load(None, ["storage_path=/runs"]), "ray") == "/runs/ray"
+    assert remote_storage.place(s3, "ray") == "s3://b/runs/ray?region=x"
+    assert remote_storage.place(load(None, ["storage_path=/runs"]), "ray") == "/runs/ray"
 
 
 def test_what_one_node_pushes_another_fetches(nodes: tuple[Config, Config]):
     ours, theirs = nodes
     write(run_of(ours) / "step-1", meta_json="1", tensors="one")
-    storage.push_folders(ours, run_of(ours), last=LAST)
+    remote_storage.push_folders(ours, run_of(ours), last=LAST)
     write(run_of(theirs) / "step-0", meta_json="never pushed", tensors="x")
     write(run_of(theirs) / "step-1", meta_json="of another try", tensors="x")
-    storage.fetch_folders(theirs, run_of(theirs), last=LAST)
+    remote_storage.fetch_folders(theirs, run_of(theirs), last=LAST)
     assert [path.name for path in run_of(theirs).iterdir() if path.is_dir()] == ["step-1"]
     assert (run_of(theirs) / "step-1" / "tensors").read_text() == "one"
 
@@ -131,20 +131,20 @@ def test_pushing_deletes_what_is_no_longer_kept(nodes: tuple[Config, Config]):
     config = nodes[0]
     for step in "12":
         write(run_of(config) / f"step-{step}", meta_json=step, tensors=step)
-    storage.push_folders(config, run_of(config), last=LAST)
+    remote_storage.push_folders(config, run_of(config), last=LAST)
     shutil.rmtree(run_of(config) / "step-1")
-    storage.push_folders(config, run_of(config), last=LAST)
+    remote_storage.push_folders(config, run_of(config), last=LAST)
     assert there(config) == {f"run/checkpoints/step-2/{name}" for name in ("meta.json", "tensors")}
 
 
 def test_a_folder_without_its_last_file_is_neither_pushed_nor_fetched(nodes: tuple[Config, Config]):
     config, other = nodes
     write(run_of(config) / "step-1", tensors="torn here")
-    storage.push_folders(config, run_of(config), last=LAST)
+    remote_storage.push_folders(config, run_of(config), last=LAST)
     assert there(config) == set()
     bucket = Path(config.storage_mirror.removeprefix("file://"))
     write(bucket / "run" / "checkpoints" / "step-2", tensors="torn on the way")
-    storage.fetch_folders(other, run_of(other), last=LAST)
+    remote_storage.fetch_folders(other, run_of(other), last=LAST)
     assert not list(run_of(other).glob("step-*"))
 
 
@@ -153,18 +153,18 @@ def test_an_upload_that_breaks_off_leaves_no_folder_that_looks_whole(nodes: tupl
     write(run_of(config) / "step-1", meta_json="1", tensors="t")
     (run_of(config) / "step-1" / "zz, which is no file").mkdir()
     with pytest.raises(IsADirectoryError):
-        storage.push_folders(config, run_of(config), last=LAST)
+        remote_storage.push_folders(config, run_of(config), last=LAST)
     assert there(config) == {"run/checkpoints/step-1/tensors"}
 
 
 def test_ranks_that_fetch_at_once_all_find_the_whole_folder(nodes: tuple[Config, Config]):
     config, other = nodes
     write(run_of(config) / "step-1", meta_json="1", tensors="t" * 1_000_000)
-    storage.push_folders(config, run_of(config), last=LAST)
+    remote_storage.push_folders(config, run_of(config), last=LAST)
     sizes: list[int] = []
 
     def rank() -> None:
-        storage.fetch_folders(other, run_of(other), last=LAST)
+        remote_storage.fetch_folders(other, run_of(other), last=LAST)
         sizes.append((run_of(other) / "step-1" / "tensors").stat().st_size)
 
     threads = [threading.Thread(target=rank) for _ in range(4)]
@@ -182,7 +182,7 @@ def test_a_failed_job_still_uploads_its_figures_but_not_older_files(nodes: tuple
     os.utime(old, (1, 1))
 
     def job() -> None:
-        with storage.mirrored(config):
+        with remote_storage.mirrored(config):
             write(Path(config.storage_path) / "run", loss_png="new")
             write(run_of(config) / "step-1", meta_json="1")
             raise RuntimeError("the job failed")
@@ -195,17 +195,17 @@ def test_a_failed_job_still_uploads_its_figures_but_not_older_files(nodes: tuple
 def test_notes_are_those_of_the_address_and_nothing_else(nodes: tuple[Config, Config]):
     ours, theirs = nodes
     write(notes_of(ours), a_json="a", b_json="b")
-    storage.push_file(ours, notes_of(ours) / "a.json")
+    remote_storage.push_file(ours, notes_of(ours) / "a.json")
     write(notes_of(theirs), a_json="old", c_json="never pushed")
     write(notes_of(theirs) / "folder", d_json="d")
-    storage.fetch_files(theirs, notes_of(theirs))
+    remote_storage.fetch_files(theirs, notes_of(theirs))
     found = {p.name: p.read_text() for p in notes_of(theirs).iterdir() if p.is_file()}
     assert found == {"a.json": "a"}
     assert (notes_of(theirs) / "folder" / "d.json").is_file()
 
 
 def test_notes_that_nobody_has_pushed_yet_are_none(nodes: tuple[Config, Config]):
-    storage.fetch_files(nodes[0], notes_of(nodes[0]))
+    remote_storage.fetch_files(nodes[0], notes_of(nodes[0]))
     assert not list(notes_of(nodes[0]).iterdir())
 
 
@@ -216,29 +216,29 @@ def test_results_travel_at_once_and_checkpoints_their_own_way(nodes: tuple[Confi
     write(run, config_yaml="c")
     write(run_of(config) / "step-1", meta_json="1")
     (run / ".config.yaml.tmp").write_text("half")
-    storage.push_results(config, run)
+    remote_storage.push_results(config, run)
     assert there(config) == {"run/test/tally.npz", "run/config.yaml"}
 
 
 def test_without_a_mirror_notes_stay_as_they_are(tmp_path: Path):
     config = load(None, [f"storage_path={tmp_path}/runs"])
     write(notes_of(config), a_json="a")
-    storage.fetch_files(config, notes_of(config))
-    storage.push_file(config, notes_of(config) / "a.json")
-    storage.push_results(config, notes_of(config))
+    remote_storage.fetch_files(config, notes_of(config))
+    remote_storage.push_file(config, notes_of(config) / "a.json")
+    remote_storage.push_results(config, notes_of(config))
     assert (notes_of(config) / "a.json").read_text() == "a"
 
 
 def test_a_bucket_that_is_not_there_ends_the_job_before_it_starts(tmp_path: Path, address: str):
     config = on_node("a", tmp_path, address.replace("results", "elsewhere"))
     refused = pytest.raises(ValueError, match=r"cannot be written .*that the bucket exists")
-    with refused, storage.mirrored(config):
+    with refused, remote_storage.mirrored(config):
         pytest.fail("the block ran")
 
 
 def test_a_folder_outside_of_the_local_copy_is_refused(nodes: tuple[Config, Config]):
     with pytest.raises(ValueError, match=r"/elsewhere/run lies outside of"):
-        storage.fetch_file(nodes[0], Path("/elsewhere/run"))
+        remote_storage.fetch_file(nodes[0], Path("/elsewhere/run"))
 
 
 @pytest.mark.slow
@@ -254,26 +254,26 @@ def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
         return absolute_paths(merge(tiny_config, SMALL, place, uri, *changes))
 
     first = node("a", {"train": {"num_epochs": 1}})
-    with storage.mirrored(first):
+    with remote_storage.mirrored(first):
         begun = fit(first, say=lambda line: None)
     run = f"s3://results/runs/{begun.folder.name}"
     shutil.rmtree(tmp_path / "a")
 
     second = node("b", {"train": {"resume": run}})
-    with storage.mirrored(second):
+    with remote_storage.mirrored(second):
         ended = fit(second, say=lambda line: None)
     assert ended.run_id == begun.run_id
     assert ended.num_steps == 2 * begun.num_steps
 
     third = node("c")
-    with storage.mirrored(third):
+    with remote_storage.mirrored(third):
         evaluated = evaluate(third, watch=lambda phase: lambda done, total: None)
     files = there(third)
     name = ended.folder.name
     assert {f"{name}/config.yaml", f"{name}/test/results.csv", "LAST_RUN"} <= files
     steps = {part.split("/")[2] for part in files if part.startswith(f"{name}/checkpoints/step-")}
     assert steps == {path.name for path in checkpoints.whole_checkpoints(ended.checkpoint.parent)}
-    told = storage.addressed(third, evaluated.facts)
+    told = remote_storage.addressed(third, evaluated.facts)
     assert told["table"] == f"{run}/test/results.md"
 
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from pipeline.config.run import ScalingConfig
-from pipeline.failures import RunFailed
-from pipeline.signals import arm_again
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.signals import arm_again
 
 logger = logging.getLogger(__name__)
 MIN_CPUS = 4

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.config.schema import Config
-from pipeline.locks import alone
+from pipeline.runtime.file_lock import alone
 
 LOCK = ".lock"
 CHUNK_BYTES = 8 * 2**20

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.signals import arm_again, first_signal_ends, held
+from pipeline.runtime.signals import arm_again, first_signal_ends, held
 
 
 @pytest.fixture(autouse=True)

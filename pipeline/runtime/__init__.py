@@ -1,0 +1,1 @@
+"""What every job stands on: Ray, remote storage, locks, signals, errors, progress, the revision."""
