@@ -31,7 +31,6 @@ import pandas as pd
 import psutil
 from mlflow import MlflowClient
 
-from pipeline import tracking
 from pipeline.config.load import load, merge, override, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
@@ -39,6 +38,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.cells import GUARDS
 from pipeline.studies.study import Study
+from pipeline.tracking import runs
 from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger, Record
 from pipeline.tuning.trial import make_trial, run_trial
 from pipeline.tuning.tuner import open_search, run_search
@@ -82,7 +82,7 @@ def main() -> None:
         config = seeded(base, seed)
         study, speed = searched(config)
         compared.append(one := compare(config, study))
-        tracking.finish(config.tracking, study.run_id)
+        runs.finish(config.tracking, study.run_id)
         told = {"seed": seed, "study": study.run_id}
         print(json.dumps(told | summary([one]) | speed), flush=True)
     print(json.dumps({"seeds": arguments.seeds} | summary(compared)))

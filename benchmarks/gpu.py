@@ -32,12 +32,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline import tracking
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import load, merge, override
 from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
 from pipeline.report.tables import aligned
+from pipeline.tracking import runs
 from pipeline.training.timing import TRACE
 from pipeline.training.trainer import Trained, fit
 
@@ -155,7 +155,7 @@ def measure(name: str, config: Config, out: Path) -> Row:
     _forget()
     return Row(
         name=name,
-        precision=tracking.read_param(config.tracking, trained.run_id, "precision"),
+        precision=runs.read_param(config.tracking, trained.run_id, "precision"),
         frames_per_s=_last(config, trained, "perf/frames_per_s"),
         step_ms=_last(config, trained, "perf/step_ms"),
         data_wait=_last(config, trained, "perf/data_wait_share"),
@@ -173,7 +173,7 @@ def _forget() -> None:
 
 
 def _last(config: Config, trained: Trained, key: str) -> float:
-    return tracking.read_history(config.tracking, trained.run_id, key)[-1][1]
+    return runs.read_history(config.tracking, trained.run_id, key)[-1][1]
 
 
 def markdown(rows: Iterable[Row]) -> str:

@@ -25,12 +25,12 @@ from torch import nn
 
 from benchmarks import figures
 from benchmarks.toy import toy_config
-from pipeline import tracking
 from pipeline.config.load import flatten, merge
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.blocks import find_blocks
 from pipeline.models.scores import Scores
+from pipeline.tracking import runs
 from pipeline.training import loop
 from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import single_worker
@@ -69,7 +69,7 @@ class MockSteps(BlockSteps):
 
 def rate(config: Config, blocks: Path, sleep_s: float, steps: type[BlockSteps]) -> float:
     """Steps per second of a training, its phases from data to tracking."""
-    run_id = tracking.start_run(config.tracking, name="benchmark", params=flatten(config), tags={})
+    run_id = runs.start_run(config.tracking, name="benchmark", params=flatten(config), tags={})
     folder = Path(config.storage_path) / run_id
     folder.mkdir(parents=True)
     job = loop.Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision="benchmark")

@@ -126,7 +126,7 @@ def new_store(shared: Shared) -> Callable[[Path], str]:
 
     A copy, as MLflow needs seconds to make the tables.
     """
-    from pipeline.tracking_store import SQLITE, client_of
+    from pipeline.tracking.store import SQLITE, client_of
 
     with shared("store") as made:
         client_of(f"{SQLITE}{made}/mlflow.db")

@@ -31,10 +31,10 @@ ORDER = (
     ("pipeline.semantic_losses",),
     ("pipeline.losses", "pipeline.guards"),
     ("pipeline.evaluation",),
-    ("pipeline.tracking_store",),
-    ("pipeline.metric_logger",),
-    ("pipeline.tracking",),
-    ("pipeline.logged_model",),
+    ("pipeline.tracking.store",),
+    ("pipeline.tracking.metric_logger",),
+    ("pipeline.tracking.runs",),
+    ("pipeline.tracking.model_registry",),
     ("pipeline.training",),
     ("pipeline.serving",),
     ("pipeline.report",),
@@ -56,10 +56,10 @@ MAY_USE_RAY = (
     "jobs",
 )
 MAY_USE_MLFLOW = (
-    "pipeline.tracking_store",
-    "pipeline.metric_logger",
-    "pipeline.tracking",
-    "pipeline.logged_model",
+    "pipeline.tracking.store",
+    "pipeline.tracking.metric_logger",
+    "pipeline.tracking.runs",
+    "pipeline.tracking.model_registry",
     "pipeline.serving",
 )
 BELONGS_TO_RAY = ("ray", "pipeline.runtime.ray_cluster")
@@ -157,14 +157,14 @@ def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
 def test_tracking_knows_the_config_only() -> None:
     own = [
         name
-        for name in imports(REPOSITORY / "pipeline/tracking.py")
+        for name in imports(REPOSITORY / "pipeline/tracking/runs.py")
         if belongs(name, ("pipeline",))
     ]
     known = (
         "pipeline.config.schema",
         "pipeline.runtime.errors",
-        "pipeline.tracking_store",
-        "pipeline.metric_logger",
+        "pipeline.tracking.store",
+        "pipeline.tracking.metric_logger",
         "pipeline.runtime.signals",
     )
     assert all(belongs(name, known) for name in own)
@@ -190,7 +190,7 @@ def test_packages_run_without_what_they_do_not_need(
 
 
 def test_the_blocker_really_blocks() -> None:
-    code = BLOCK.format(blocked={"mlflow"}, modules=["pipeline.tracking"])
+    code = BLOCK.format(blocked={"mlflow"}, modules=["pipeline.tracking.runs"])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from pipeline.config.schema import TrackingConfig
 from pipeline.evaluation.metrics import ScoreCounts, bins_of
-from pipeline.tracking_store import client_of
+from pipeline.tracking.store import client_of
 from tests.helpers.typechecking import jaxtyped
 
 

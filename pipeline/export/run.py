@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from pipeline import tracking
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
@@ -38,6 +37,7 @@ from pipeline.report.evaluation_report import Loaded, chosen_run, open_run
 from pipeline.report.split_scores import demand_split
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say
+from pipeline.tracking import runs
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
 """Of a run folder, and of the run's artifacts."""
@@ -89,7 +89,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     card |= {"program_sha256": digest, "checked": dataclasses.asdict(checked)}
     with _named_at_the_end(folder / CARD) as temporary:
         temporary.write_text(json.dumps(card, indent=1) + "\n")
-    tracking.log_artifacts(config.tracking, loaded.meta.run_id, folder, subfolder=FOLDER)
+    runs.log_artifacts(config.tracking, loaded.meta.run_id, folder, subfolder=FOLDER)
     return {
         "run_id": loaded.meta.run_id,
         "program": str(folder / PROGRAM),

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import nn
 
-from pipeline import logged_model, tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
@@ -35,6 +34,7 @@ from pipeline.report.split_scores import (
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.report.training_report import data_note
 from pipeline.runtime.progress import Watch
+from pipeline.tracking import model_registry, runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.trainer import last_run
@@ -111,7 +111,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     (folder / "results.md").write_text(text + "\n")
     controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
     _log(config, loaded.meta.run_id, tally, controls, folder)
-    tracking.describe(config.tracking, loaded.meta.run_id, table)
+    runs.describe(config.tracking, loaded.meta.run_id, table)
     model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
@@ -136,7 +136,7 @@ def open_run(config: Config, place: Path) -> Loaded:
     """A run or checkpoint folder, wherever it is stored; ValueError unless MLflow knows its run."""
     _fetch(config, place)
     loaded = load_run(place)
-    tracking.demand_run(config.tracking, loaded.meta.run_id)
+    runs.demand_run(config.tracking, loaded.meta.run_id)
     return loaded
 
 
@@ -245,12 +245,12 @@ def _draw(
 def _log(
     config: Config, run_id: str, tally: Tally, controls: dict[str, float], folder: Path
 ) -> None:
-    tracking.log_metrics(config.tracking, run_id, tally.metrics("test") | controls)
-    tracking.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
+    runs.log_metrics(config.tracking, run_id, tally.metrics("test") | controls)
+    runs.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
 
 
 def _log_model(config: Config, loaded: Loaded) -> str:
     """The evaluated weights, without the optimizer's moments, as the run's MLflow model."""
     with tempfile.TemporaryDirectory() as place:
         slim = checkpoints.save(Path(place), loaded.model, None, loaded.meta)
-        return logged_model.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)
+        return model_registry.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)

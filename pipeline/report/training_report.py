@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import tracking
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.losses import constant_predictor_loss, main_term
 from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
+from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.choice import chosen_by
 from pipeline.training.trainer import Trained
@@ -24,10 +24,8 @@ def report_training(config: Config, trained: Trained) -> dict[str, Any]:
     """Draw the curves, log them and the best checkpoint to the run, return the headline facts."""
     folder = trained.folder / FIGURES
     _draw(config, trained, folder)
-    tracking.log_artifacts(config.tracking, trained.run_id, folder, subfolder=FIGURES)
-    tracking.log_artifacts(
-        config.tracking, trained.run_id, trained.checkpoint, subfolder="checkpoint"
-    )
+    runs.log_artifacts(config.tracking, trained.run_id, folder, subfolder=FIGURES)
+    runs.log_artifacts(config.tracking, trained.run_id, trained.checkpoint, subfolder="checkpoint")
     meta = checkpoints.read_meta(trained.checkpoint)
     return {
         "run_id": trained.run_id,
@@ -43,7 +41,7 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
     manifest = read_manifest(find_blocks(config))
     note = data_note(manifest)
     term, history = main_term(config.loss), trained.history
-    losses = tracking.read_history(config.tracking, trained.run_id, f"train/{term}_loss")
+    losses = runs.read_history(config.tracking, trained.run_id, f"train/{term}_loss")
     steps = np.array([step for step, _ in losses])
     values = np.array([value for _, value in losses])
     name = f"val/{term}_loss"

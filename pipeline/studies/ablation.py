@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
@@ -27,6 +26,7 @@ from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.studies.study import Study, open_study
+from pipeline.tracking import runs
 from pipeline.training.trainer import config_hash, log_data
 
 
@@ -47,7 +47,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     rows = row_configs(config, config.ablate.rows)
     manifest = one_split(rows)
     study = open_study(config, name=config.ablate.name, split_hash=manifest.split_hash)
-    with tracking.failing(config.tracking, study.run_id):
+    with runs.failing(config.tracking, study.run_id):
         log_data(config, study.run_id, manifest)
         controls = _controls(config, manifest, say)
         cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
@@ -56,7 +56,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
         by_name = {outcome.name: outcome for outcome in outcomes}
         done = {name: [by_name[cell.name] for cell in row] for name, row in cells.items()}
         ablated = _told(config, manifest, study, done, controls)
-        tracking.finish(config.tracking, study.run_id)
+        runs.finish(config.tracking, study.run_id)
     return ablated
 
 
@@ -116,9 +116,9 @@ def _told(
     (study.folder / "table.tex").write_text(latex(lines, metrics))
     write_csv(lines, study.folder / "table.csv", split_hash=manifest.split_hash)
     for suffix in ("md", "tex", "csv"):
-        tracking.log_artifact(config.tracking, study.run_id, study.folder / f"table.{suffix}")
-    tracking.describe(config.tracking, study.run_id, text)
-    tracking.log_metrics(config.tracking, study.run_id, _study_metrics(lines, metrics))
+        runs.log_artifact(config.tracking, study.run_id, study.folder / f"table.{suffix}")
+    runs.describe(config.tracking, study.run_id, text)
+    runs.log_metrics(config.tracking, study.run_id, _study_metrics(lines, metrics))
     facts = {
         "run_id": study.run_id,
         "split_hash": manifest.split_hash,

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import tracking
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.evaluation.levels import Tally
@@ -29,6 +28,7 @@ from pipeline.runtime.progress import Say
 from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
+from pipeline.tracking import runs
 from pipeline.training.lost_workers import cause_of
 from pipeline.training.printing import printing
 from pipeline.training.trainer import Child, fit
@@ -173,7 +173,7 @@ def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
     if status == "finished":
         evaluated = evaluate_run(config, child.folder, watch=lambda _: lambda *_: None)
         tally = str(evaluated.tally_path.relative_to(study.folder))
-    speeds = tracking.read_history(config.tracking, run_id, "perf/frames_per_s")
+    speeds = runs.read_history(config.tracking, run_id, "perf/frames_per_s")
     return Outcome(
         name=cell.name,
         run_id=run_id,

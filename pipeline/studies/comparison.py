@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import tracking
 from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -33,6 +32,7 @@ from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import NOTES, write_note
 from pipeline.studies.study import Study, open_study
+from pipeline.tracking import runs
 from pipeline.training.trainer import Child, config_hash, fit
 
 BASELINE = "boosted_tree"
@@ -70,7 +70,7 @@ def compare(config: Config, *, say: Say) -> Compared:
     """Synthesize, prepare, train and evaluate every world x fusion; then tables and a figure."""
     marks = {"worlds": str(config.compare.world_seeds)}
     study = open_study(config, name=NAME, split_hash="one per world", marks=marks)
-    with tracking.failing(config.tracking, study.run_id):
+    with runs.failing(config.tracking, study.run_id):
         remote_storage.fetch_files(config, Path(config.storage_path) / NOTES)
         cells: list[Cell] = []
         for number, seed in enumerate(config.compare.world_seeds, start=1):
@@ -78,8 +78,8 @@ def compare(config: Config, *, say: Say) -> Compared:
             cells += _world(config, seed, study, say)
         compared = _told(config, cells)
         for path in (compared.facts["table"], compared.facts["figure"]):
-            tracking.log_artifact(config.tracking, study.run_id, Path(path))
-        tracking.finish(config.tracking, study.run_id)
+            runs.log_artifact(config.tracking, study.run_id, Path(path))
+        runs.finish(config.tracking, study.run_id)
     return Compared(text=compared.text, facts={"run_id": study.run_id} | compared.facts)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from pipeline import tracking
 from pipeline.config.load import flatten
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
@@ -24,6 +23,7 @@ from pipeline.runtime.revision import git_revision, short_revision
 from pipeline.studies.ablation import one_split
 from pipeline.studies.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.studies.rows import parse_row, row_configs
+from pipeline.tracking import runs
 from pipeline.training.trainer import config_hash, log_data
 from pipeline.training.worker import Worker, single_worker
 
@@ -50,7 +50,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
     subjects = [
         make_subject(name, row, config.profile, device=worker.device) for name, row in rows.items()
     ]
-    run_id = tracking.start_run(
+    run_id = runs.start_run(
         config.tracking,
         name=f"profile-{config.ablate.name}",
         params=flatten(config) | {"precision": subjects[0].precision.name},
@@ -61,12 +61,12 @@ def profile(config: Config, progress: Progress) -> Profiled:
             "device": device_name(worker),
         },
     )
-    with tracking.failing(config.tracking, run_id):
+    with runs.failing(config.tracking, run_id):
         log_data(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
         costs, note = _costs(config, subjects, turns), precision_note(subjects)
         profiled = _told(config, manifest, run_id, costs, worker, note=note)
-        tracking.finish(config.tracking, run_id)
+        runs.finish(config.tracking, run_id)
     return profiled
 
 
@@ -151,8 +151,8 @@ def _told(
     }
     write_csv(costs, folder / "profile.csv", facts=facts)
     for suffix in ("md", "csv"):
-        tracking.log_artifact(config.tracking, run_id, folder / f"profile.{suffix}")
-    tracking.log_metrics(config.tracking, run_id, _metrics(costs))
+        runs.log_artifact(config.tracking, run_id, folder / f"profile.{suffix}")
+    runs.log_metrics(config.tracking, run_id, _metrics(costs))
     paths = {"table": str(folder / "profile.md"), "csv": str(folder / "profile.csv")}
     # JSON knows no nan.
     told_s = None if math.isnan(estimate_s) else round(estimate_s)

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import tracking
 from pipeline.config.load import flatten
 from pipeline.config.schema import Config
 from pipeline.runtime.revision import git_revision
+from pipeline.tracking import runs
 from pipeline.training.trainer import config_hash
 
 
@@ -40,11 +40,11 @@ def open_study(
         "split_hash": split_hash,
         **(marks or {}),
     }
-    run_id = tracking.find_run(config.tracking, tags)
+    run_id = runs.find_run(config.tracking, tags)
     if run_id:
-        tracking.reopen(config.tracking, run_id, params=params)
+        runs.reopen(config.tracking, run_id, params=params)
     else:
-        run_id = tracking.start_run(
+        run_id = runs.start_run(
             config.tracking,
             name=name,
             params=params,

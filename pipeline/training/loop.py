@@ -20,11 +20,11 @@ from pipeline.data.batches import Batch
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.guards import check_signal
 from pipeline.losses import constant_predictor_loss
-from pipeline.metric_logger import MetricLogger
 from pipeline.models.compiled import compile_convolutions
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.runtime.errors import RunFailed
+from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training import checkpoints
 from pipeline.training.average import WeightAverage
 from pipeline.training.checkpoints import Meta, Position

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import tracking
 from pipeline.config.schema import Config
 from pipeline.models.precision import Choice, choose, round_products
+from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.worker import Worker
 
@@ -22,7 +22,7 @@ def precision_of_run(
     """
     began = ""
     if worker.rank == 0:
-        began = tracking.read_param(config.tracking, run_id, PARAM)
+        began = runs.read_param(config.tracking, run_id, PARAM)
     if saved:
         began = checkpoints.read_meta(saved[-1]).precision
     chosen = choose(
@@ -34,5 +34,5 @@ def precision_of_run(
     )
     round_products(chosen.name, worker.device)
     if worker.rank == 0:
-        tracking.add_params(config.tracking, run_id, {PARAM: chosen.name})
+        runs.add_params(config.tracking, run_id, {PARAM: chosen.name})
     return chosen

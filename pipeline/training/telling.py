@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from pipeline.config.schema import Config
-from pipeline.metric_logger import MetricLogger
+from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training.timing import StepClock, summary, window_costs
 from pipeline.training.worker import Worker
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline import tracking
 from pipeline.config.load import flatten, merge, to_dict
 from pipeline.config.schema import Config, ScalingConfig
 from pipeline.data.blocks import find_blocks
@@ -26,6 +25,7 @@ from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say
 from pipeline.runtime.ray_cluster import demand_room, ensure_ray
 from pipeline.runtime.revision import git_revision
+from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.choice import choice_sees, chosen_by
@@ -94,18 +94,18 @@ def fit(
     blocks = find_blocks(config)
     manifest = read_manifest(blocks)
     job = _job(config, blocks, manifest, child)
-    with tracking.failing(config.tracking, job.run_id):
-        with tracking.system_metrics(config.tracking, job.run_id):
+    with runs.failing(config.tracking, job.run_id):
+        with runs.system_metrics(config.tracking, job.run_id):
             result = _run_workers(config, job, say, validated)
         if config.train.profile_steps and (trace := job.folder / TRACE).is_file():
-            tracking.log_artifact(config.tracking, job.run_id, trace)
+            runs.log_artifact(config.tracking, job.run_id, trace)
         if result["status"] == "failed":
             raise RunFailed(
                 result["message"],
                 reason=result["reason"],
                 facts={"run_id": job.run_id, "folder": str(job.folder)},
             )
-        tracking.finish(config.tracking, job.run_id)
+        runs.finish(config.tracking, job.run_id)
     checkpoints.fetch(config, job.folder)
     # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
     last = os.path.relpath(job.folder, config.storage_path)
@@ -121,7 +121,7 @@ def fit(
 
 def log_data(config: Config, run_id: str, manifest: Manifest) -> None:
     """Say in MLflow which data the run is about."""
-    tracking.log_data(
+    runs.log_data(
         config.tracking,
         run_id,
         name=manifest.data_name,
@@ -175,7 +175,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
         checkpoints.fetch(config, folder)
         meta = checkpoints.read_meta(_newest(folder))
         _check_resumable(config, meta, folder, split_hash=manifest.split_hash)
-        tracking.reopen(config.tracking, meta.run_id)
+        runs.reopen(config.tracking, meta.run_id)
         return Job(
             config=config, run_id=meta.run_id, folder=folder, blocks=blocks, revision=revision
         )
@@ -190,7 +190,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
     if child:
         run_id, folder = _child_run(config, child, tags), child.folder
     else:
-        run_id = tracking.start_run(
+        run_id = runs.start_run(
             config.tracking, name=run_name(config), params=flatten(config), tags=tags
         )
         folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
@@ -203,11 +203,11 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
 def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
     """The child's MLflow run, reopened where an earlier start of the study left one."""
     mark = {"cell": child.name}
-    run_id = tracking.find_run(config.tracking, mark, parent=child.study)
+    run_id = runs.find_run(config.tracking, mark, parent=child.study)
     if run_id:
-        tracking.reopen(config.tracking, run_id, params=flatten(config))
+        runs.reopen(config.tracking, run_id, params=flatten(config))
         return run_id
-    return tracking.start_run(
+    return runs.start_run(
         config.tracking,
         name=child.name,
         params=flatten(config),

@@ -19,7 +19,6 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline import tracking
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.runtime import remote_storage
@@ -28,6 +27,7 @@ from pipeline.runtime.progress import Say
 from pipeline.runtime.ray_cluster import worker_bundle
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
+from pipeline.tracking import runs
 from pipeline.tuning.asha import RememberingAsha
 from pipeline.tuning.ledger import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
 from pipeline.tuning.proposals import Proposals
@@ -94,14 +94,14 @@ def search(config: Config, study: Study, ledger: Ledger, proposals: Proposals, *
     if config.scaling.num_workers:
         # Their workers were killed, which a trial's last moments may have noted as a failure.
         for record in searcher.pruned:
-            tracking.reopen(config.tracking, record.run_id)
+            runs.reopen(config.tracking, record.run_id)
             mark_pruned(config, record)
 
 
 def mark_pruned(config: Config, record: Record) -> None:
     """End the run of a trial that the scheduler has stopped."""
     tags = {"pruned": "true", "pruned_epoch": record.num_epochs}
-    tracking.finish(config.tracking, record.run_id, status="KILLED", tags=tags)
+    runs.finish(config.tracking, record.run_id, status="KILLED", tags=tags)
 
 
 def _fit(tuner: tune.Tuner) -> None:
@@ -194,7 +194,7 @@ class StudySearcher(Searcher):
         self._proposals.proposer.tell(record)
 
     def _pruned(self, record: Record) -> Record:
-        run_id = tracking.find_run(
+        run_id = runs.find_run(
             self._config.tracking, {"cell": record.name}, parent=self._study.run_id
         )
         record = dataclasses.replace(record, status=PRUNED, run_id=run_id)
@@ -217,8 +217,8 @@ def _interrupted_trials_marked(config: Config, study: Study, ledger: Ledger) -> 
     except BaseException:
         for record in ledger.records(OPEN):
             mark = {"cell": record.name}
-            run_id = tracking.find_run(config.tracking, mark, parent=study.run_id)
+            run_id = runs.find_run(config.tracking, mark, parent=study.run_id)
             if run_id:
                 tags = {"failure": "interrupted"}
-                tracking.finish(config.tracking, run_id, status="KILLED", tags=tags)
+                runs.finish(config.tracking, run_id, status="KILLED", tags=tags)
         raise

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import logged_model, tracking
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
@@ -26,6 +25,7 @@ from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import LOCK, write_note
 from pipeline.studies.study import Study, open_study
+from pipeline.tracking import model_registry, runs
 from pipeline.training.trainer import log_data
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record
@@ -70,7 +70,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
     )
     with (
         alone(study.folder / LOCK, refusal=busy),
-        tracking.failing(config.tracking, study.run_id),
+        runs.failing(config.tracking, study.run_id),
     ):
         ledger = Ledger(config, study.folder)
         run_search(config, study, ledger, say)
@@ -89,7 +89,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
         text = _board(config, study, manifest, records, line)
         facts = _facts(config, best, tested, records) | {"command": line}
         _log(config, study, text, facts)
-        tracking.finish(config.tracking, study.run_id)
+        runs.finish(config.tracking, study.run_id)
     places = {
         "run_id": study.run_id,
         "split_hash": manifest.split_hash,
@@ -170,14 +170,14 @@ def _facts(
 def _log(config: Config, study: Study, text: str, facts: dict[str, Any]) -> None:
     """Leaderboard, figures and results to the study's run."""
     store, run_id = config.tracking, study.run_id
-    tracking.describe(store, run_id, text)
+    runs.describe(store, run_id, text)
     for suffix in ("md", "csv"):
-        tracking.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
-    tracking.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)
+        runs.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
+    runs.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)
     numbers = {key: value for key, value in facts.items() if isinstance(value, int | float)}
-    tracking.log_metrics(store, run_id, numbers)
+    runs.log_metrics(store, run_id, numbers)
     tags = {key: facts[key] for key in ("best_run_id", "best_trial", "command")}
-    tracking.set_tags(store, run_id, tags)
+    runs.set_tags(store, run_id, tags)
 
 
 def _constant(config: Config, manifest: Manifest) -> float:
@@ -224,7 +224,7 @@ def _tested_once(config: Config, study: Study, best: Record, say: Say) -> dict[s
     trial = make_trial(config, study, best.name, best.settings)
     evaluated = evaluate_run(trial.config, trial.child.folder, watch=lambda _: lambda *_: None)
     model = evaluated.facts["logged_model"]
-    version = logged_model.register(
+    version = model_registry.register(
         config.tracking, best.run_id, model=model, name=config.tune.name, alias=ALIAS
     )
     facts = {

@@ -16,9 +16,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipeline import tracking
 from pipeline.config.schema import TrackingConfig
-from pipeline.metric_logger import MetricLogger
+from pipeline.tracking import runs
+from pipeline.tracking.metric_logger import MetricLogger
 from tests.helpers.ray_head import end_tree, free_ports, wait_for
 from tests.helpers.repository import REPOSITORY
 
@@ -105,15 +105,15 @@ def test_a_run_and_its_files_are_logged_and_read_back(
     server: tuple[str, int], as_admin: None, tmp_path: Path
 ):
     config = TrackingConfig(uri=server[0], experiment="cluster")
-    run_id = tracking.start_run(config, name="one", params={"train.lr": 0.002}, tags={"a": "b"})
+    run_id = runs.start_run(config, name="one", params={"train.lr": 0.002}, tags={"a": "b"})
     logger = MetricLogger(config.uri, run_id)
     for step in range(1, 51):
         logger.log(step, {"train/loss": 1 / step})
     logger.close()
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "loss.txt").write_text("a curve")
-    tracking.log_artifacts(config, run_id, tmp_path / "figures", subfolder="figures")
-    tracking.finish(config, run_id)
+    runs.log_artifacts(config, run_id, tmp_path / "figures", subfolder="figures")
+    runs.finish(config, run_id)
 
     client = MlflowClient(server[0])
     run = client.get_run(run_id)

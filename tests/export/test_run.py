@@ -17,7 +17,6 @@ import torch
 from mlflow import MlflowClient
 
 from jobs.export import work
-from pipeline import tracking
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
@@ -25,6 +24,7 @@ from pipeline.export import run as export_run
 from pipeline.models.detector import build_detector
 from pipeline.models.export import inputs_of, outputs_of
 from pipeline.runtime.errors import RunFailed
+from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from tests.helpers.repository import REPOSITORY
@@ -88,7 +88,7 @@ def saved_run(tiny_config: Config, blocks: Path, place: Path, **settings: Any) -
     meta = Meta(
         position=Position(epoch=1, step_in_epoch=0, step=7),
         config=to_dict(config),
-        run_id=tracking.start_run(config.tracking, name="run", params={}, tags={}),
+        run_id=runs.start_run(config.tracking, name="run", params={}, tags={}),
         split_hash=read_manifest(blocks).split_hash,
         revision="abc",
         prior=0.01,

@@ -17,10 +17,10 @@ from tests.helpers.repository import REPOSITORY
 
 SERVER = """
 import json, os, socket, sys
-from pipeline import tracking
+from pipeline.tracking import runs
 from pipeline.config.schema import TrackingConfig
 # A store that no fork uses: what MLflow does once per process is done here.
-tracking.start_run(TrackingConfig(uri=sys.argv[2]), name="warm", params={}, tags={})
+runs.start_run(TrackingConfig(uri=sys.argv[2]), name="warm", params={}, tags={})
 import gc; gc.freeze()
 asked = socket.socket(fileno=int(sys.argv[1]))
 while True:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.runtime.errors import Pruned
+from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Child, Trained, fit
 
@@ -26,7 +26,7 @@ def short(config: Config) -> Config:
 
 @pytest.fixture
 def child(config: Config, tiny_blocks: Path, tmp_path: Path) -> Child:
-    study = tracking.start_run(config.tracking, name="study", params={}, tags={"study": "s"})
+    study = runs.start_run(config.tracking, name="study", params={}, tags={"study": "s"})
     return Child(study=study, name="full-seed0", folder=tmp_path / "runs/study/full-seed0")
 
 
@@ -58,15 +58,15 @@ def test_a_stopped_child_goes_on_in_its_own_run_without_a_gap_or_a_double(config
 
 def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, short, child):
     mark = {"cell": child.name}
-    orphan = tracking.start_run(
+    orphan = runs.start_run(
         config.tracking, name=child.name, params={}, tags=mark, parent=child.study
     )
     assert fit(short, say=quiet, child=child).run_id == orphan
 
 
 def test_children_of_another_study_are_not_taken(config, short, child):
-    other = tracking.start_run(config.tracking, name="other", params={}, tags={})
-    stranger = tracking.start_run(
+    other = runs.start_run(config.tracking, name="other", params={}, tags={})
+    stranger = runs.start_run(
         config.tracking, name=child.name, params={}, tags={"cell": child.name}, parent=other
     )
     assert fit(short, say=quiet, child=child).run_id != stranger
@@ -93,7 +93,7 @@ def test_a_pruned_child_stops_there_and_its_run_is_left_to_the_study(config, chi
 
     with pytest.raises(Pruned):
         fit(config, say=quiet, child=child, validated=validated)
-    run_id = tracking.find_run(config.tracking, {"cell": child.name}, parent=child.study)
+    run_id = runs.find_run(config.tracking, {"cell": child.name}, parent=child.study)
     run = MlflowClient(config.tracking.uri).get_run(run_id)
     assert run.info.status == "RUNNING"
     assert "failure" not in run.data.tags

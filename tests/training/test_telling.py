@@ -9,9 +9,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from pipeline import tracking
 from pipeline.config.schema import Config, TrackingConfig, TrainConfig
-from pipeline.metric_logger import MetricLogger
+from pipeline.tracking import runs
+from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training.telling import StepTeller
 from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
@@ -29,7 +29,7 @@ def logged(
     new_store: Callable[[Path], str], tmp_path: Path
 ) -> Iterator[tuple[MetricLogger, History]]:
     config = TrackingConfig(uri=new_store(tmp_path))
-    run_id = tracking.start_run(config, name="telling", params={}, tags={})
+    run_id = runs.start_run(config, name="telling", params={}, tags={})
     metrics = MetricLogger(config.uri, run_id)
 
     def history(key: str) -> list[tuple[int, float]]:

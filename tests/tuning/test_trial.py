@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import tracking
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.runtime.errors import Pruned
 from pipeline.runtime.file_lock import alone
 from pipeline.studies.cells import LOCK
 from pipeline.studies.study import Study, open_study
+from pipeline.tracking import runs
 from pipeline.tuning.ledger import ERROR, FINISHED, OPEN
 from pipeline.tuning.trial import Trial, make_trial, run_trial
 
@@ -70,7 +70,7 @@ def test_a_guard_that_ends_the_training_is_a_report_and_no_error(config: Config,
     run_trial(trial_of(strict, study), report=reports.append)
     assert reports[-1]["status"] == "no_signal"
     assert reports[-1]["epoch"] == 0
-    assert tracking.find_run(config.tracking, {"failure": "no_signal"}) == reports[-1]["run_id"]
+    assert runs.find_run(config.tracking, {"failure": "no_signal"}) == reports[-1]["run_id"]
 
 
 def test_a_metric_that_the_validation_lacks_is_refused_by_name(config: Config, study: Study):

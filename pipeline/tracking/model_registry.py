@@ -11,9 +11,9 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline import tracking
 from pipeline.config.schema import TrackingConfig
-from pipeline.tracking_store import address_of, client_of
+from pipeline.tracking import runs
+from pipeline.tracking.store import address_of, client_of
 
 PACKAGE = Path(__file__).parent
 MODEL = "detector"
@@ -56,7 +56,7 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
             pip_requirements=served_requirements(),
         )
     client.update_run(run_id, status=run.info.status)
-    tracking.set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
+    runs.set_tags(config, run_id, {MODEL_OF_TAG: checkpoint.name, MODEL_TAG: logged.model_uri})
     return logged.model_uri
 
 

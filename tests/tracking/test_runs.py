@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import logged_model, tracking, tracking_store
 from pipeline.config.load import flatten
 from pipeline.config.schema import Config, TrackingConfig
-from pipeline.metric_logger import MetricLogger
 from pipeline.runtime.errors import RunFailed
+from pipeline.tracking import model_registry, runs
+from pipeline.tracking.metric_logger import MetricLogger
+from pipeline.tracking.store import _create_experiment
 from tests.helpers.forked import REPOSITORY, Job, forks, own_signals
 
 
@@ -34,7 +35,7 @@ def store(
 
 @pytest.fixture
 def run_id(store: TrackingConfig) -> str:
-    return tracking.start_run(store, name="a run", params={}, tags={})
+    return runs.start_run(store, name="a run", params={}, tags={})
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def locked(store: TrackingConfig) -> Iterator[None]:
 def start(
     tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]
 ) -> Iterator[Callable[..., Job]]:
-    """`start(code, *arguments)`: a process that has used `pipeline.tracking` before."""
+    """`start(code, *arguments)`: a process that has used `pipeline.tracking.runs` before."""
     with forks(new_store(tmp_path_factory.mktemp("warm"))) as start:
         yield start
 
@@ -62,9 +63,9 @@ def start(
 
 START = """
 import sys
-from pipeline import tracking
+from pipeline.tracking import runs
 from pipeline.config.schema import TrackingConfig
-print(tracking.start_run(TrackingConfig(uri=sys.argv[1]), name="a run", params={}, tags={}))
+print(runs.start_run(TrackingConfig(uri=sys.argv[1]), name="a run", params={}, tags={}))
 """
 
 
@@ -96,7 +97,7 @@ def test_a_job_killed_while_it_makes_the_store_leaves_none_that_is_half_made(
     assert half_made.is_file()
     assert not database.exists()
     store = TrackingConfig(uri=f"sqlite:///{database}")
-    run_id = tracking.start_run(store, name="a run", params={}, tags={})
+    run_id = runs.start_run(store, name="a run", params={}, tags={})
     assert MlflowClient(store.uri).get_run(run_id).info.status == "RUNNING"
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
 
@@ -106,7 +107,7 @@ def test_a_job_killed_while_it_makes_the_store_leaves_none_that_is_half_made(
 
 def test_a_run_holds_every_config_key_as_a_param_and_the_given_tags(store: TrackingConfig) -> None:
     params = flatten(Config())
-    run_id = tracking.start_run(
+    run_id = runs.start_run(
         store, name="fused", params=params, tags={"split_hash": "5b1f", "revision": "abc+changes"}
     )
     run = MlflowClient(store.uri).get_run(run_id)
@@ -120,13 +121,13 @@ def test_artifacts_of_a_sqlite_store_lie_beside_the_database(
     store: TrackingConfig, run_id: str, tmp_path: Path
 ) -> None:
     (tmp_path / "figure.png").write_bytes(b"1")
-    tracking.log_artifacts(store, run_id, tmp_path, subfolder="figures")
+    runs.log_artifacts(store, run_id, tmp_path, subfolder="figures")
     beside = Path(store.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
     assert (beside / run_id / "artifacts" / "figures" / "figure.png").is_file()
 
 
 def test_runs_of_one_experiment_share_it(store: TrackingConfig, run_id: str) -> None:
-    other = tracking.start_run(store, name="another", params={}, tags={})
+    other = runs.start_run(store, name="another", params={}, tags={})
     client = MlflowClient(store.uri)
     assert client.get_run(other).info.experiment_id == client.get_run(run_id).info.experiment_id
 
@@ -135,27 +136,27 @@ def test_two_jobs_that_create_the_same_experiment_both_get_it(store: TrackingCon
     both = TrackingConfig(uri=store.uri, experiment="created by two")
     client = MlflowClient(store.uri)
     for _ in range(2):
-        tracking_store._create_experiment(client, both)
+        _create_experiment(client, both)
     assert client.get_experiment_by_name("created by two")
 
 
 def test_a_deleted_experiment_is_refused_with_the_way_out(store: TrackingConfig) -> None:
     gone = TrackingConfig(uri=store.uri, experiment="gone")
-    run_id = tracking.start_run(gone, name="a run", params={}, tags={})
+    run_id = runs.start_run(gone, name="a run", params={}, tags={})
     client = MlflowClient(store.uri)
     client.delete_experiment(client.get_run(run_id).info.experiment_id)
     with pytest.raises(ValueError, match=r"tracking\.experiment=gone was deleted .* restore it"):
-        tracking.start_run(gone, name="a run", params={}, tags={})
+        runs.start_run(gone, name="a run", params={}, tags={})
 
 
 def test_a_relative_store_is_refused() -> None:
     relative = TrackingConfig(uri="sqlite:///mlflow.db")
     with pytest.raises(ValueError, match=r"tracking\.uri=sqlite:///mlflow\.db is relative"):
-        tracking.start_run(relative, name="a run", params={}, tags={})
+        runs.start_run(relative, name="a run", params={}, tags={})
 
 
 def test_long_values_are_cut_and_stay_different(store: TrackingConfig) -> None:
-    run_id = tracking.start_run(
+    run_id = runs.start_run(
         store,
         name="long",
         params={"a": "x" * 9000, "b": "x" * 9001, "fits": "y" * 6000},
@@ -170,7 +171,7 @@ def test_long_values_are_cut_and_stay_different(store: TrackingConfig) -> None:
 
 def test_more_params_than_one_call_takes_are_all_stored(store: TrackingConfig) -> None:
     params = {f"section.key{i}": i for i in range(250)}
-    run_id = tracking.start_run(store, name="many", params=params, tags={})
+    run_id = runs.start_run(store, name="many", params=params, tags={})
     assert len(MlflowClient(store.uri).get_run(run_id).data.params) == 250
 
 
@@ -178,7 +179,7 @@ def test_a_run_names_its_data_once_however_often_it_is_told(
     store: TrackingConfig, run_id: str
 ) -> None:
     for _ in range(2):
-        tracking.log_data(
+        runs.log_data(
             store, run_id, name="synthetic AnoVox", split_hash="4f7f8d1c1201c258", root="/scenes"
         )
     inputs = MlflowClient(store.uri).get_run(run_id).inputs
@@ -192,7 +193,7 @@ def test_a_long_description_is_cut_between_lines_and_says_so(
     store: TrackingConfig, run_id: str
 ) -> None:
     def shown(text: str) -> list[str]:
-        tracking.describe(store, run_id, text)
+        runs.describe(store, run_id, text)
         return MlflowClient(store.uri).get_run(run_id).data.tags["mlflow.note.content"].split("\n")
 
     lines = [f"| row {number} | {'x' * 80} |" for number in range(200)]
@@ -204,32 +205,32 @@ def test_a_long_description_is_cut_between_lines_and_says_so(
 
 
 def test_a_run_shows_its_revision_where_mlflow_shows_revisions(store: TrackingConfig) -> None:
-    run_id = tracking.start_run(store, name="a run", params={}, tags={"revision": "abc"})
+    run_id = runs.start_run(store, name="a run", params={}, tags={"revision": "abc"})
     run = MlflowClient(store.uri).get_run(run_id)
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
 
 
 def test_finish_sets_tags_and_status(store: TrackingConfig, run_id: str) -> None:
-    tracking.finish(store, run_id, status="FAILED", tags={"failure": "no_signal"})
+    runs.finish(store, run_id, status="FAILED", tags={"failure": "no_signal"})
     run = MlflowClient(store.uri).get_run(run_id)
     assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "no_signal")
 
 
 def test_a_reopened_run_is_running_and_no_failure(store: TrackingConfig, run_id: str) -> None:
     tags = {"failure": "interrupted", "failure_message": "", "split_hash": "5b1f"}
-    tracking.finish(store, run_id, status="KILLED", tags=tags)
-    tracking.reopen(store, run_id)
+    runs.finish(store, run_id, status="KILLED", tags=tags)
+    runs.reopen(store, run_id)
     run = MlflowClient(store.uri).get_run(run_id)
     assert run.info.status == "RUNNING"
     assert "split_hash" in run.data.tags
-    assert not tracking.END_TAGS & run.data.tags.keys()
+    assert not runs.END_TAGS & run.data.tags.keys()
 
 
 def test_a_job_killed_before_its_params_were_logged_logs_them_when_it_goes_on(
     store: TrackingConfig,
 ) -> None:
-    run_id = tracking.start_run(store, name="killed", params={"a": 1}, tags={})
-    tracking.reopen(store, run_id, params={"a": 2, "b": 3})
+    run_id = runs.start_run(store, name="killed", params={"a": 1}, tags={})
+    runs.reopen(store, run_id, params={"a": 2, "b": 3})
     assert MlflowClient(store.uri).get_run(run_id).data.params == {"a": "1", "b": "3"}
 
 
@@ -237,7 +238,7 @@ def test_a_result_that_is_told_again_is_not_logged_twice(
     store: TrackingConfig, run_id: str
 ) -> None:
     for ap in (0.25, 0.25, 0.5):
-        tracking.log_metrics(store, run_id, {"test/ap": ap, "test/undefined": math.nan})
+        runs.log_metrics(store, run_id, {"test/ap": ap, "test/undefined": math.nan})
     client = MlflowClient(store.uri)
     values = [point.value for point in client.get_metric_history(run_id, "test/ap")]
     assert sorted(values) == [0.25, 0.5]
@@ -246,7 +247,7 @@ def test_a_result_that_is_told_again_is_not_logged_twice(
 
 def test_reopening_a_run_of_another_store_is_refused(store: TrackingConfig) -> None:
     with pytest.raises(ValueError, match=r"run 0000 is not in sqlite:.* set tracking\.uri to"):
-        tracking.reopen(store, "0000")
+        runs.reopen(store, "0000")
 
 
 # ---- runs that fail
@@ -265,7 +266,7 @@ def test_reopening_a_run_of_another_store_is_refused(store: TrackingConfig) -> N
 def test_a_block_that_raises_ends_its_run_with_the_reason(
     store: TrackingConfig, run_id: str, error: BaseException, status: str, reason: str
 ) -> None:
-    with pytest.raises(type(error)), tracking.failing(store, run_id):
+    with pytest.raises(type(error)), runs.failing(store, run_id):
         raise error
     run = MlflowClient(store.uri).get_run(run_id)
     assert (run.info.status, run.data.tags["failure"]) == (status, reason)
@@ -274,7 +275,7 @@ def test_a_block_that_raises_ends_its_run_with_the_reason(
 
 def test_a_block_that_ends_well_leaves_its_run_running(store: TrackingConfig, run_id: str) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with tracking.failing(store, run_id):
+    with runs.failing(store, run_id):
         pass
     assert MlflowClient(store.uri).get_run(run_id).info.status == "RUNNING"
     assert signal.getsignal(signal.SIGTERM) is before
@@ -283,18 +284,18 @@ def test_a_block_that_ends_well_leaves_its_run_running(store: TrackingConfig, ru
 def test_the_first_error_is_raised_even_if_the_store_is_gone(
     store: TrackingConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ZeroDivisionError), tracking.failing(store, "0000"):
+    with pytest.raises(ZeroDivisionError), runs.failing(store, "0000"):
         raise ZeroDivisionError
     assert "run 0000 could not be marked FAILED" in caplog.text
 
 
 INSIDE = """
 import sys, time
-from pipeline import tracking
+from pipeline.tracking import runs
 from pipeline.config.schema import TrackingConfig
 store = TrackingConfig(uri=sys.argv[1])
-with tracking.failing(store, sys.argv[2]):
-    tracking.demand_run(store, sys.argv[2])
+with runs.failing(store, sys.argv[2]):
+    runs.demand_run(store, sys.argv[2])
     try:
         print('inside', flush=True)
         # In short pieces: a signal between Python's last look and the call would not end a sleep.
@@ -371,10 +372,8 @@ def test_every_value_logged_is_stored_once(store: TrackingConfig, run_id: str) -
     for step in range(50):
         logger.log(step, {"train/loss": 1 / (1 + step), "train/lr": 0.1})
     logger.close()
-    assert tracking.read_history(store, run_id, "train/loss") == [
-        (s, 1 / (1 + s)) for s in range(50)
-    ]
-    assert tracking.read_history(store, run_id, "train/lr") == [(s, 0.1) for s in range(50)]
+    assert runs.read_history(store, run_id, "train/loss") == [(s, 1 / (1 + s)) for s in range(50)]
+    assert runs.read_history(store, run_id, "train/lr") == [(s, 0.1) for s in range(50)]
 
 
 def test_logging_does_not_wait_for_the_store(store: TrackingConfig, run_id: str) -> None:
@@ -385,7 +384,7 @@ def test_logging_does_not_wait_for_the_store(store: TrackingConfig, run_id: str)
             logger.log(step, {"train/loss": 0.5})
         assert time.monotonic() - started < 0.5
     logger.close()
-    assert len(tracking.read_history(store, run_id, "train/loss")) == 1000
+    assert len(runs.read_history(store, run_id, "train/loss")) == 1000
 
 
 def test_one_step_may_hold_more_metrics_than_one_call_takes(
@@ -409,15 +408,15 @@ def test_a_restarted_logger_leaves_no_gap_and_no_duplicate(
     for step in range(20, 40):  # from the checkpoint at step 20
         again.log(step, {"train/loss": float(step)} | ({"val/ap": 0.2} if step == 25 else {}))
     again.close()
-    assert tracking.read_history(store, run_id, "train/loss") == [(s, float(s)) for s in range(40)]
-    assert tracking.read_history(store, run_id, "val/ap") == [(10, 0.1), (25, 0.2)]
+    assert runs.read_history(store, run_id, "train/loss") == [(s, float(s)) for s in range(40)]
+    assert runs.read_history(store, run_id, "val/ap") == [(10, 0.1), (25, 0.2)]
 
 
 def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
     store: TrackingConfig, run_id: str, start: Callable[..., Job]
 ) -> None:
     code = (
-        "import os, signal, sys; from pipeline.metric_logger import MetricLogger\n"
+        "import os, signal, sys; from pipeline.tracking.metric_logger import MetricLogger\n"
         "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
         "for step in range(500):\n"
         "    logger.log(step, {'train/loss': 1.0})\n"
@@ -429,7 +428,7 @@ def test_a_killed_worker_leaves_no_gap_when_it_flushed_before_its_checkpoint(
     for step in range(201, 600):
         again.log(step, {"train/loss": 1.0})
     again.close()
-    assert tracking.read_history(store, run_id, "train/loss") == [(s, 1.0) for s in range(600)]
+    assert runs.read_history(store, run_id, "train/loss") == [(s, 1.0) for s in range(600)]
 
 
 def test_an_error_in_the_background_is_raised_and_does_not_hang(
@@ -455,7 +454,7 @@ def test_a_store_that_does_not_answer_is_an_error_and_no_hang(
         with pytest.raises(RuntimeError, match=r"2 metrics of run \w+ were not in the .* 0.2 s"):
             logger.flush(timeout_s=0.2)
     logger.close()
-    assert tracking.read_history(store, run_id, "train/loss") == [(0, 1.0)]
+    assert runs.read_history(store, run_id, "train/loss") == [(0, 1.0)]
 
 
 def test_a_closed_logger_takes_no_more_and_its_thread_is_gone(
@@ -473,7 +472,7 @@ def test_a_closed_logger_takes_no_more_and_its_thread_is_gone(
 
 
 def test_non_finite_values_are_logged_as_they_are(store: TrackingConfig, run_id: str) -> None:
-    tracking.log_metrics(store, run_id, {"test/ap": math.nan, "test/loss": math.inf})
+    runs.log_metrics(store, run_id, {"test/ap": math.nan, "test/loss": math.inf})
     metrics = MlflowClient(store.uri).get_run(run_id).data.metrics
     assert math.isnan(metrics["test/ap"])
     assert metrics["test/loss"] == sys.float_info.max
@@ -483,7 +482,7 @@ def test_two_processes_write_to_one_run_at_the_same_time(
     store: TrackingConfig, run_id: str, start: Callable[..., Job]
 ) -> None:
     code = (
-        "import sys; from pipeline.metric_logger import MetricLogger\n"
+        "import sys; from pipeline.tracking.metric_logger import MetricLogger\n"
         "logger = MetricLogger(sys.argv[1], sys.argv[2])\n"
         "for step in range(100):\n"
         "    logger.log(step, {sys.argv[3]: float(step)})\n"
@@ -493,7 +492,7 @@ def test_two_processes_write_to_one_run_at_the_same_time(
     jobs = [start(code, store.uri, run_id, key) for key in ("driver/x", "rank0/x")]
     assert [job.wait(timeout=120) for job in jobs] == [0, 0]
     for key in ("driver/x", "rank0/x"):
-        assert tracking.read_history(store, run_id, key) == [(s, float(s)) for s in range(100)]
+        assert runs.read_history(store, run_id, key) == [(s, float(s)) for s in range(100)]
 
 
 # ---- system metrics
@@ -502,7 +501,7 @@ def test_two_processes_write_to_one_run_at_the_same_time(
 def test_system_metrics_are_logged_while_the_block_runs(store: TrackingConfig, run_id: str) -> None:
     import ray  # noqa: F401  puts its own psutil on the path, as in every job
 
-    with tracking.system_metrics(store, run_id, interval_s=1):
+    with runs.system_metrics(store, run_id, interval_s=1):
         time.sleep(1.5)
     metrics = MlflowClient(store.uri).get_run(run_id).data.metrics
     assert 0 <= metrics["system/cpu_utilization_percentage"] <= 100
@@ -511,7 +510,7 @@ def test_system_metrics_are_logged_while_the_block_runs(store: TrackingConfig, r
 
 def test_system_metrics_can_be_switched_off(store: TrackingConfig, run_id: str) -> None:
     off = TrackingConfig(uri=store.uri, system_metrics=False)
-    with tracking.system_metrics(off, run_id, interval_s=1):
+    with runs.system_metrics(off, run_id, interval_s=1):
         pass
     assert MlflowClient(store.uri).get_run(run_id).data.metrics == {}
 
@@ -523,7 +522,7 @@ def test_system_metrics_without_psutil_are_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with tracking.system_metrics(store, run_id, interval_s=1):
+    with runs.system_metrics(store, run_id, interval_s=1):
         pass
     assert "tracking.system_metrics=true has no effect" in caplog.text
 
@@ -535,7 +534,7 @@ def test_telemetry_is_off_unless_the_user_says_otherwise(
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
     if set_by_user:
         monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", set_by_user)
-    code = "import os, pipeline.tracking; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    code = "import os, pipeline.tracking.runs; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     shown = subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True)
     assert shown == f"{found}\n"
 
@@ -574,16 +573,16 @@ def _wait_for(url: str, *, timeout_s: float) -> None:
 
 
 def _use_server(config: TrackingConfig, folder: Path) -> None:
-    run_id = tracking.start_run(config, name="a run", params=flatten(Config()), tags={"a": 1})
+    run_id = runs.start_run(config, name="a run", params=flatten(Config()), tags={"a": 1})
     logger = MetricLogger(config.uri, run_id)
     for step in range(20):
         logger.log(step, {"train/loss": float(step), "val/ap": math.nan})
     logger.close()
     (folder / "figures").mkdir()
     (folder / "figures" / "roc.png").write_bytes(b"1")
-    tracking.log_artifacts(config, run_id, folder / "figures", subfolder="figures")
-    tracking.finish(config, run_id)
-    assert tracking.read_history(config, run_id, "train/loss") == [(s, float(s)) for s in range(20)]
+    runs.log_artifacts(config, run_id, folder / "figures", subfolder="figures")
+    runs.finish(config, run_id)
+    assert runs.read_history(config, run_id, "train/loss") == [(s, float(s)) for s in range(20)]
     run = MlflowClient(config.uri).get_run(run_id)
     assert math.isnan(run.data.metrics["val/ap"])
     assert run.info.status == "FINISHED"
@@ -594,7 +593,7 @@ def test_a_model_is_registered_once_and_the_alias_moves(
     store: TrackingConfig, run_id: str, tmp_path: Path
 ) -> None:
     def version(of: str) -> str:
-        return logged_model.register(
+        return model_registry.register(
             store, run_id, model=str(tmp_path / of), name="search", alias="best"
         )
 

@@ -24,10 +24,10 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.metric_logger import MAX_METRICS_PER_CALL, metric_entities
 from pipeline.runtime.errors import Pruned, RunFailed
 from pipeline.runtime.signals import first_signal_ends, held
-from pipeline.tracking_store import address_of, client_of, demand_experiment
+from pipeline.tracking.metric_logger import MAX_METRICS_PER_CALL, metric_entities
+from pipeline.tracking.store import address_of, client_of, demand_experiment
 
 logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]

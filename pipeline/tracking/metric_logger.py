@@ -9,7 +9,7 @@ from typing import SupportsFloat
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from pipeline.tracking_store import client_of
+from pipeline.tracking.store import client_of
 
 MAX_METRICS_PER_CALL = 1000
 
