@@ -10,9 +10,9 @@ from pipeline.anovox.frame import read_frame
 from pipeline.anovox.labels import label_of_class
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batches import Batch
+from pipeline.synthetic.writer import write_archives
 
 
 def full_frame() -> Batch:

@@ -32,11 +32,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import load, merge, override
 from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
 from pipeline.report.tables import aligned
+from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs
 from pipeline.training.timing import TRACE
 from pipeline.training.trainer import Trained, fit

@@ -31,13 +31,13 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.data import SyntheticConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
 from pipeline.data.index import scan
 from pipeline.runtime.ray_cluster import ensure_ray
+from pipeline.synthetic.writer import write_archives
 
 NUM_PROCESSES = 2
 CHUNK = 8

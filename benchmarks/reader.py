@@ -33,7 +33,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.anovox.labels import label_of_class
 from pipeline.anovox.scene import Scene
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.data import SyntheticConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -43,6 +42,7 @@ from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
+from pipeline.synthetic.writer import write_archives
 
 BATCH_SIZE = 4
 OFF = (0.0, 0.0)

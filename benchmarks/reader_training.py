@@ -32,7 +32,6 @@ from benchmarks.reader import (
     store_arrays,
 )
 from benchmarks.reader_before import BeforeReader, change_image, draw
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.augment import change_points
@@ -40,6 +39,7 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.frames import outside_box
 from pipeline.data.split_rows import RowFacts
+from pipeline.synthetic.writer import write_archives
 
 SEED = 0
 DEMO = {

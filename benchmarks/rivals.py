@@ -31,13 +31,13 @@ from benchmarks import figures
 from benchmarks.reader import arrays_of
 from benchmarks.reader_training import DEMO, TOY
 from benchmarks.rival_readers import RIVALS, Change, CollateFrames, stored_frames
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.split_rows import RowFacts
+from pipeline.synthetic.writer import write_archives
 from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import single_worker
 

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.anovox.synthetic.sensors import SENSOR_SETS
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import load
+from pipeline.synthetic.sensors import SENSOR_SETS
+from pipeline.synthetic.writer import write_archives
 
 DEFAULTS = ("num_scenes=8", "num_frames=30", "num_processes=2")
 CASES = (

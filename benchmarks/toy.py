@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reader_training import TOY
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import prepare
+from pipeline.synthetic.writer import write_archives
 
 SMALL = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},

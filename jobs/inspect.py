@@ -10,7 +10,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Print a table per archive, write JSON and figures; a FAIL in any of them fails the job."""
-    from pipeline.report.inspection_report import inspect
+    from pipeline.inspection.report import inspect
 
     return inspect(config, say=print, watch=lambda name: Progress(f"inspect: {name}", "scenes"))
 

@@ -10,7 +10,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Write the scenes that are missing; return counts and the root."""
-    from pipeline.anovox.synthetic.writer import write_archives
+    from pipeline.synthetic.writer import write_archives
 
     root = Path(config.data.root)
     counts = write_archives(config.synthetic, root, Progress("synthesize", "frames"))

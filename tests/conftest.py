@@ -89,7 +89,7 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_root(shared: Shared) -> Path:
     """Archives of 16 scenes of 3 frames: both kinds, one town, small images and clouds."""
-    from pipeline.anovox.synthetic.writer import write_archives
+    from pipeline.synthetic.writer import write_archives
 
     with shared("world") as folder:
         write_archives(TINY_WORLD, folder / "anovox", None)

@@ -21,7 +21,6 @@ from pipeline.anovox.arrays import FrameError
 from pipeline.anovox.frame import read_frame
 from pipeline.anovox.rules import SceneRule
 from pipeline.anovox.scene import Scene
-from pipeline.anovox.synthetic.writer import is_synthetic
 from pipeline.anovox.truth import truth
 from pipeline.config.schema import Config
 from pipeline.data.cache import fetch_tables, is_remote
@@ -57,6 +56,7 @@ from pipeline.data.splits import (
 from pipeline.runtime.file_lock import alone
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.ray_cluster import ensure_ray
+from pipeline.synthetic.writer import is_synthetic
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.blocks import find_blocks, prepare
@@ -32,6 +31,7 @@ from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import NOTES, write_note
 from pipeline.studies.study import Study, open_study
+from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs
 from pipeline.training.trainer import Child, config_hash, fit
 

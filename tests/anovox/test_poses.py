@@ -11,9 +11,9 @@ from pipeline.anovox.labels import is_anomaly
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.rules import find_rule
 from pipeline.anovox.scene import Scene, read_scenes
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import truth
 from pipeline.config.data import SyntheticConfig
+from pipeline.synthetic.writer import write_archives
 
 NUM_POSES = {"Mono": 1, "Stereo": 3, "StereoOneLidar": 2, "Multi": 7, "Surround": 10}
 

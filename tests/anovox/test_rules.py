@@ -15,10 +15,10 @@ from pipeline.anovox.lead import BRAKING, STANDING
 from pipeline.anovox.records import parse_key_value
 from pipeline.anovox.rules import BY_IDS, SceneRule, find_rule
 from pipeline.anovox.scene import Scene, SceneError, read_scenes
-from pipeline.anovox.synthetic.lead import sudden_window
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import Truth, truth
 from pipeline.config.data import SyntheticConfig
+from pipeline.synthetic.lead_vehicle import sudden_window
+from pipeline.synthetic.writer import write_archives
 
 NUM_FRAMES = 40
 WORLD = SyntheticConfig(

@@ -133,7 +133,7 @@ def test_a_folder_that_is_what_the_config_means_is_not_written_again(add, config
 @pytest.fixture(scope="module")
 def default_world(ray_session, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A small world under the default prepare section, prepared."""
-    from pipeline.anovox.synthetic.writer import write_archives
+    from pipeline.synthetic.writer import write_archives
 
     place = tmp_path_factory.mktemp("default")
     overrides = [f"data.root={place}/anovox", f"data.blocks={place}/blocks"]

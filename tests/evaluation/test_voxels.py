@@ -15,13 +15,13 @@ from pipeline.anovox.geometry import point_voxel
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.rules import find_rule
 from pipeline.anovox.scene import Scene, read_scenes
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.anovox.truth import TRUTH_MODALITIES, truth
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batches import Batch, Voxels
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores
+from pipeline.synthetic.writer import write_archives
 from tests.helpers.streets import CAMERA_FROM_LIDAR
 
 ROAD, CAR, ANIMAL, AGENT = 1, 14, 30, 114

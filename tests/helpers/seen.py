@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.anovox.synthetic.observation import Cloud, Observer, Picture
+from pipeline.synthetic.sensor_sim import Cloud, Observer, Picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipeline.anovox.layout import find_archives
 from pipeline.anovox.scene import read_scenes
-from pipeline.anovox.synthetic.writer import write_archives
 from pipeline.config.data import SyntheticConfig
+from pipeline.synthetic.writer import write_archives
 from tests.helpers import wrong_archives as wrong
 from tests.helpers.repository import REPOSITORY
 
