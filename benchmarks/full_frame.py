@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.labels import label_of_class
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import read_scenes
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.class_ids import label_of_class
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import read_scenes
 from pipeline.synthetic.writer import write_archives
 
 

@@ -31,8 +31,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.anovox.labels import label_of_class
-from pipeline.anovox.scene import Scene
 from pipeline.config.data import SyntheticConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -42,6 +40,8 @@ from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
+from pipeline.datasets.anovox.class_ids import label_of_class
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.synthetic.writer import write_archives
 
 BATCH_SIZE = 4

@@ -15,8 +15,8 @@ from pipeline.data.quarantine import ReasonCount, count_reasons
 
 def work(config: Config) -> dict[str, Any]:
     """Prepare `data.root` into `data.blocks`; a second run finds it done."""
-    from pipeline.archives.intake import take_in
     from pipeline.data.blocks import find_blocks, prepare, read_quarantine
+    from pipeline.datasets.download.fetch import take_in
 
     unpacked = take_in(config.data, lambda what: Progress(what, "MB"))
     manifest = prepare(config, Progress("prepare", "frames"))

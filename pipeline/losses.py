@@ -14,11 +14,11 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.anovox.labels import ANOMALOUS_LABEL
 from pipeline.config.model import LossConfig
 from pipeline.data.batches import Batch
 from pipeline.data.outliers import OUTLIER_LABEL
 from pipeline.data.pixels import cell_labels
+from pipeline.datasets.anovox.class_ids import ANOMALOUS_LABEL
 from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.models.scores import ScoreName, Scores
 from pipeline.semantic_losses import cross_entropy, known, lovasz, outlier, targets

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.anovox.classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
-from pipeline.anovox.labels import NORMAL_LABEL
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
+from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
 from pipeline.models.scores import ScoreName
 from pipeline.terms import Term
 

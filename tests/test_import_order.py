@@ -22,8 +22,8 @@ ORDER = (
     ("pipeline.config.experiments",),
     ("pipeline.config.schema", "pipeline.runtime.errors"),
     ("pipeline.config.load", "pipeline.runtime.remote_storage"),
-    ("pipeline.archives",),
-    ("pipeline.anovox",),
+    ("pipeline.datasets.download", "pipeline.datasets.anovox"),
+    ("pipeline.synthetic",),
     ("pipeline.runtime.ray_cluster",),
     ("pipeline.data",),
     ("pipeline.models",),
@@ -66,8 +66,8 @@ BELONGS_TO_RAY = ("ray", "pipeline.runtime.ray_cluster")
 WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.config.schema",
     "pipeline.runtime.errors",
-    "pipeline.archives",
-    "pipeline.anovox",
+    "pipeline.datasets.download",
+    "pipeline.datasets.anovox",
     "pipeline.data.batches",
     "pipeline.data.readers",
     "pipeline.models",
@@ -80,8 +80,8 @@ WITHOUT_RAY_AND_MLFLOW = (
 WITHOUT_TORCH = (
     "pipeline.config.schema",
     "pipeline.runtime.errors",
-    "pipeline.archives",
-    "pipeline.anovox",
+    "pipeline.datasets.download",
+    "pipeline.datasets.anovox",
 )
 BLOCK = """
 import importlib, sys
@@ -149,7 +149,7 @@ def test_only_tracking_and_the_logged_model_import_mlflow() -> None:
 
 
 def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
-    for module, path in modules("pipeline.anovox").items():
+    for module, path in modules("pipeline.datasets.anovox").items():
         used = [name for name in imports(path) if belongs(name, ("torch", "torchvision", "ray"))]
         assert not used, f"{module} imports {used}"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.config.model import LossConfig
 from pipeline.data.outliers import OUTLIER_LABEL
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.losses import (
     bce,
     constant_predictor_loss,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.anovox.classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
+from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
 from pipeline.semantic_losses import (
     cross_entropy,
     jaccard_steps,

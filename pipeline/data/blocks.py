@@ -17,11 +17,6 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.anovox.arrays import FrameError
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.rules import SceneRule
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.truth import truth
 from pipeline.config.schema import Config
 from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.folders import choose, earlier_folder, local_folders, note_source
@@ -53,6 +48,11 @@ from pipeline.data.splits import (
     scene_key,
     split_hash,
 )
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.label_rules import SceneRule
+from pipeline.datasets.anovox.labels import truth
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.runtime.file_lock import alone
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.ray_cluster import ensure_ray

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from pipeline.anovox.labels import NORMAL_LABEL
 from pipeline.config.data import AugmentConfig, OutlierConfig, PrepareConfig
 from pipeline.data import augment
 from pipeline.data.assembly import Part, joined
@@ -34,6 +33,7 @@ from pipeline.data.frames import (
 from pipeline.data.manifest import Manifest
 from pipeline.data.memory import Memory
 from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
+from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
 
 
 class Collate:

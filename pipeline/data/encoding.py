@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
-from pipeline.anovox.arrays import FrameError
 from pipeline.config.data import PrepareConfig
+from pipeline.datasets.anovox.io import FrameError
 
 UNITS_PER_STEP = np.array([0.01, 0.01, 0.01, 1 / 32767], dtype=np.float32)
 """Metres (x, y, z) and intensity per step of an int16 point."""

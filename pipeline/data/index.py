@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.anovox.arrays import FrameError
-from pipeline.anovox.inventory import Inventory, take_inventory
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.records import read_anomaly
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.truth import BRAKING_CATEGORY
 from pipeline.data.quarantine import Quarantined
 from pipeline.data.splits import SceneFacts, scene_key
+from pipeline.datasets.anovox.annotations import read_anomaly
+from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.labels import BRAKING_CATEGORY
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scan import Inventory, take_inventory
+from pipeline.datasets.anovox.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)

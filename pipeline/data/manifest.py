@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.anovox.rules import SceneRule
-from pipeline.anovox.scene import Scene
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import scene_key
+from pipeline.datasets.anovox.label_rules import SceneRule
+from pipeline.datasets.anovox.scene import Scene
 
 MANIFEST, INDEX, SPLIT_FILE, QUARANTINE = (
     "manifest.json",

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from pipeline.anovox.geometry import in_view, project, unproject
-from pipeline.anovox.labels import NORMAL_LABEL, ROAD, ROAD_LINE
 from pipeline.config.data import OutlierConfig
 from pipeline.data.blobs import Blob, first_hits, rough_surface
 from pipeline.data.frames import StoredFrame
 from pipeline.data.perlin import Perlin
+from pipeline.datasets.anovox.class_ids import NORMAL_LABEL, ROAD, ROAD_LINE
+from pipeline.datasets.anovox.geometry import in_view, project, unproject
 
 OUTLIER_LABEL = 2
 """Of their points, and of normal frames that hold some; for the loss only."""

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.anovox.scene import Scene
 from pipeline.config.data import PrepareConfig
 from pipeline.data.index import Index
 from pipeline.data.rows import stored_rows
 from pipeline.data.schema import SCHEMA_VERSION, SPLITS
 from pipeline.data.splits import scene_key
+from pipeline.datasets.anovox.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)

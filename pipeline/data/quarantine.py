@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.anovox.names import FILE_SOURCES, SETUP_FILE
+from pipeline.datasets.anovox.paths import FILE_SOURCES, SETUP_FILE
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _PLACES = (*(name for name, _ in FILE_SOURCES.values()), SETUP_FILE)

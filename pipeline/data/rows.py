@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.anovox.frame import Frame
-from pipeline.anovox.geometry import crop_intrinsics, point_voxel, scale_intrinsics
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.truth import Truth
 from pipeline.config.data import PrepareConfig
 from pipeline.data.encoding import encode_image, encode_points
+from pipeline.datasets.anovox.frame import Frame
+from pipeline.datasets.anovox.geometry import crop_intrinsics, point_voxel, scale_intrinsics
+from pipeline.datasets.anovox.labels import Truth
+from pipeline.datasets.anovox.scene import Scene
 
 
 def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterable
 
-from pipeline.anovox.rules import BY_IDS, SceneRule, find_rule
-from pipeline.anovox.scene import Scene, SceneError
 from pipeline.config.data import PrepareConfig
 from pipeline.data.splits import scene_key
+from pipeline.datasets.anovox.label_rules import BY_IDS, SceneRule, find_rule
+from pipeline.datasets.anovox.scene import Scene, SceneError
 from pipeline.runtime.ray_cluster import ensure_ray
 
 logger = logging.getLogger(__name__)

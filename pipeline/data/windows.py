@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64
 
-from pipeline.anovox.labels import IGNORE_LABEL
 from pipeline.data.frames import NO_VOXEL, StoredFrame
+from pipeline.datasets.anovox.class_ids import IGNORE_LABEL
 
 
 def previous_rows(index: pd.DataFrame, *, window: int) -> list[tuple[int, ...]]:

@@ -8,8 +8,13 @@ import math
 import numpy as np
 from jaxtyping import Float, Int64
 
-from pipeline.anovox.classes import NO_CLASS, NUM_CLASSES, class_name, semantic_class
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.semantic_classes import (
+    NO_CLASS,
+    NUM_CLASSES,
+    class_name,
+    semantic_class,
+)
 
 
 def classes_of(batch: Batch) -> Int64[np.ndarray, "P"]:

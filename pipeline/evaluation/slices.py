@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from pipeline.anovox.labels import CATEGORY
+from pipeline.datasets.anovox.class_ids import CATEGORY
 from pipeline.evaluation.pixels import PIXEL_SLICES
 from pipeline.evaluation.views import FrameView
 from pipeline.evaluation.voxels import VOXEL_SLICES

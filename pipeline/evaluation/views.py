@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from pipeline.anovox.geometry import in_view, project
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.geometry import in_view, project
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 
-from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M
-from pipeline.anovox.labels import label_of_class
 from pipeline.config.schema import VoxelScore
 from pipeline.data.batches import Batch, Voxels
+from pipeline.datasets.anovox.class_ids import label_of_class
+from pipeline.datasets.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M
 
 SIZES = ("tiny", "small", "medium", "big", "huge")
 """What AnoVox calls the sizes of its objects."""

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from pipeline.anovox.classes import NUM_CLASSES, SEMANTIC_IDS, class_name
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES, SEMANTIC_IDS, class_name
 from pipeline.models.pixels import PIXEL_STRIDE, map_size
 from pipeline.models.scores import ScoreName
 from pipeline.training.checkpoints import Meta

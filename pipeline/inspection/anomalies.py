@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.arrays import FrameError
-from pipeline.anovox.geometry import FLIP
-from pipeline.anovox.labels import ANOMALY
-from pipeline.anovox.lead import ONSET_FRAMES, ONSET_M_S2, braking_onset
-from pipeline.anovox.records import Anomaly, read_record
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox.annotations import Anomaly, read_record
+from pipeline.datasets.anovox.class_ids import ANOMALY
+from pipeline.datasets.anovox.geometry import FLIP
+from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.lead_vehicle import ONSET_FRAMES, ONSET_M_S2, braking_onset
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.check import Check, Status, not_measured
 from pipeline.inspection.sample import Sample
 

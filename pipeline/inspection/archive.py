@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.anovox.inventory import Inventory
-from pipeline.anovox.layout import Archive, find_archives
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox.layout import Archive, find_archives
+from pipeline.datasets.anovox.scan import Inventory
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.check import Check, Status, worst, worst_check
 from pipeline.inspection.sample import Sample, read_sample
 from pipeline.inspection.scene import SceneReport, inspect_scene, spread

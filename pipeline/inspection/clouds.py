@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.labels import ANOMALY, IGNORE, NAMES, ROAD, ROAD_LINE, unknown_ids
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox.class_ids import ANOMALY, IGNORE, NAMES, ROAD, ROAD_LINE, unknown_ids
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.check import Check, Status, not_measured
 from pipeline.inspection.sample import Sample
 from pipeline.inspection.setup import LidarArgs

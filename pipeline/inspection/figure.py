@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pipeline.anovox.labels import COLOURS, NAMES
+from pipeline.datasets.anovox.class_ids import COLOURS, NAMES
 from pipeline.inspection.archive import ArchiveReport, Example
 from pipeline.inspection.check import Check, Status
 from pipeline.inspection.images import MAX_MEDIAN_ERROR_M, depth_errors_m

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from numpy.lib import format as npy
 
-from pipeline.anovox.names import FILE_SOURCES, SETUP_FILE, sensor_file_name
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox.paths import FILE_SOURCES, SETUP_FILE, sensor_file_name
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.check import Check, Status, not_measured
 from pipeline.inspection.sample import Sample
 from pipeline.inspection.setup import LidarArgs

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.labels import EGO, ROAD, ROAD_LINE
+from pipeline.datasets.anovox.class_ids import EGO, ROAD, ROAD_LINE
 from pipeline.inspection.check import Check, Status, not_measured
 from pipeline.inspection.sample import Sample, View
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.anovox.inventory import take_inventory
 from pipeline.config.schema import Config
+from pipeline.datasets.anovox.scan import take_inventory
 from pipeline.inspection.archive import ArchiveReport, choose_archives, inspect_archive
 from pipeline.inspection.check import Check, worst
 from pipeline.inspection.figure import draw_inspection

@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox import geometry
-from pipeline.anovox.arrays import FrameError, load_image, load_table
-from pipeline.anovox.frame import Frame, decode_depth, read_frame
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox import geometry
+from pipeline.datasets.anovox.frame import Frame, decode_depth, read_frame
+from pipeline.datasets.anovox.io import FrameError, load_image, load_table
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.setup import lidar_height_m
 
 NO_CLASS = 255

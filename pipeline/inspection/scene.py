@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.anovox.arrays import FrameError, load_table
-from pipeline.anovox.labels import ANOMALY
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox.class_ids import ANOMALY
+from pipeline.datasets.anovox.io import FrameError, load_table
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection import anomalies, clouds, files, images, voxels
 from pipeline.inspection.check import Check
 from pipeline.inspection.sample import Sample, class_ids, read_sample

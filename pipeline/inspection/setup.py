@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.anovox.frame import TICK_S
-from pipeline.anovox.names import SETUP_FILE
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.sensors import LARGEST_NUMBER, SensorSetup
+from pipeline.datasets.anovox.frame import TICK_S
+from pipeline.datasets.anovox.paths import SETUP_FILE
+from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.anovox.sensors import LARGEST_NUMBER, SensorSetup
 
 MEDIAN_OF_NORMAL = 0.6745
 """Median of |x| of a normal x with standard deviation 1."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox import geometry
-from pipeline.anovox.labels import ROAD, ROAD_LINE
+from pipeline.datasets.anovox import geometry
+from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
 from pipeline.inspection.check import Check, not_measured
 from pipeline.inspection.images import MIN_POINTS, SKY_DEPTH_M, agreement, graded, total
 from pipeline.inspection.sample import Sample

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.config.model import ModelConfig
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.forms import make_fusion
 from pipeline.models.fusion.late import LateHead

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from pipeline.anovox.labels import NORMAL_LABEL
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
 
 MIXED_PER_FRAME = 256
 """Points drawn in each mixed frame, each with a partner; pairs of one class are left out."""

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from pipeline.anovox.frame import FrameKey
-from pipeline.anovox.geometry import project
 from pipeline.data.block_reader import BlockReader
+from pipeline.datasets.anovox.frame import FrameKey
+from pipeline.datasets.anovox.geometry import project
 from pipeline.models.pixels import upsampled
 from pipeline.report.birdseye import birdseye
 from pipeline.report.figures import frame_title, save

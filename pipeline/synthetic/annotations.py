@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pipeline.anovox.geometry import carla_transform
+from pipeline.datasets.anovox.geometry import carla_transform
 from pipeline.synthetic import sensors
 from pipeline.synthetic.props import AnomalyType, anomaly_type_id, size_name
 from pipeline.synthetic.scenery import BUS, CAR, PEDESTRIAN, TRUCK

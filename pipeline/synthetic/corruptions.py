@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.anovox import names
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox import paths
 from pipeline.synthetic.plan import ScenePlan
 
 IRREGULAR_FILE = "irregular.json"
@@ -87,4 +87,4 @@ def draw_irregular(config: SyntheticConfig, plans: Sequence[ScenePlan]) -> Irreg
 def archive_of(config: SyntheticConfig, plan: ScenePlan) -> str:
     """Name of a scene's archive; AnoVox calls both stereo sets Stereo and Town10HD Town10."""
     sensor_set = config.sensor_set.removesuffix("OneLidar")
-    return names.archive_name(plan.kind, plan.town.removesuffix("HD"), sensor_set)
+    return paths.archive_name(plan.kind, plan.town.removesuffix("HD"), sensor_set)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.anovox.labels import ROAD, ROAD_LINE
+from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
 from pipeline.synthetic.primitives import Colour
 
 SIDEWALK, TERRAIN = 2, 10

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.anovox.labels import EGO
+from pipeline.datasets.anovox.class_ids import EGO
 from pipeline.synthetic.patterns import FOLIAGE, PLANKS, WINDOWS
 from pipeline.synthetic.primitives import (
     Colour,

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from pipeline.anovox.names import SENSOR_TYPES, sensor_folder_name
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.paths import SENSOR_TYPES, sensor_folder_name
 from pipeline.synthetic import sensors
 
 Sensor = tuple[int, str]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.geometry import voxel_from_lidar, voxelise
-from pipeline.anovox.labels import EGO
+from pipeline.datasets.anovox.class_ids import EGO
+from pipeline.datasets.anovox.geometry import voxel_from_lidar, voxelise
 from pipeline.synthetic.ground import Ground
 from pipeline.synthetic.lighting import Light, build_light
 from pipeline.synthetic.primitives import Solids, seen_from

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox.geometry import intrinsics
 from pipeline.config.data import SensorSet, SyntheticConfig
+from pipeline.datasets.anovox.geometry import intrinsics
 from pipeline.synthetic.raycast import Grid, camera_grid, lidar_grid
 
 CAMERA_FOV_DEG = 90.0

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.anovox import names
-from pipeline.anovox.frame import encode_depth
-from pipeline.anovox.records import format_key_value
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox import paths
+from pipeline.datasets.anovox.annotations import format_key_value
+from pipeline.datasets.anovox.frame import encode_depth
 from pipeline.runtime.progress import Progress
 from pipeline.synthetic import annotations
 from pipeline.synthetic.corruptions import (
@@ -68,7 +68,7 @@ class Target:
 
     def scene(self, plan: ScenePlan) -> Path:
         """Folder of a scene."""
-        return self.archive(plan) / names.scene_folder_name(plan.scene_id)
+        return self.archive(plan) / paths.scene_folder_name(plan.scene_id)
 
     def num_frames(self, plan: ScenePlan) -> int:
         """Whole frames of a scene."""
@@ -128,7 +128,7 @@ def _write_irregular(target: Target, plans: Sequence[ScenePlan]) -> dict[str, in
     if irregular is None:
         return {}
     archive = target.archive(irregular.truncated)
-    (archive / names.scene_folder_name(irregular.empty_scene)).mkdir(exist_ok=True)
+    (archive / paths.scene_folder_name(irregular.empty_scene)).mkdir(exist_ok=True)
     text = json.dumps(irregular.description(), indent=1)
     _replace_text(target.root / IRREGULAR_FILE, text)
     return irregular.counts()
@@ -199,7 +199,7 @@ def write_scene(target: Target, plan: ScenePlan) -> None:
     partial = path.with_name(_PARTIAL_PREFIX + path.name)
     shutil.rmtree(partial, ignore_errors=True)
     folders = _make_folders(config, partial, has_anomaly=plan.kind != "normality")
-    (partial / names.SETUP_FILE).write_text(sensor_setup_text(config))
+    (partial / paths.SETUP_FILE).write_text(sensor_setup_text(config))
     sensors = build_sensors(config)
     observer = Observer(world, sensors)
     route = annotations.waypoints(world)
@@ -210,7 +210,7 @@ def write_scene(target: Target, plan: ScenePlan) -> None:
         _write_action(folders, first_id + frame, world, frame, config, sensors.mounts)
         _write_arrays(folders, first_id + frame, observer.observe(frame))
         image = annotations.route_map(route, world.poses[frame])
-        write_png(_file(folders, names.ROUTE_FOLDER, first_id + frame, ".png"), image)
+        write_png(_file(folders, paths.ROUTE_FOLDER, first_id + frame, ".png"), image)
     if irregular:
         frame = target.num_frames(plan)
         if plan == irregular.truncated:
@@ -222,9 +222,9 @@ def write_scene(target: Target, plan: ScenePlan) -> None:
 def _leave_out(irregular: Irregular, plan: ScenePlan, scene: Path) -> None:
     """Remove what an irregular scene lacks."""
     if plan == irregular.no_setup:
-        (scene / names.SETUP_FILE).unlink()
+        (scene / paths.SETUP_FILE).unlink()
     if plan == irregular.no_voxels:
-        shutil.rmtree(scene / names.VOXEL_FOLDER)
+        shutil.rmtree(scene / paths.VOXEL_FOLDER)
 
 
 def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:
@@ -237,8 +237,8 @@ def first_frame_id(config: SyntheticConfig, plan: ScenePlan) -> int:
 
 def _make_folders(config: SyntheticConfig, scene: Path, *, has_anomaly: bool) -> Folders:
     """The scene's folders."""
-    others = [names.VOXEL_FOLDER, names.ACTION_FOLDER, names.ROUTE_FOLDER]
-    others += [names.ANOMALY_FOLDER] if has_anomaly else []
+    others = [paths.VOXEL_FOLDER, paths.ACTION_FOLDER, paths.ROUTE_FOLDER]
+    others += [paths.ANOMALY_FOLDER] if has_anomaly else []
     folders: Folders = {key: scene / name for key, name in recorded_folders(config).items()}
     folders |= {name: scene / name for name in others}
     for folder in folders.values():
@@ -262,7 +262,7 @@ def _write_arrays(folders: Folders, frame_id: int, seen: Observation) -> None:
         np.save(_file(folders, (pose, "LIDAR"), frame_id, ".npy"), cloud.points)
         path = _file(folders, (pose, "SEMANTIC-LIDAR"), frame_id, ".npy")
         np.save(path, _semantic_cloud(cloud))
-    np.save(_file(folders, names.VOXEL_FOLDER, frame_id, ".npy"), seen.voxels)
+    np.save(_file(folders, paths.VOXEL_FOLDER, frame_id, ".npy"), seen.voxels)
 
 
 def _semantic_cloud(seen: Cloud) -> NDArray[np.float64]:
@@ -282,7 +282,7 @@ def _write_action(
 ) -> None:
     """ACTION and, unless the scene is a normal one, ANOMALY: AnoVox writes them before the rest."""
     action = format_key_value(annotations.action_record(world, frame, frame_id, mounts))
-    _file(folders, names.ACTION_FOLDER, frame_id, ".csv").write_text(action)
+    _file(folders, paths.ACTION_FOLDER, frame_id, ".csv").write_text(action)
     if world.plan.kind == "normality":
         return
     if world.plan.kind == "static":
@@ -291,21 +291,21 @@ def _write_action(
         record = annotations.lead_record(world, frame, frame_id)
     else:
         record = annotations.lead_action_record(world, frame, frame_id, mounts)
-    path = _file(folders, names.ANOMALY_FOLDER, frame_id, ".csv")
+    path = _file(folders, paths.ANOMALY_FOLDER, frame_id, ".csv")
     path.write_text(format_key_value(record))
 
 
 def _file(folders: Folders, key: Sensor | str, frame_id: int, ending: str) -> Path:
     folder = folders[key]
-    return folder / names.sensor_file_name(folder.name, frame_id, ending)
+    return folder / paths.sensor_file_name(folder.name, frame_id, ending)
 
 
 def _write_scenario_lists(target: Target, plans: Sequence[ScenePlan]) -> None:
     """Scenario lists in every second archive, as AnoVox has them in some and not in others."""
     config = target.config
     for plan in plans:
-        folder = target.archive(plan) / names.CONFIG_FOLDER
-        path = folder / names.scenario_config_name(plan.town)
+        folder = target.archive(plan) / paths.CONFIG_FOLDER
+        path = folder / paths.scenario_config_name(plan.town)
         place = config.kinds.index(plan.kind) + config.towns.index(plan.town)
         if place % 2 == 0 and not path.exists():
             mates = [p for p in plans if (p.kind, p.town) == (plan.kind, plan.town)]

@@ -13,9 +13,9 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.config.schema import Config
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.guards import score_moments
 from pipeline.losses import loss_terms
 from pipeline.models.pixels import map_size

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.config.schema import Config
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.guards import CollapseGuard, CollapseSigns, check_finite
 from pipeline.losses import main_term
 from pipeline.terms import MIN_COUNT

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics
 from pipeline.config.data import PrepareConfig
 from pipeline.data.encoding import encode_image, encode_points
 from pipeline.data.manifest import INDEX, Manifest, count_labels, write_manifest
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import read_metadata, write_shard
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics
 
 Row = dict[str, Any]
 HEIGHT, WIDTH = 6, 8

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
 from pipeline.config.data import AugmentConfig
 from pipeline.data.augment import (
     Augmentation,
@@ -15,6 +14,7 @@ from pipeline.data.augment import (
     draw,
     kept_points,
 )
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
 
 KEY = ("AnoVox_Static_Mono_Town03", "0a", 995, "(0, 0, 1.8)(0, 0, 0)")
 NOTHING = Augmentation(

@@ -9,9 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.rules import BY_IDS
-from pipeline.anovox.truth import truth
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
@@ -19,6 +16,9 @@ from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.index import scan
 from pipeline.data.manifest import INDEX, MANIFEST, QUARANTINE, SPLIT_FILE, read_manifest
 from pipeline.data.splits import make_splits, split_hash
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.label_rules import BY_IDS
+from pipeline.datasets.anovox.labels import truth
 
 SPLITS = ("train", "val", "test")
 

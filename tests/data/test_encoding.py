@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.anovox.arrays import FrameError
 from pipeline.config.data import PrepareConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -18,6 +17,7 @@ from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points, encode_image, encode_points
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
+from pipeline.datasets.anovox.io import FrameError
 
 OFF = (0.0, 0.0)
 FORMATS = [

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise
 from pipeline.config.data import AugmentConfig, PrepareConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -19,6 +18,7 @@ from pipeline.data.pixels import cell_balance, stored_label
 from pipeline.data.rows import encode_png
 from pipeline.data.schema import ARRAYS
 from pipeline.data.stream import StreamReader, stream_columns, stream_dataset
+from pipeline.datasets.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise
 
 COUNTS = [40, 0, 90, 7]
 OFF, BOX = (0.0, 0.0), (3.0, 2.0)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.anovox.frame import Frame, read_frame
-from pipeline.anovox.lead import in_body, lead_classes
-from pipeline.anovox.rules import SceneRule, find_rule
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.truth import Truth, truth
 from pipeline.config.data import PrepareConfig, SyntheticConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.index import scan
 from pipeline.data.rows import make_row
 from pipeline.data.windows import move, relative_pose
+from pipeline.datasets.anovox.frame import Frame, read_frame
+from pipeline.datasets.anovox.label_rules import SceneRule, find_rule
+from pipeline.datasets.anovox.labels import Truth, truth
+from pipeline.datasets.anovox.lead_vehicle import in_body, lead_classes
+from pipeline.datasets.anovox.scene import Scene
 from pipeline.synthetic.writer import write_archives
 
 pytestmark = pytest.mark.slow

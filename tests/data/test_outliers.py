@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, in_view, intrinsics, project
-from pipeline.anovox.labels import ROAD
 from pipeline.config.data import OutlierConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
@@ -22,6 +20,13 @@ from pipeline.data.outliers import (
     raised_road,
     road_place,
     with_outliers,
+)
+from pipeline.datasets.anovox.class_ids import ROAD
+from pipeline.datasets.anovox.geometry import (
+    CAMERA_FROM_LIDAR_SAME_POSE,
+    in_view,
+    intrinsics,
+    project,
 )
 
 HEIGHT, WIDTH = 96, 192

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.anovox.geometry import intrinsics
 from pipeline.config.data import PrepareConfig
 from pipeline.data.pixels import cell_balance, cell_labels, decode_label, stored_label
 from pipeline.data.rows import encode_png, stored_image
+from pipeline.datasets.anovox.geometry import intrinsics
 
 HALF = PrepareConfig(image_width=4, image_crop=[0.0, 1.0])
 

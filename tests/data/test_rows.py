@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.anovox.frame import Frame, read_frame
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project, voxel_indices
-from pipeline.anovox.rules import BY_IDS
-from pipeline.anovox.truth import truth
 from pipeline.config.data import PrepareConfig
 from pipeline.data.index import scan
 from pipeline.data.rows import encode_png, make_row, stored_image
 from pipeline.data.schema import ROW
+from pipeline.datasets.anovox.frame import Frame, read_frame
+from pipeline.datasets.anovox.geometry import (
+    CAMERA_FROM_LIDAR_SAME_POSE,
+    intrinsics,
+    project,
+    voxel_indices,
+)
+from pipeline.datasets.anovox.label_rules import BY_IDS
+from pipeline.datasets.anovox.labels import truth
 
 
 def decode_png(content: bytes) -> np.ndarray:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.geometry import project
 from pipeline.config.data import AugmentConfig, SyntheticConfig
 from pipeline.data.batches import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import outside_box
 from pipeline.data.index import scan
 from pipeline.data.windows import move, previous_rows, relative_pose
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.geometry import project
 from pipeline.synthetic.writer import write_archives
 
 OFF = (0.0, 0.0)

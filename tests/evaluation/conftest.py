@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
 from pipeline.data.batches import Batch
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
 
 WIDTH, HEIGHT = 64, 32
 HOME, STATIC, ROAD, CAR_AGENT = 29, 20, 1, 114

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from pipeline.anovox.classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
+from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.semantics import SemanticCounts
 from pipeline.models.scores import Scores

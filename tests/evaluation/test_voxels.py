@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.geometry import point_voxel
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.rules import find_rule
-from pipeline.anovox.scene import Scene, read_scenes
-from pipeline.anovox.truth import TRUTH_MODALITIES, truth
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batches import Batch, Voxels
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.geometry import point_voxel
+from pipeline.datasets.anovox.label_rules import find_rule
+from pipeline.datasets.anovox.labels import TRUTH_MODALITIES, truth
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores

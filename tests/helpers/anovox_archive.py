@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.anovox import geometry, names
-from pipeline.anovox.frame import encode_depth
-from pipeline.anovox.records import format_key_value
+from pipeline.datasets.anovox import geometry, paths
+from pipeline.datasets.anovox.annotations import format_key_value
+from pipeline.datasets.anovox.frame import encode_depth
 
 WIDTH, HEIGHT = 24, 16
 LOCATION, ROTATION = (0, 0, 1.8), (0, 0, 0)
@@ -23,7 +23,7 @@ ROAD_IDS, ANIMAL = (1, 24), 30
 
 def folder_name(sensor_type: str, location: Sequence[float] = LOCATION) -> str:
     group = "lidar" if "LIDAR" in sensor_type else "camera"
-    return names.sensor_folder_name(sensor_type, location, ROTATION, HASHES[group])
+    return paths.sensor_folder_name(sensor_type, location, ROTATION, HASHES[group])
 
 
 def setup_entries() -> dict[str, dict]:
@@ -38,7 +38,7 @@ def setup_entries() -> dict[str, dict]:
             "args": lidar if "LIDAR" in sensor_type else camera,
             "save_data": True,
         }
-        for sensor_type in names.SENSOR_TYPES
+        for sensor_type in paths.SENSOR_TYPES
     }
 
 
@@ -93,7 +93,7 @@ def write_images(scene: Path, frame_id: int, num_anomaly_pixels: int) -> None:
     }
     for sensor_type, pixels in images.items():
         name = folder_name(sensor_type)
-        file = scene / name / names.sensor_file_name(name, frame_id, ".png")
+        file = scene / name / paths.sensor_file_name(name, frame_id, ".png")
         Image.fromarray(pixels).save(file)
 
 
@@ -104,7 +104,7 @@ def write_frame(
     lidar, semantic_lidar = clouds(num_anomaly_points)
     for sensor_type, table in (("LIDAR", lidar), ("SEMANTIC-LIDAR", semantic_lidar)):
         name = folder_name(sensor_type)
-        np.save(scene / name / names.sensor_file_name(name, frame_id, ".npy"), table)
+        np.save(scene / name / paths.sensor_file_name(name, frame_id, ".npy"), table)
     voxels, _ = geometry.voxelise(
         semantic_lidar,
         semantic_lidar[:, 3].astype(np.uint8),
@@ -135,7 +135,7 @@ def write_archive(
     for scene_id in scene_ids:
         scene = root / name / f"Scenario_{scene_id}"
         others = ["VOXEL_GRID", "ACTION", "ROUTE_MAP"] + ["ANOMALY"] * (kind == "static")
-        for folder in [*map(folder_name, names.SENSOR_TYPES), *others]:
+        for folder in [*map(folder_name, paths.SENSOR_TYPES), *others]:
             (scene / folder).mkdir(parents=True)
         (scene / "sensor_setup.json").write_text(json.dumps(setup_entries()))
         for frame_id in frame_ids:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.anovox import geometry
-from pipeline.anovox.scene import Scene
+from pipeline.datasets.anovox import geometry
+from pipeline.datasets.anovox.scene import Scene
 
 AWAY = 20
 """Frames between a frame and the one whose files it gets; scenes need 2 x AWAY + 1 frames."""

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.inspection.check import Check
 from pipeline.inspection.scene import inspect_scene
 from pipeline.synthetic.writer import write_archives
 from tests.helpers import wrong_archives as wrong
+from tests.helpers.archive_fixtures import archive_path, scene_path, write_archive_fixture
+from tests.helpers.legible_figures import check, legends, title
+
+__all__ = ["archive_path", "check", "legends", "scene_path", "title", "write_archive_fixture"]
 
 NUM_FRAMES = 4
 DRIVE = SyntheticConfig(

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import voxelise
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import Scene, read_scenes
+from pipeline.datasets.anovox.geometry import voxelise
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.inspection.check import Check
 from pipeline.inspection.files import check_folders
 from pipeline.inspection.sample import read_sample

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.anovox.inventory import take_inventory
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import Scene, read_scenes
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scan import take_inventory
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.inspection.archive import inspect_archive
 from pipeline.inspection.check import Check
 from pipeline.synthetic.writer import write_archives

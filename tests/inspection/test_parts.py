@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.lead import braking_onset
-from pipeline.anovox.records import format_key_value, parse_key_value
-from pipeline.anovox.scene import Scene, read_scenes
+from pipeline.datasets.anovox.annotations import format_key_value, parse_key_value
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.lead_vehicle import braking_onset
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.inspection.anomalies import check_kinematics
 from pipeline.inspection.check import Check, not_measured, worst, worst_check
 from pipeline.inspection.images import Agreement, agreement, graded, total

@@ -10,10 +10,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline.anovox.inventory import take_inventory
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import read_scenes
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scan import take_inventory
+from pipeline.datasets.anovox.scene import read_scenes
 from pipeline.inspection.archive import ArchiveReport, inspect_archive
 from pipeline.inspection.check import Check
 from pipeline.inspection.figure import SIGNS, draw_inspection

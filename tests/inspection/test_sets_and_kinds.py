@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.anovox.inventory import take_inventory
-from pipeline.anovox.layout import find_archives
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scan import take_inventory
 from pipeline.inspection.archive import inspect_archive
 from pipeline.inspection.check import Check
 from pipeline.synthetic.writer import write_archives

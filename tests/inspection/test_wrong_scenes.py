@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import Scene
-from pipeline.anovox.weather import read_weather
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.anovox.weather import read_weather
 from pipeline.inspection.check import Check
 from pipeline.synthetic.writer import write_archives
 from tests.helpers import wrong_archives as wrong

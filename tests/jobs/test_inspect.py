@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.scene import read_scenes
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import read_scenes
 from pipeline.synthetic.writer import write_archives
 from tests.helpers import wrong_archives as wrong
 from tests.helpers.repository import REPOSITORY

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline.anovox.classes import NUM_CLASSES
 from pipeline.config.model import FUSIONS, LossConfig, ModelConfig
 from pipeline.data.outliers import OUTLIER_LABEL
+from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.guards import score_moments
 from pipeline.losses import loss_terms
 from pipeline.models.detector import build_detector

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from pipeline.anovox.frame import FrameKey
+from pipeline.datasets.anovox.frame import FrameKey
 from pipeline.report import figures
 from tests.helpers.repository import REPOSITORY
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
 from pipeline.report import overlays
 from pipeline.report.overlays import camera_overlay, pixel_overlay
 

@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import FLIP, carla_transform
-from pipeline.anovox.names import SENSOR_FOLDER
-from pipeline.anovox.records import format_key_value, parse_anomaly, parse_key_value
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.annotations import format_key_value, parse_anomaly, parse_key_value
+from pipeline.datasets.anovox.geometry import FLIP, carla_transform
+from pipeline.datasets.anovox.paths import SENSOR_FOLDER
 from pipeline.synthetic.annotations import (
     action_record,
     anomaly_record,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.anovox.names import CONFIG_FOLDER, SENSOR_FOLDER
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.paths import CONFIG_FOLDER, SENSOR_FOLDER
 from pipeline.synthetic.corruptions import IRREGULAR_FILE
 from pipeline.synthetic.writer import write_archives
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import FLIP, voxel_from_lidar, voxel_indices
-from pipeline.anovox.labels import is_anomaly
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.class_ids import is_anomaly
+from pipeline.datasets.anovox.geometry import FLIP, voxel_from_lidar, voxel_indices
 from pipeline.synthetic.annotations import lead_record, sensor_matrix
 from pipeline.synthetic.lead_vehicle import (
     GENTLE_MPS2,

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.anovox.names import scene_folder_name
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.paths import scene_folder_name
 from pipeline.synthetic.plan import plan_scenes
 
 CONFIG = SyntheticConfig(num_scenes=80, towns=["Town03", "Town07"])

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.anovox.labels import CATEGORY
+from pipeline.datasets.anovox.class_ids import CATEGORY
 from pipeline.synthetic.patterns import HIGH_CONTRAST, PLAIN
 from pipeline.synthetic.props import (
     ANOMALY_TYPES,

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import (
+from pipeline.config.data import SensorSet, SyntheticConfig
+from pipeline.datasets.anovox.annotations import parse_key_value
+from pipeline.datasets.anovox.class_ids import ROAD
+from pipeline.datasets.anovox.geometry import (
     camera_from_lidar,
     carla_transform,
     in_view,
@@ -17,10 +20,7 @@ from pipeline.anovox.geometry import (
     voxel_from_lidar,
     voxelise,
 )
-from pipeline.anovox.labels import ROAD
-from pipeline.anovox.names import SENSOR_FOLDER, SENSOR_TYPES
-from pipeline.anovox.records import parse_key_value
-from pipeline.config.data import SensorSet, SyntheticConfig
+from pipeline.datasets.anovox.paths import SENSOR_FOLDER, SENSOR_TYPES
 from pipeline.synthetic.corruptions import archive_of
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.sensor_setup import sensor_folders, sensor_setup_text

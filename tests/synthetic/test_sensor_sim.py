@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.anovox.geometry import (
+from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.class_ids import ANOMALY, EGO, ROAD, ROAD_LINE, unknown_ids
+from pipeline.datasets.anovox.geometry import (
     CAMERA_FROM_LIDAR_SAME_POSE,
     in_view,
     intrinsics,
@@ -13,8 +15,6 @@ from pipeline.anovox.geometry import (
     voxel_from_lidar,
     voxelise,
 )
-from pipeline.anovox.labels import ANOMALY, EGO, ROAD, ROAD_LINE, unknown_ids
-from pipeline.config.data import SyntheticConfig
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.scenery import CAR
 from pipeline.synthetic.sensor_sim import Observer

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.anovox.labels import ROAD, ROAD_LINE
+from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
 from pipeline.synthetic.ground import SIDEWALK, TERRAIN
 from pipeline.synthetic.scenery import BUILDING, TRAFFIC_LIGHT, VEGETATION
 from pipeline.synthetic.town import Town, block, build_town, things_near, town_ground

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline.anovox.labels import ANOMALY
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox.class_ids import ANOMALY
 from pipeline.synthetic.placement import ASIDE_M, NEAR_M, swept_ground
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.primitives import Thing

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.anovox import names
-from pipeline.anovox.frame import read_frame
-from pipeline.anovox.geometry import voxelise
-from pipeline.anovox.layout import find_archives
-from pipeline.anovox.rules import BY_IDS
-from pipeline.anovox.scene import read_scenes
-from pipeline.anovox.truth import truth
 from pipeline.config.data import SyntheticConfig
+from pipeline.datasets.anovox import paths
+from pipeline.datasets.anovox.frame import read_frame
+from pipeline.datasets.anovox.geometry import voxelise
+from pipeline.datasets.anovox.label_rules import BY_IDS
+from pipeline.datasets.anovox.labels import truth
+from pipeline.datasets.anovox.layout import find_archives
+from pipeline.datasets.anovox.scene import read_scenes
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.writer import (
     STAMP_FILE,
@@ -65,7 +65,7 @@ def test_a_scene_has_its_ten_folders_and_a_normal_one_no_anomaly_folder(
 ) -> None:
     for scene in scenes_of(written):
         folders = {path.name.split("(")[0] for path in scene.iterdir() if path.is_dir()}
-        expected = {*names.SENSOR_TYPES, "VOXEL_GRID", "ACTION", "ROUTE_MAP", "ANOMALY"}
+        expected = {*paths.SENSOR_TYPES, "VOXEL_GRID", "ACTION", "ROUTE_MAP", "ANOMALY"}
         assert folders == expected - ({"ANOMALY"} if "Normality" in str(scene) else set())
         for folder in (path for path in scene.iterdir() if path.is_dir()):
             assert len(list(folder.iterdir())) == small_config.num_frames, folder

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.anovox import geometry
+from pipeline.datasets.anovox import geometry
 from pipeline.models.fusion.projection import project, sample
 from pipeline.models.image import FeatureMap
 from tests.helpers.streets import street_batch, with_values
