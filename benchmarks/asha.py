@@ -33,8 +33,8 @@ from mlflow import MlflowClient
 
 from pipeline.config.load import load, merge, override, to_dict
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.cells import GUARDS
 from pipeline.studies.study import Study

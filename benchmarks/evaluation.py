@@ -32,8 +32,8 @@ from benchmarks import figures
 from benchmarks.toy import toy_config
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
-from pipeline.data.blocks import find_blocks
+from pipeline.data.batch import Batch
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.audit import fit_plain, sample_split
 from pipeline.evaluation.prediction import OpenSplit
 from pipeline.evaluation.scoring import Detector, make_scores

@@ -23,15 +23,15 @@ from benchmarks.full import CONFIG
 from benchmarks.full_frame import full_frame
 from pipeline.config.load import load
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
-from pipeline.models.detector import build_detector
-from pipeline.models.export import (
+from pipeline.data.batch import Batch
+from pipeline.export.program import (
     export_detector,
     inputs_of,
     largest_differences,
     outputs_of,
     save_program,
 )
+from pipeline.models.detector import build_detector
 
 Found = TypeVar("Found")
 

@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.full_frame import full_frame
 from pipeline.config.load import load
-from pipeline.data.batches import Batch
-from pipeline.losses import loss_terms
+from pipeline.data.batch import Batch
+from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
 
 CONFIG = Path(__file__).parent.parent / "configs/full.yaml"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pipeline.config.data import SyntheticConfig
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.datasets.anovox.class_ids import label_of_class
 from pipeline.datasets.anovox.frame import read_frame
 from pipeline.datasets.anovox.layout import find_archives

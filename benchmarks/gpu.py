@@ -34,7 +34,7 @@ import torch
 
 from pipeline.config.load import load, merge, override
 from pipeline.config.schema import Config
-from pipeline.data.blocks import prepare
+from pipeline.data.prepare.prepare import prepare
 from pipeline.report.tables import aligned
 from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs

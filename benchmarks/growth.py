@@ -40,9 +40,9 @@ from pipeline.config.data import PrepareConfig
 from pipeline.config.load import load
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import read_index
-from pipeline.data.blocks import find_blocks
 from pipeline.data.kernels import look_up
 from pipeline.data.manifest import INDEX, read_manifest, write_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import SceneFacts, make_splits
 from pipeline.training.steps import BlockSteps

@@ -193,7 +193,7 @@ def make_shards(config: Any, folder: Path) -> None:
     """Scenes and their shards, where another config has not made them already."""
     if (folder / "blocks").exists():
         return
-    from pipeline.data.blocks import prepare
+    from pipeline.data.prepare.prepare import prepare
     from pipeline.synthetic.writer import write_archives
 
     write_archives(config.synthetic, folder / "anovox", None)

@@ -23,12 +23,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config.load import load
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
-from pipeline.data.blocks import find_blocks
-from pipeline.losses import loss_terms
+from pipeline.data.batch import Batch
+from pipeline.data.prepare.prepare import find_blocks
+from pipeline.losses.anomaly import loss_terms
+from pipeline.losses.reduction import MIN_COUNT, Term
 from pipeline.models.detector import build_detector
 from pipeline.models.precision import autocast, choose
-from pipeline.terms import MIN_COUNT, Term
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.schedule import learning_rate
 from pipeline.training.steps import BlockSteps

@@ -34,8 +34,8 @@ from PIL import Image
 from pipeline.config.data import SyntheticConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import prepare
-from pipeline.data.index import scan
+from pipeline.data.prepare.index import scan
+from pipeline.data.prepare.prepare import prepare
 from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.synthetic.writer import write_archives
 

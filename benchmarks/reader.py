@@ -34,10 +34,10 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.config.data import SyntheticConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
-from pipeline.data.index import scan
+from pipeline.data.prepare.index import scan
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
 from pipeline.datasets.anovox.class_ids import label_of_class

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.augment import (
+from pipeline.data.frames import Key, StoredFrame, kept
+from pipeline.data.manifest import read_manifest
+from pipeline.data.memory import Memory
+from pipeline.data.split_rows import RowFacts, SplitRows
+from pipeline.data.transforms.augment import (
     MAX_BRIGHTNESS,
     MAX_CONTRAST,
     Augmentation,
     change_calibration,
     change_points,
 )
-from pipeline.data.frames import Key, StoredFrame, kept
-from pipeline.data.manifest import read_manifest
-from pipeline.data.memory import Memory
-from pipeline.data.split_rows import RowFacts, SplitRows
 
 ARRAYS = {
     "image": np.dtype(np.uint8),

@@ -34,11 +34,11 @@ from benchmarks.reader import (
 from benchmarks.reader_before import BeforeReader, change_image, draw
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.augment import change_points
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.frames import outside_box
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.split_rows import RowFacts
+from pipeline.data.transforms.augment import change_points
 from pipeline.synthetic.writer import write_archives
 
 SEED = 0

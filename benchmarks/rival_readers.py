@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.reader import ARRAYS, RaggedCollate, arrays_of
 from pipeline.config.data import AugmentConfig
-from pipeline.data import augment
 from pipeline.data.assembly import Part, joined
-from pipeline.data.augment import Augmentation
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Key, StoredFrame, outside_box
 from pipeline.data.memory import Memory
+from pipeline.data.transforms import augment
+from pipeline.data.transforms.augment import Augmentation
 
 Frame = dict[str, np.ndarray]
 """`ARRAYS`, `numbers` (intrinsics, then camera_from_lidar) and `facts` (row, label)."""

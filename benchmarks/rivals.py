@@ -33,9 +33,9 @@ from benchmarks.reader_training import DEMO, TOY
 from benchmarks.rival_readers import RIVALS, Change, CollateFrames, stored_frames
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.split_rows import RowFacts
 from pipeline.synthetic.writer import write_archives
 from pipeline.training.steps import BlockSteps

@@ -35,8 +35,8 @@ from benchmarks import figures
 from benchmarks.toy import toy_config
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.tuning.ledger import Ledger
 from pipeline.tuning.tuner import open_search, run_search

@@ -35,9 +35,9 @@ from benchmarks.toy import toy_config
 from pipeline.config.load import load
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import CORE, StoredFrame
 from pipeline.data.manifest import read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
 from pipeline.data.stream import Streamed, StreamReader, stream_columns, stream_dataset

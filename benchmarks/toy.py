@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.reader_training import TOY
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import prepare
+from pipeline.data.prepare.prepare import prepare
 from pipeline.synthetic.writer import write_archives
 
 SMALL = {

@@ -27,8 +27,8 @@ from benchmarks import figures
 from benchmarks.toy import toy_config
 from pipeline.config.load import flatten, merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
-from pipeline.data.blocks import find_blocks
+from pipeline.data.batch import Batch
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.models.scores import Scores
 from pipeline.tracking import runs
 from pipeline.training import loop

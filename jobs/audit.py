@@ -11,7 +11,7 @@ HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_pr
 
 def work(config: Config) -> dict[str, Any]:
     """Print the tables of probes and the baseline's metrics; return what a reader looks for."""
-    from pipeline.data.blocks import find_blocks
+    from pipeline.data.prepare.prepare import find_blocks
     from pipeline.evaluation.audit import audit
     from pipeline.evaluation.prediction import OpenSplit
 

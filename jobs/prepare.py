@@ -10,12 +10,12 @@ from typing import Any
 from jobs.command import run
 from jobs.progress import Progress
 from pipeline.config.schema import Config
-from pipeline.data.quarantine import ReasonCount, count_reasons
+from pipeline.data.prepare.quarantine import ReasonCount, count_reasons
 
 
 def work(config: Config) -> dict[str, Any]:
     """Prepare `data.root` into `data.blocks`; a second run finds it done."""
-    from pipeline.data.blocks import find_blocks, prepare, read_quarantine
+    from pipeline.data.prepare.prepare import find_blocks, prepare, read_quarantine
     from pipeline.datasets.download.fetch import take_in
 
     unpacked = take_in(config.data, lambda what: Progress(what, "MB"))

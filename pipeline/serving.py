@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
 from pipeline.training import checkpoints

@@ -102,7 +102,7 @@ def tiny_config(tiny_root: Path, shared: Shared, ray_session: None) -> Config:
 
     In fp32 on every machine, as tests compare results to the last digits.
     """
-    from pipeline.data.blocks import prepare
+    from pipeline.data.prepare.prepare import prepare
 
     place = {"root": str(tiny_root), "blocks": str(tiny_root.parent / "blocks")}
     exact = {"train": {"precision": "fp32"}}
@@ -115,7 +115,7 @@ def tiny_config(tiny_root: Path, shared: Shared, ray_session: None) -> Config:
 @pytest.fixture(scope="session")
 def tiny_blocks(tiny_config: Config) -> Path:
     """The prepared folder of the tiny world."""
-    from pipeline.data.blocks import find_blocks
+    from pipeline.data.prepare.prepare import find_blocks
 
     return find_blocks(tiny_config)
 

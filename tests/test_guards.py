@@ -12,10 +12,10 @@ from pipeline.guards import (
     check_two_classes,
     score_moments,
 )
-from pipeline.losses import loss_terms
+from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
+from pipeline.models.prior_baseline import SimpleAnomalyDetector
 from pipeline.models.scores import Scores
-from pipeline.models.simple import SimpleAnomalyDetector
 from pipeline.runtime.errors import RunFailed
 from tests.helpers.streets import street_batch
 

@@ -27,9 +27,9 @@ ORDER = (
     ("pipeline.runtime.ray_cluster",),
     ("pipeline.data",),
     ("pipeline.models",),
-    ("pipeline.terms",),
-    ("pipeline.semantic_losses",),
-    ("pipeline.losses", "pipeline.guards"),
+    ("pipeline.losses.reduction",),
+    ("pipeline.losses.semantic",),
+    ("pipeline.losses.anomaly", "pipeline.guards"),
     ("pipeline.evaluation",),
     ("pipeline.tracking.store",),
     ("pipeline.tracking.metric_logger",),
@@ -45,8 +45,8 @@ ORDER = (
 )
 """A package imports from packages above it and from itself."""
 MAY_USE_RAY = (
-    "pipeline.data.blocks",
-    "pipeline.data.scene_rules",
+    "pipeline.data.prepare.prepare",
+    "pipeline.data.prepare.scene_rules",
     "pipeline.data.stream",
     "pipeline.evaluation.prediction",
     "pipeline.runtime.ray_cluster",
@@ -68,15 +68,16 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.runtime.errors",
     "pipeline.datasets.download",
     "pipeline.datasets.anovox",
-    "pipeline.data.batches",
+    "pipeline.data.batch",
     "pipeline.data.readers",
     "pipeline.models",
-    "pipeline.terms",
-    "pipeline.semantic_losses",
-    "pipeline.losses",
+    "pipeline.losses.reduction",
+    "pipeline.losses.semantic",
+    "pipeline.losses.anomaly",
     "pipeline.guards",
     "pipeline.evaluation",
 )
+PREPARE_WORKER = ("pipeline.data.prepare.prepare",)
 WITHOUT_TORCH = (
     "pipeline.config.schema",
     "pipeline.runtime.errors",
@@ -175,7 +176,10 @@ def test_tracking_knows_the_config_only() -> None:
     [
         (WITHOUT_RAY_AND_MLFLOW, {"ray", "mlflow"}),
         (WITHOUT_TORCH, {"ray", "mlflow", "torch", "torchvision", "pandas", "matplotlib"}),
-        (("pipeline.data.blocks",), {"ray", "mlflow", "torch", "torchvision", "matplotlib"}),
+        (
+            ("pipeline.data.prepare.prepare",),
+            {"ray", "mlflow", "torch", "torchvision", "matplotlib"},
+        ),
     ],
     ids=["without ray and mlflow", "without torch", "workers of prepare"],
 )

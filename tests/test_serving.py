@@ -15,7 +15,7 @@ import torch
 from pipeline.config.load import merge, to_dict
 from pipeline.config.model import FUSIONS
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.detector import build_detector
 from pipeline.report.evaluation_report import evaluate
 from pipeline.serving import ServedDetector

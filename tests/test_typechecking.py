@@ -6,7 +6,7 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.evaluation.metrics import ScoreCounts, bins_of
+from pipeline.metrics.counts import ScoreCounts, bins_of
 from pipeline.tracking.store import client_of
 from tests.helpers.typechecking import jaxtyped
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from pipeline.data.augment import Augmentation, grey_table
 from pipeline.data.encoding import UNITS_PER_STEP
 from pipeline.data.frames import (
     KINDS,
@@ -27,6 +26,7 @@ from pipeline.data.frames import (
 )
 from pipeline.data.kernels import copy_outside, look_up
 from pipeline.data.memory import Memory
+from pipeline.data.transforms.augment import Augmentation, grey_table
 
 ALIGNMENT = 64
 """Bytes; each tensor of a batch starts at a cache line."""

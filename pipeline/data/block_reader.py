@@ -10,14 +10,14 @@ from jaxtyping import Float32
 
 from pipeline.config.data import AugmentConfig, OutlierConfig
 from pipeline.data.assembly import Part
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.collate import Collate
 from pipeline.data.frames import Extra
 from pipeline.data.manifest import INDEX, Balance, read_manifest
 from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import SPLITS
 from pipeline.data.split_rows import RowFacts, SplitRows
-from pipeline.data.windows import previous_rows, relative_pose, with_past
+from pipeline.data.transforms.sweeps import previous_rows, relative_pose, with_past
 
 CALIBRATION = ("intrinsics", "camera_from_lidar", "world_from_lidar")
 

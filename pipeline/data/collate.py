@@ -16,10 +16,8 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from pipeline.config.data import AugmentConfig, OutlierConfig, PrepareConfig
-from pipeline.data import augment
 from pipeline.data.assembly import Part, joined
-from pipeline.data.augment import Augmentation
-from pipeline.data.batches import Batch, Voxels
+from pipeline.data.batch import Batch, Voxels
 from pipeline.data.frames import (
     EXTRA_COLUMNS,
     Extra,
@@ -32,7 +30,9 @@ from pipeline.data.frames import (
 )
 from pipeline.data.manifest import Manifest
 from pipeline.data.memory import Memory
-from pipeline.data.outliers import OUTLIER_LABEL, has_outliers, with_outliers
+from pipeline.data.transforms import augment
+from pipeline.data.transforms.augment import Augmentation
+from pipeline.data.transforms.outliers import OUTLIER_LABEL, has_outliers, with_outliers
 from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
 
 

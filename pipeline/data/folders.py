@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.config.schema import Config
 from pipeline.data.manifest import MANIFEST, write_text
-from pipeline.data.plan import prepare_facts
+from pipeline.data.prepare.plan import prepare_facts
 
 logger = logging.getLogger(__name__)
 SOURCES = "sources.json"

@@ -13,12 +13,12 @@ import pyarrow as pa
 from jaxtyping import Bool, Float32
 
 from pipeline.config.data import PrepareConfig
-from pipeline.data import augment
-from pipeline.data.augment import Augmentation
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points
 from pipeline.data.pixels import decode_label
 from pipeline.data.schema import ragged
+from pipeline.data.transforms import augment
+from pipeline.data.transforms.augment import Augmentation
 
 KINDS = {
     "image": np.dtype(np.uint8),

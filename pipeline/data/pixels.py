@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.config.data import PrepareConfig
 from pipeline.data.manifest import Balance
-from pipeline.data.rows import stored_rows
+from pipeline.data.prepare.rows import stored_rows
 from pipeline.datasets.anovox.class_ids import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
 
 SAMPLED_FRAMES = 256

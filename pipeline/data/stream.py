@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from pyarrow import fs
 
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.cache import find_store, is_remote
 from pipeline.data.collate import Collate
 from pipeline.data.frames import BlockFrames, Extra, StoredFrame, columns_of

@@ -4,7 +4,7 @@ from collections import deque
 
 import torch
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 
 Uploaded = tuple[Batch, torch.cuda.Event | None]
 """A batch on a device and the event that its copy ends with; None = it is there."""

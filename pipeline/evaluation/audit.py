@@ -10,10 +10,10 @@ from pipeline.config.schema import EvaluationConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.baseline import Baseline, fit_baseline
 from pipeline.evaluation.features import PointSample, Sampler
-from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
 from pipeline.evaluation.scoring import make_scores
+from pipeline.metrics.tally import Tally
 from pipeline.runtime.progress import Progress, Watch
 
 NUM_SAMPLED = 200_000

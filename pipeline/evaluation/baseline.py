@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float32
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation.features import FEATURES, PointSample, feature_rows
 from pipeline.evaluation.leaf_masks import LeafMasks
-from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.metrics.frame_view import FrameView, frame_views
 from pipeline.models.scores import Scores
 
 INPUTS = [FEATURES.index(name) for name in FEATURES if name != "frame_index"]

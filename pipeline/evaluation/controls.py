@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import Metric
 from pipeline.evaluation.probes import FACTS, fact_scores, labelled_frames
+from pipeline.metrics.counts import Metric
+from pipeline.metrics.tally import Tally
 
 PROBES = ("archive", "frame_index", "archive + frame_index")
 CONSTANT = "constant predictor"

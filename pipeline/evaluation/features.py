@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from pipeline.data.batches import Batch
-from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.data.batch import Batch
+from pipeline.metrics.frame_view import FrameView, frame_views
 
 FEATURES = (
     "x_m",

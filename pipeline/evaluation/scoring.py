@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from pipeline.config.schema import EvaluationConfig, VoxelScore
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.baseline import Baseline, baseline_scores
-from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.threads import add_spans, one_core_each, spans_of
+from pipeline.metrics.tally import Tally
 from pipeline.models.precision import Precision, autocast, choose
 from pipeline.models.scores import Scores
 from pipeline.runtime.progress import Progress

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
 
 

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import file_hash
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.export.card import card_of
-from pipeline.models.export import (
+from pipeline.export.program import (
     export_detector,
     inputs_of,
     largest_differences,

@@ -7,7 +7,7 @@ and compile anew.
 from torch import nn
 
 from pipeline.models.image import ImageEncoder
-from pipeline.models.points import BirdsEye
+from pipeline.models.pillar_encoder import BirdsEye
 
 
 def compile_convolutions(model: nn.Module) -> int:

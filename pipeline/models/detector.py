@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
+from pipeline.models.feature_mixing import mixed_features
 from pipeline.models.fusion.alignment import Alignment, view_of
-from pipeline.models.fusion.forms import make_fusion
 from pipeline.models.fusion.late import LateHead
+from pipeline.models.fusion.registry import make_fusion
 from pipeline.models.heads import PointHead, empty_frame_logit, frame_scores
 from pipeline.models.image import FeatureMap, ImageEncoder
 from pipeline.models.lidar import make_point_encoder
-from pipeline.models.mixing import mixed_features
 from pipeline.models.pixels import PixelHead, map_size
+from pipeline.models.prior_baseline import SimpleAnomalyDetector
 from pipeline.models.scores import ScoreName, Scores, anomaly_score, scores_of_nothing
-from pipeline.models.simple import SimpleAnomalyDetector
 from pipeline.models.sparse.spconv_backend import use_spconv
 
 

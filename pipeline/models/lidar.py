@@ -4,8 +4,8 @@ from torch import nn
 
 from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import Cylinder3D
+from pipeline.models.pillar_encoder import PointEncoder
 from pipeline.models.point_mlp import PointMlp
-from pipeline.models.points import PointEncoder
 
 BACKBONES = {"pillars": PointEncoder, "point_mlp": PointMlp, "cylinder3d": Cylinder3D}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config.model import ModelConfig
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
 

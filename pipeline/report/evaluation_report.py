@@ -15,12 +15,12 @@ from torch import nn
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
 from pipeline.data.manifest import Manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import best_of
-from pipeline.evaluation.levels import Tally
+from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
 from pipeline.report.examples import choose_examples, draw_example
 from pipeline.report.level_figures import draw_levels

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.evaluation.intervals import Interval
+from pipeline.metrics.bootstrap import Interval
 from pipeline.report.tables import aligned, sensible
 
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import MAX_LOGIT, ScoreCounts
+from pipeline.metrics.counts import MAX_LOGIT, ScoreCounts
+from pipeline.metrics.tally import Tally
 from pipeline.report.figures import save
 from pipeline.report.plots import RankingCurve, precision_recall, roc, score_histogram
 from pipeline.report.tables import Row

@@ -5,9 +5,9 @@ from typing import Any
 
 from pipeline.config.schema import Config
 from pipeline.evaluation.controls import beats
-from pipeline.evaluation.intervals import intervals
-from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import Metric
+from pipeline.metrics.bootstrap import intervals
+from pipeline.metrics.counts import Metric
+from pipeline.metrics.tally import Tally
 from pipeline.report.tables import Row
 from pipeline.training.checkpoints import Meta
 

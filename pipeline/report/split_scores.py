@@ -10,14 +10,14 @@ from torch import nn
 
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks
 from pipeline.data.frames import Extra
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.audit import fit_plain, sample_split, tally_baseline
 from pipeline.evaluation.baseline import Baseline
 from pipeline.evaluation.controls import probe_tallies
-from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split
 from pipeline.evaluation.scoring import make_scores
+from pipeline.metrics.tally import Tally
 from pipeline.runtime.progress import Watch
 
 SAMPLING = "by-row"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.losses import constant_predictor_loss, main_term
+from pipeline.data.prepare.prepare import find_blocks
+from pipeline.losses.anomaly import constant_predictor_loss, main_term
 from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
 from pipeline.tracking import runs

@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.baseline import baseline_name
 from pipeline.evaluation.controls import CONSTANT
-from pipeline.evaluation.intervals import Interval, mean_intervals
-from pipeline.evaluation.levels import Tally
+from pipeline.metrics.bootstrap import Interval, mean_intervals
+from pipeline.metrics.tally import Tally
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.report.training_report import data_note

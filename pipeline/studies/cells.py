@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
-from pipeline.evaluation.levels import Tally
+from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.runtime import remote_storage

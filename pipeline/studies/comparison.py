@@ -17,10 +17,10 @@ import numpy as np
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
-from pipeline.evaluation.intervals import Interval, differences, intervals
-from pipeline.evaluation.levels import Tally
+from pipeline.data.prepare.prepare import find_blocks, prepare
+from pipeline.metrics.bootstrap import Interval, differences, intervals
+from pipeline.metrics.tally import Tally
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from pipeline.config.schema import Config, ProfileConfig
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader, training_extras
-from pipeline.losses import loss_terms
+from pipeline.losses.anomaly import loss_terms
+from pipeline.losses.reduction import MIN_COUNT
 from pipeline.models.detector import build_detector
 from pipeline.models.precision import Choice, autocast, choose
-from pipeline.terms import MIN_COUNT
 from pipeline.training.worker import Worker, set_threads
 
 SPLIT = "val"

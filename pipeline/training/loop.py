@@ -16,10 +16,10 @@ import torch
 
 from pipeline.config.load import to_dict
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.guards import check_signal
-from pipeline.losses import constant_predictor_loss
+from pipeline.losses.anomaly import constant_predictor_loss
 from pipeline.models.compiled import compile_convolutions
 from pipeline.models.detector import build_detector
 from pipeline.models.pixels import PIXEL_STRIDE

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.manifest import Manifest
 
 IGNORE = 255

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from pipeline.config.schema import Config
 from pipeline.data.ahead import Ahead
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.cache import fetch_tables, is_remote
 from pipeline.data.manifest import Balance, Manifest
 from pipeline.data.order import (

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from pipeline.config.load import flatten, merge, to_dict
 from pipeline.config.schema import Config, ScalingConfig
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say

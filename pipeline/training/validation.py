@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.evaluation.metrics import ScoreCounts
-from pipeline.evaluation.semantics import SemanticCounts, classes_of
-from pipeline.losses import entropy_of, loss_terms
+from pipeline.losses.anomaly import entropy_of, loss_terms
+from pipeline.losses.reduction import Term
+from pipeline.metrics.counts import ScoreCounts
+from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.models.pixels import upsampled
 from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
-from pipeline.terms import Term
 from pipeline.training.choice import NORMAL_ONLY, chosen_by
 from pipeline.training.steps import BatchesAhead
 from pipeline.training.worker import Worker

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.training_report import data_note
 from pipeline.runtime import remote_storage

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.training import checkpoints
 from pipeline.training.steps import BlockSteps
 from pipeline.training.timing import TRACE

@@ -13,9 +13,9 @@ from moto.server import ThreadedMotoServer
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.cache import enough_space, fetch_split, is_remote
 from pipeline.data.manifest import MANIFEST, read_manifest, write_manifest
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.readers import open_reader
 from pipeline.data.stream import stream_dataset
 

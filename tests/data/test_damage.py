@@ -18,11 +18,11 @@ from PIL import Image
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import Work, write_planned
-from pipeline.data.index import Index, scan
-from pipeline.data.plan import ShardPlan
-from pipeline.data.quarantine import Quarantined
-from pipeline.data.scene_rules import find_rules
+from pipeline.data.prepare.index import Index, scan
+from pipeline.data.prepare.plan import ShardPlan
+from pipeline.data.prepare.prepare import Work, write_planned
+from pipeline.data.prepare.quarantine import Quarantined
+from pipeline.data.prepare.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
 from pipeline.data.shards import open_shard
 from tests.helpers.anovox_archive import write_archive

@@ -12,9 +12,9 @@ from pipeline.config.data import PrepareConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.decoding import decode_stored
 from pipeline.data.encoding import decode_points, encode_image, encode_points
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
 from pipeline.datasets.anovox.io import FrameError

@@ -11,11 +11,11 @@ import torch
 from pipeline.config.data import AugmentConfig, PrepareConfig
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch, Voxels
+from pipeline.data.batch import Batch, Voxels
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import columns_of, outside_box
 from pipeline.data.pixels import cell_balance, stored_label
-from pipeline.data.rows import encode_png
+from pipeline.data.prepare.rows import encode_png
 from pipeline.data.schema import ARRAYS
 from pipeline.data.stream import StreamReader, stream_columns, stream_dataset
 from pipeline.datasets.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M, voxelise

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.folders import SOURCES, note_source
 from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.readers import open_reader
 from tests.helpers.s3_server import running_s3
 

@@ -9,9 +9,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from pipeline.config.data import PrepareConfig, SyntheticConfig
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.index import scan
-from pipeline.data.rows import make_row
-from pipeline.data.windows import move, relative_pose
+from pipeline.data.prepare.index import scan
+from pipeline.data.prepare.rows import make_row
+from pipeline.data.transforms.sweeps import move, relative_pose
 from pipeline.datasets.anovox.frame import Frame, read_frame
 from pipeline.datasets.anovox.label_rules import SceneRule, find_rule
 from pipeline.datasets.anovox.labels import Truth, truth

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.data import AugmentConfig
-from pipeline.data.augment import MAX_BRIGHTNESS, MAX_CONTRAST, Augmentation, draw
 from pipeline.data.frames import outside_box
 from pipeline.data.kernels import copy_outside, look_up
-from pipeline.data.raw_numbers import random_raw
+from pipeline.data.transforms.augment import MAX_BRIGHTNESS, MAX_CONTRAST, Augmentation, draw
+from pipeline.data.transforms.raw_numbers import random_raw
 
 
 @settings(deadline=None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.stream import shares, stream_dataset
 from pipeline.training.steps import BlockSteps, StreamSteps

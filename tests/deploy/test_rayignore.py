@@ -65,7 +65,12 @@ def test_the_upload_of_a_used_clone_is_small_and_holds_no_data(
         names = set(file.namelist())
     assert not names & set(MUST_NOT_TRAVEL)
     assert package.stat().st_size < MOST_BYTES, package.stat().st_size
-    needed = {"jobs/train.py", "configs/demo.yaml", "pipeline/data/blocks.py", "requirements.txt"}
+    needed = {
+        "jobs/train.py",
+        "configs/demo.yaml",
+        "pipeline/data/prepare/prepare.py",
+        "requirements.txt",
+    }
     assert needed <= names
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.evaluation.baseline import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
 from pipeline.evaluation.features import FEATURES, PointSample, sample_points
-from pipeline.evaluation.levels import Tally
+from pipeline.metrics.tally import Tally
 
 
 @pytest.fixture(scope="module")

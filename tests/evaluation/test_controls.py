@@ -6,10 +6,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from pipeline.evaluation.controls import PROBES, beats, best_of, probe_tallies
-from pipeline.evaluation.intervals import differences
-from pipeline.evaluation.levels import Tally
-from pipeline.evaluation.metrics import Metric
-from pipeline.evaluation.slices import FRAME_SLICES
+from pipeline.metrics.bootstrap import differences
+from pipeline.metrics.counts import Metric
+from pipeline.metrics.slices import FRAME_SLICES
+from pipeline.metrics.tally import Tally
 
 KINDS = ["static", "normality", "dynamic", "dynamic"]
 

@@ -12,7 +12,7 @@ from pipeline.evaluation.features import (
     point_features,
     sample_points,
 )
-from pipeline.evaluation.views import FrameView, frame_views
+from pipeline.metrics.frame_view import FrameView, frame_views
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from pipeline.config.schema import Config, EvaluationConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation import prediction
 from pipeline.evaluation.audit import fit_plain, sample_split
-from pipeline.evaluation.levels import Tally
 from pipeline.evaluation.prediction import OpenSplit, count_split, starts_workers
 from pipeline.evaluation.scoring import SplitScores, make_scores
 from pipeline.evaluation.threads import add_spans, spans_of
+from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed
 

@@ -21,8 +21,8 @@ from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
 from pipeline.export import run as export_run
+from pipeline.export.program import inputs_of, outputs_of
 from pipeline.models.detector import build_detector
-from pipeline.models.export import inputs_of, outputs_of
 from pipeline.runtime.errors import RunFailed
 from pipeline.tracking import runs
 from pipeline.training import checkpoints

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 
 CAMERA_FROM_LIDAR = torch.tensor(
     [[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.float32

@@ -140,7 +140,7 @@ def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
 
 
 def test_a_model_is_not_evaluated_on_another_split(config: Config, trained: Trained):
-    from pipeline.data.blocks import prepare
+    from pipeline.data.prepare.prepare import prepare
 
     other = merge(config, {"prepare": {"split_seed": 12}})
     try:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pipeline.config.model import FUSIONS, LossConfig, ModelConfig
-from pipeline.losses import loss_terms
+from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
-from pipeline.models.simple import SimpleAnomalyDetector
+from pipeline.models.prior_baseline import SimpleAnomalyDetector
 from tests.helpers.small_model import SMALL
 from tests.helpers.streets import only_frame, street_batch, with_values
 

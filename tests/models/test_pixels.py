@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.config.model import LossConfig, ModelConfig
-from pipeline.data.batches import Batch
-from pipeline.losses import loss_terms
+from pipeline.data.batch import Batch
+from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.image import FeatureMap
 from pipeline.models.pixels import PixelHead, map_size, upsampled

@@ -5,7 +5,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import entropy
 
-from pipeline.evaluation.metrics import NUM_BINS, bins_of
+from pipeline.metrics.counts import NUM_BINS, bins_of
 from pipeline.models.scores import anomaly_score
 
 LOGITS = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.config.model import ModelConfig
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.detector import build_detector
 from pipeline.models.free_space import free_space
 from pipeline.models.pillars import group, make_grid

@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.evaluation.intervals import Interval
+from pipeline.metrics.bootstrap import Interval
 from pipeline.report.grid_table import Line, latex, markdown
 
 AP = Interval(value=0.5, low=0.4, high=0.6, num_scenes=20)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.config.model import FUSIONS
+from pipeline.export.program import largest_differences, outputs_of
 from pipeline.models.detector import build_detector
-from pipeline.models.export import largest_differences, outputs_of
 from pipeline.training import checkpoints
 from tests.helpers.small_model import SMALL
 from tests.helpers.streets import street_batch

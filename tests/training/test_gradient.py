@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from benchmarks.operations import CopyCounter, OperationCounter
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed
 from pipeline.training.gradient import Gradient, StepSums

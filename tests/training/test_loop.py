@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.report.evaluation_report import load_run
 from pipeline.runtime.errors import RunFailed

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
-from pipeline.data.blocks import find_blocks, prepare
 from pipeline.data.manifest import read_manifest
-from pipeline.data.outliers import OUTLIER_LABEL
-from pipeline.evaluation.metrics import ScoreCounts
+from pipeline.data.prepare.prepare import find_blocks, prepare
+from pipeline.data.transforms.outliers import OUTLIER_LABEL
 from pipeline.evaluation.scoring import score_split
+from pipeline.metrics.counts import ScoreCounts
 from pipeline.models.detector import build_detector
 from pipeline.report.training_report import report_training
 from pipeline.runtime.errors import RunFailed

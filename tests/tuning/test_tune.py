@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 
 from pipeline.config.load import load, merge, override, to_dict
 from pipeline.config.schema import Config
-from pipeline.data.blocks import find_blocks
 from pipeline.data.manifest import read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.file_lock import alone
 from pipeline.studies.cells import LOCK

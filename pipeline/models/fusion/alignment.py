@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.fusion.projection import image_size, project
 
 Alignment = Literal["projection", "none", "scrambled"]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
 from pipeline.models.fusion.alignment import View
-from pipeline.models.fusion.single import CameraOnly
+from pipeline.models.fusion.unimodal import CameraOnly
 from pipeline.models.image import FeatureMap
 from pipeline.models.layers import full_precision
 

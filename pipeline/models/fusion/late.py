@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
 from pipeline.models.fusion.alignment import View
-from pipeline.models.fusion.sampler import ImageSampler
+from pipeline.models.fusion.image_sampling import ImageSampler
 from pipeline.models.image import FeatureMap, map_channels
 
 

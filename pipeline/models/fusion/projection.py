@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.image import FeatureMap
 from pipeline.models.layers import constant, full_precision
 

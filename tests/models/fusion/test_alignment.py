@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.data.batches import Batch
+from pipeline.data.batch import Batch
 from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.projection import project
 from tests.helpers.streets import only_frame, street_batch, with_values

@@ -1,0 +1,1 @@
+"""Changes of training frames, pure functions of (seed, epoch, frame), and clouds of the past."""

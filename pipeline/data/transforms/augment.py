@@ -1,0 +1,141 @@
+"""Augmentation of image, cloud and calibration together: pure functions of (seed, epoch, frame).
+
+A frame's changes do not depend on its batch, its rank or what was read before it, so a resumed run
+and a run with another number of workers see the same pictures.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from pipeline.config.data import AugmentConfig
+from pipeline.data.kernels import look_up
+from pipeline.data.transforms.raw_numbers import random_raw
+
+MAX_BRIGHTNESS = 24.0
+"""Largest shift of the grey level, of 255."""
+MAX_CONTRAST = 0.25
+"""Largest relative change of the distance from middle grey."""
+GREY_LEVELS = np.arange(256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to one frame."""
+
+    flip: bool
+    """Left and right change places."""
+    brightness: float
+    """Added to every grey level."""
+    contrast: float
+    """Factor on the distance from middle grey; 1 = off."""
+    rotation_rad: float
+    """The cloud turns about z, from x towards y; 0 = off."""
+    scale: float
+    """Factor on all coordinates of points; 1 = off."""
+    point_dropout: float
+    """Share of points left out; 0 = off."""
+    dropout_seed: int
+    """Decides which points those are."""
+
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether the cloud is at most mirrored: neither turned, scaled nor thinned."""
+        return self.rotation_rad == 0 and self.scale == 1 and self.point_dropout == 0
+
+
+def draw(*, seed: int, epoch: int, key: Sequence[str | int], config: AugmentConfig) -> Augmentation:
+    """The augmentation of one frame in one epoch; `key` is (archive, scene_id, frame_id, pose)."""
+    text = "\n".join(str(part) for part in (seed, epoch, *key))
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    # What `default_rng(digest)` draws by `integers(2)`, five times `uniform` and `integers(2**63)`.
+    raw = random_raw(np.frombuffer(digest, "<u4"), 7).tolist()
+    grey, factor, turn, scale, dropout = ((number >> 11) * 2.0**-53 for number in raw[1:6])
+    return Augmentation(
+        flip=bool(raw[0] >> 31 & 1),
+        brightness=_between(-MAX_BRIGHTNESS, MAX_BRIGHTNESS, grey),
+        contrast=_between(1 - MAX_CONTRAST, 1 + MAX_CONTRAST, factor),
+        rotation_rad=_between(-config.rotation_rad, config.rotation_rad, turn),
+        scale=_between(1 - config.scale, 1 + config.scale, scale),
+        point_dropout=_between(0, config.point_dropout, dropout),
+        dropout_seed=raw[6] >> 1,
+    )
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def change_image(
+    image: UInt8[np.ndarray, "H W 3"], change: Augmentation
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Mirrored (column j becomes W - 1 - j) and with grey levels moved, rounded and clipped."""
+    changed = np.empty(image.shape, np.uint8)
+    look_up(image, grey_table(change), flip=change.flip, out=changed)
+    return changed
+
+
+def grey_table(change: Augmentation) -> UInt8[np.ndarray, "256"]:
+    """What becomes of each grey level."""
+    levels = (GREY_LEVELS - 127.5) * change.contrast + 127.5 + change.brightness
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+
+def change_points(
+    points: Float[np.ndarray, "P C"], change: Augmentation
+) -> Float[np.ndarray, "P C"]:
+    """Mirrored (y becomes -y), then turned about z and scaled; columns after z stay."""
+    if change.flip:
+        points = points * np.array([1, -1, *[1] * (points.shape[1] - 2)], dtype=points.dtype)
+    if change.rotation_rad == 0 and change.scale == 1:
+        return points
+    xyz = points[:, :3].astype(np.float64) @ _turned(change)[:3, :3].T
+    return np.concatenate([xyz.astype(points.dtype), points[:, 3:]], axis=1)
+
+
+def kept_points(num_points: int, change: Augmentation) -> Bool[np.ndarray, "P"]:
+    """Which points of a cloud stay; each is left out with the same probability."""
+    rng = np.random.default_rng(change.dropout_seed)
+    return rng.random(num_points) >= change.point_dropout
+
+
+def _turned(change: Augmentation) -> Float[np.ndarray, "4 4"]:
+    """Rotation about z and scale as a 4x4: from old LiDAR coordinates to new ones."""
+    cos, sin = np.cos(change.rotation_rad), np.sin(change.rotation_rad)
+    matrix = np.diag([change.scale] * 3 + [1.0])
+    matrix[:2, :2] = change.scale * np.array([[cos, -sin], [sin, cos]])
+    return matrix
+
+
+def change_calibration(
+    intrinsics: Float[np.ndarray, "4"],
+    camera_from_lidar: Float[np.ndarray, "4 4"],
+    change: Augmentation,
+    *,
+    width_px: int,
+) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "4 4"]]:
+    """Calibration under which a changed point falls on its pixel: u' = W - u where mirrored.
+
+    Rotation and scale of the cloud are undone on the way to the camera. A pixel's column j covers
+    j <= u < j + 1, so its centre j + 0.5 goes to W - 1 - j + 0.5, the centre of the mirrored
+    column: no half-pixel error.
+    """
+    if change.flip:
+        fx, fy, cx, cy = intrinsics
+        intrinsics = np.array([fx, fy, width_px - cx, cy])
+        camera_from_lidar = np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera_from_lidar
+    return intrinsics, change_pose(camera_from_lidar, change)
+
+
+def change_pose(
+    x_from_lidar: Float[np.ndarray, "4 4"], change: Augmentation
+) -> Float[np.ndarray, "4 4"]:
+    """Transform that takes a changed point where `x_from_lidar` took it before the change."""
+    if change.flip:
+        x_from_lidar = x_from_lidar @ np.diag([1.0, -1.0, 1.0, 1.0])
+    if change.rotation_rad or change.scale != 1:
+        x_from_lidar = x_from_lidar @ np.linalg.inv(_turned(change))
+    return x_from_lidar

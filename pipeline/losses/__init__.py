@@ -1,0 +1,1 @@
+"""What is minimised: losses as sums and counts that add up over ranks."""

@@ -1,0 +1,1 @@
+"""Exact, mergeable metrics of points, pixels, voxels and frames, per slice, with intervals."""

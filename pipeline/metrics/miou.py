@@ -1,0 +1,76 @@
+"""Intersection over union of the normal classes, exact over ranks: a confusion matrix that adds up.
+
+Points without a class (anomalous, ignored) are left out of it.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.semantic_classes import (
+    NO_CLASS,
+    NUM_CLASSES,
+    class_name,
+    semantic_class,
+)
+
+
+def classes_of(batch: Batch) -> Int64[np.ndarray, "P"]:
+    """True class of every point of a batch, `NO_CLASS` of points that no class describes."""
+    return semantic_class(batch.point_class.cpu().numpy(), batch.point_label.cpu().numpy())
+
+
+class SemanticCounts:
+    """Points by true class (row) and answered class (column)."""
+
+    def __init__(self, counts: Int64[np.ndarray, "K K"] | None = None) -> None:
+        shape = (NUM_CLASSES, NUM_CLASSES)
+        self._counts = np.zeros(shape, np.int64) if counts is None else counts
+
+    def add(self, answer: Int64[np.ndarray, "P"], truth: Int64[np.ndarray, "P"]) -> None:
+        """Count points; `truth` may be `NO_CLASS`."""
+        known = truth != NO_CLASS
+        places = truth[known] * NUM_CLASSES + answer[known]
+        self._counts += np.bincount(places, minlength=NUM_CLASSES**2).reshape(self._counts.shape)
+
+    def __add__(self, other: "SemanticCounts") -> "SemanticCounts":
+        return SemanticCounts(self._counts + other._counts)
+
+    def to_array(self) -> Int64[np.ndarray, "K K"]:
+        """The counts themselves, so that ranks can add them up."""
+        return self._counts
+
+    @property
+    def class_counts(self) -> Int64[np.ndarray, "K"]:
+        """Points of each true class."""
+        return self._counts.sum(axis=1)
+
+    def iou(self) -> Float[np.ndarray, "K"]:
+        """TP / (TP + FP + FN) of each class; nan for classes that no point belongs to.
+
+        What is answered for an absent class counts against the classes it was taken from.
+        """
+        own = np.diag(self._counts)
+        union = self.class_counts + self._counts.sum(axis=0) - own
+        return np.where(self.class_counts > 0, own / np.maximum(union, 1), math.nan)
+
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur; nan without points."""
+        return float(np.nanmean(self.iou())) if self._counts.any() else math.nan
+
+    def constant_miou(self) -> float:
+        """mIoU of always answering the commonest class; nan without points."""
+        counts = self.class_counts
+        if not counts.any():
+            return math.nan
+        return float(counts.max() / counts.sum() / (counts > 0).sum())
+
+    def readings(self) -> dict[str, float]:
+        """`semantic_miou` and `semantic_iou_NAME` of the classes that occur; {} without points."""
+        if not self._counts.any():
+            return {}
+        found = {f"semantic_iou_{class_name(k)}": float(x) for k, x in enumerate(self.iou())}
+        found = {name: value for name, value in found.items() if not math.isnan(value)}
+        return {"semantic_miou": self.miou()} | found
