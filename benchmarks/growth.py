@@ -45,7 +45,7 @@ from pipeline.data.manifest import INDEX, read_manifest, write_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import SceneFacts, make_splits
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.worker import single_worker
 from tests.helpers.repository import REPOSITORY
 

@@ -29,9 +29,9 @@ from pipeline.losses.anomaly import loss_terms
 from pipeline.losses.reduction import MIN_COUNT, Term
 from pipeline.models.detector import build_detector
 from pipeline.models.precision import autocast, choose
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.schedule import learning_rate
-from pipeline.training.steps import BlockSteps
 from pipeline.training.worker import Worker, set_threads
 
 CPU = torch.device("cpu")

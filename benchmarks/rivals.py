@@ -38,7 +38,7 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.split_rows import RowFacts
 from pipeline.synthetic.writer import write_archives
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.worker import single_worker
 
 WORKERS = (0, 2)

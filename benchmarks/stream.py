@@ -42,8 +42,8 @@ from pipeline.data.schema import ragged
 from pipeline.data.shards import open_shard
 from pipeline.data.stream import Streamed, StreamReader, stream_columns, stream_dataset
 from pipeline.runtime.ray_cluster import ensure_ray
-from pipeline.training import steps as training_steps
-from pipeline.training.steps import BlockSteps, StreamSteps
+from pipeline.training import data_loop as training_steps
+from pipeline.training.data_loop import BlockSteps, StreamSteps
 from pipeline.training.worker import single_worker
 
 Steps = BlockSteps | StreamSteps

@@ -32,7 +32,7 @@ from pipeline.data.prepare.prepare import find_blocks
 from pipeline.models.scores import Scores
 from pipeline.tracking import runs
 from pipeline.training import loop
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.worker import single_worker
 
 KEPT_BATCHES = 16

@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Train, draw the curves, return the run's id, folder and best validation."""
-    from pipeline.report.training_report import report_training
+    from pipeline.training.report import report_training
     from pipeline.training.trainer import fit
 
     trained = fit(config, say=lambda line: print(line, file=sys.stderr))

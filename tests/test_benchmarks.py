@@ -12,7 +12,7 @@ import pytest
 from benchmarks import evaluation, gpu, reader_training, train
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from tests.helpers.tiny_world import TINY_PREPARE, TINY_WORLD
 
 

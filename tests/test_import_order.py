@@ -29,7 +29,7 @@ ORDER = (
     ("pipeline.models",),
     ("pipeline.losses.reduction",),
     ("pipeline.losses.semantic",),
-    ("pipeline.losses.anomaly", "pipeline.guards"),
+    ("pipeline.losses.anomaly", "pipeline.training.health_checks"),
     ("pipeline.evaluation",),
     ("pipeline.tracking.store",),
     ("pipeline.tracking.metric_logger",),
@@ -74,7 +74,7 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.losses.reduction",
     "pipeline.losses.semantic",
     "pipeline.losses.anomaly",
-    "pipeline.guards",
+    "pipeline.training.health_checks",
     "pipeline.evaluation",
 )
 PREPARE_WORKER = ("pipeline.data.prepare.prepare",)

@@ -32,11 +32,11 @@ from pipeline.report.split_scores import (
     score_splits,
 )
 from pipeline.report.tables import Row, markdown, write_csv
-from pipeline.report.training_report import data_note
 from pipeline.runtime.progress import Watch
 from pipeline.tracking import model_registry, runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
+from pipeline.training.report import data_note
 from pipeline.training.trainer import last_run
 
 FOLDER = "test"

@@ -20,13 +20,13 @@ from pipeline.metrics.bootstrap import Interval, mean_intervals
 from pipeline.metrics.tally import Tally
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
 from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of
-from pipeline.report.training_report import data_note
 from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.studies.study import Study, open_study
 from pipeline.tracking import runs
+from pipeline.training.report import data_note
 from pipeline.training.trainer import config_hash, log_data
 
 

@@ -29,9 +29,9 @@ from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.studies.capacity import num_fitting
 from pipeline.studies.study import Study
 from pipeline.tracking import runs
-from pipeline.training.lost_workers import cause_of
-from pipeline.training.printing import printing
+from pipeline.training.ray_errors import cause_of
 from pipeline.training.trainer import Child, fit
+from pipeline.training.worker_logs import printing
 
 logger = logging.getLogger(__name__)
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")

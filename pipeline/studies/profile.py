@@ -17,13 +17,13 @@ from pipeline.config.load import flatten
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
 from pipeline.report.cost_table import Cost, markdown, write_csv
-from pipeline.report.training_report import data_note
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.revision import git_revision, short_revision
 from pipeline.studies.ablation import one_split
 from pipeline.studies.cost import SPLIT, Subject, Turn, make_subject, take_turn
 from pipeline.studies.rows import parse_row, row_configs
 from pipeline.tracking import runs
+from pipeline.training.report import data_note
 from pipeline.training.trainer import config_hash, log_data
 from pipeline.training.worker import Worker, single_worker
 

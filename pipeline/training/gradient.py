@@ -16,13 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
-from pipeline.guards import score_moments
 from pipeline.losses.anomaly import loss_terms
 from pipeline.losses.reduction import MIN_COUNT, Term, local_share, stacked
 from pipeline.losses.semantic import class_counts
 from pipeline.models.pixels import map_size
 from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
+from pipeline.training.health_checks import score_moments
 from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
 

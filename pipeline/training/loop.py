@@ -18,7 +18,6 @@ from pipeline.config.load import to_dict
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.data.readers import open_reader, training_extras
-from pipeline.guards import check_signal
 from pipeline.losses.anomaly import constant_predictor_loss
 from pipeline.models.compiled import compile_convolutions
 from pipeline.models.detector import build_detector
@@ -26,18 +25,19 @@ from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.runtime.errors import RunFailed
 from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training import checkpoints
-from pipeline.training.average import WeightAverage
+from pipeline.training.checkpoint_selection import choice_sees, chosen_by
 from pipeline.training.checkpoints import Meta, Position
-from pipeline.training.choice import choice_sees, chosen_by
+from pipeline.training.data_loop import open_steps
+from pipeline.training.ema import WeightAverage
 from pipeline.training.freed_memory import keep_freed_memory
 from pipeline.training.gradient import Gradient
+from pipeline.training.health_checks import check_signal
 from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.precision import precision_of_run
 from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
+from pipeline.training.step_logging import StepTeller
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
-from pipeline.training.steps import open_steps
-from pipeline.training.telling import StepTeller
 from pipeline.training.timing import StepClock, StepProfile
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pipeline.config.schema import Config
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
-from pipeline.guards import CollapseGuard, CollapseSigns, check_finite
 from pipeline.losses.anomaly import main_term
 from pipeline.losses.reduction import MIN_COUNT
 from pipeline.training.checkpoints import Meta
-from pipeline.training.telling import StepTeller
+from pipeline.training.health_checks import CollapseGuard, CollapseSigns, check_finite
+from pipeline.training.step_logging import StepTeller
 
 
 class HostCopy:

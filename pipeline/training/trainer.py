@@ -27,13 +27,13 @@ from pipeline.runtime.ray_cluster import demand_room, ensure_ray
 from pipeline.runtime.revision import git_revision
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
+from pipeline.training.checkpoint_selection import choice_sees, chosen_by
 from pipeline.training.checkpoints import Meta
-from pipeline.training.choice import choice_sees, chosen_by
 from pipeline.training.loop import Job, train
-from pipeline.training.lost_workers import failure_of
-from pipeline.training.printing import printing
+from pipeline.training.ray_errors import failure_of
 from pipeline.training.timing import TRACE
 from pipeline.training.worker import Validated, Worker, single_worker
+from pipeline.training.worker_logs import printing
 
 logger = logging.getLogger(__name__)
 LAST_RUN = "LAST_RUN"
@@ -311,7 +311,7 @@ def _ingest(config: Config, job: Job) -> dict[str, Any]:
         return {}
     from pipeline.data.readers import training_extras
     from pipeline.data.stream import stream_dataset
-    from pipeline.training.ingest import EveryRow
+    from pipeline.training.ray_data_config import EveryRow
 
     dataset = stream_dataset(config, job.blocks, extras=training_extras(config))
     return {"datasets": {"train": dataset}, "dataset_config": EveryRow()}

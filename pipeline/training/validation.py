@@ -17,8 +17,8 @@ from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.models.pixels import upsampled
 from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
-from pipeline.training.choice import NORMAL_ONLY, chosen_by
-from pipeline.training.steps import BatchesAhead
+from pipeline.training.checkpoint_selection import NORMAL_ONLY, chosen_by
+from pipeline.training.data_loop import BatchesAhead
 from pipeline.training.worker import Worker
 
 LEVELS = ("point", "frame", "pixel")

@@ -16,7 +16,6 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.report.evaluation_report import evaluate_run
-from pipeline.report.training_report import data_note
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.file_lock import alone
@@ -26,6 +25,7 @@ from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import LOCK, write_note
 from pipeline.studies.study import Study, open_study
 from pipeline.tracking import model_registry, runs
+from pipeline.training.report import data_note
 from pipeline.training.trainer import log_data
 from pipeline.tuning.leaderboard import board, counts, ranked, write_csv
 from pipeline.tuning.ledger import FINISHED, Ledger, Record

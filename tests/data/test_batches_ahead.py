@@ -12,7 +12,7 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.training import checkpoints
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.timing import TRACE
 from pipeline.training.trainer import Trained, fit
 from pipeline.training.worker import single_worker

@@ -17,7 +17,7 @@ from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.stream import shares, stream_dataset
-from pipeline.training.steps import BlockSteps, StreamSteps
+from pipeline.training.data_loop import BlockSteps, StreamSteps
 from pipeline.training.worker import Worker
 
 
@@ -86,7 +86,7 @@ def run_ranks(config: Config, folder: Path, kind: str, num_workers: int) -> list
         for rank in range(num_workers)
     ]
     if kind == "stream":
-        from pipeline.training.ingest import EveryRow
+        from pipeline.training.ray_data_config import EveryRow
 
         parts = EveryRow().configure(
             {"train": stream_dataset(config, folder)}, num_workers, None, None

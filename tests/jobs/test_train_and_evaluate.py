@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.report.evaluation_report import Evaluated, evaluate
-from pipeline.report.training_report import report_training
+from pipeline.training.report import report_training
 from pipeline.training.trainer import Trained, fit
 
 SMALL = {

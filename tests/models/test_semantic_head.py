@@ -8,11 +8,11 @@ import torch
 from pipeline.config.model import FUSIONS, LossConfig, ModelConfig
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
-from pipeline.guards import score_moments
 from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.heads import NOTHING_SEEN
 from pipeline.models.scores import anomaly_score
+from pipeline.training.health_checks import score_moments
 from tests.helpers.streets import only_frame, street_batch, with_values
 
 SMALL = ModelConfig(

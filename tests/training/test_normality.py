@@ -17,10 +17,10 @@ from pipeline.data.transforms.outliers import OUTLIER_LABEL
 from pipeline.evaluation.scoring import score_split
 from pipeline.metrics.counts import ScoreCounts
 from pipeline.models.detector import build_detector
-from pipeline.report.training_report import report_training
 from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
-from pipeline.training.steps import open_steps
+from pipeline.training.data_loop import open_steps
+from pipeline.training.report import report_training
 from pipeline.training.trainer import Trained, fit
 from pipeline.training.worker import single_worker
 

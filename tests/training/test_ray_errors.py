@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.loop import Job
-from pipeline.training.lost_workers import failure_of
+from pipeline.training.ray_errors import failure_of
 
 NO_CHECKPOINT = "; it had no checkpoint yet, so start it again"
 

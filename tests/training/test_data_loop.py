@@ -5,7 +5,7 @@ import torch
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.readers import open_reader
-from pipeline.training.steps import BlockSteps
+from pipeline.training.data_loop import BlockSteps
 from pipeline.training.worker import single_worker
 
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from pipeline.config.schema import Config, TrackingConfig, TrainConfig
 from pipeline.tracking import runs
 from pipeline.tracking.metric_logger import MetricLogger
-from pipeline.training.telling import StepTeller
+from pipeline.training.step_logging import StepTeller
 from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
 

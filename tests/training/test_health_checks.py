@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from pipeline.config.schema import GuardConfig, LossConfig, ModelConfig
-from pipeline.guards import (
+from pipeline.losses.anomaly import loss_terms
+from pipeline.models.detector import build_detector
+from pipeline.models.prior_baseline import SimpleAnomalyDetector
+from pipeline.models.scores import Scores
+from pipeline.runtime.errors import RunFailed
+from pipeline.training.health_checks import (
     CollapseGuard,
     CollapseSigns,
     check_finite,
@@ -12,11 +17,6 @@ from pipeline.guards import (
     check_two_classes,
     score_moments,
 )
-from pipeline.losses.anomaly import loss_terms
-from pipeline.models.detector import build_detector
-from pipeline.models.prior_baseline import SimpleAnomalyDetector
-from pipeline.models.scores import Scores
-from pipeline.runtime.errors import RunFailed
 from tests.helpers.streets import street_batch
 
 SEEDS = range(20)

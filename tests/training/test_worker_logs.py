@@ -5,7 +5,7 @@ import signal
 import time
 from typing import cast
 
-from pipeline.training.printing import printing
+from pipeline.training.worker_logs import printing
 
 
 def wait_for(said: list[str], line: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.report.figures import save
 from pipeline.report.plots import loss_curve, validation_curves
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
-from pipeline.training.choice import chosen_by
+from pipeline.training.checkpoint_selection import chosen_by
 from pipeline.training.trainer import Trained
 
 FIGURES = "figures"
