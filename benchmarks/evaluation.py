@@ -34,12 +34,12 @@ from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.data.prepare.prepare import find_blocks
+from pipeline.evaluation import evaluate, split_scores
 from pipeline.evaluation.audit import fit_plain, sample_split
-from pipeline.evaluation.prediction import OpenSplit
-from pipeline.evaluation.scoring import Detector, make_scores
+from pipeline.evaluation.inference import Detector, make_scores
+from pipeline.evaluation.parallel_inference import OpenSplit
 from pipeline.evaluation.threads import Counts, add_spans, one_core_each, spans_of
 from pipeline.models.detector import build_detector
-from pipeline.report import evaluation_report, split_scores
 from pipeline.training.trainer import fit
 
 PARTS = {
@@ -160,7 +160,7 @@ def job_parts(config: Config) -> dict[str, float]:
                 timing = _timing(getattr(module, name), name, seconds)
                 patches.enter_context(mock.patch.object(module, name, timing))
         start = time.perf_counter()
-        evaluation_report.evaluate(config, watch=lambda phase: lambda done, total: None)
+        evaluate.evaluate(config, watch=lambda phase: lambda done, total: None)
         seconds["all"] = seconds["imports"] + time.perf_counter() - start
     return {name: round(value, 2) for name, value in seconds.items()}
 

@@ -13,7 +13,7 @@ def work(config: Config) -> dict[str, Any]:
     """Print the tables of probes and the baseline's metrics; return what a reader looks for."""
     from pipeline.data.prepare.prepare import find_blocks
     from pipeline.evaluation.audit import audit
-    from pipeline.evaluation.prediction import OpenSplit
+    from pipeline.evaluation.parallel_inference import OpenSplit
 
     folder = find_blocks(config)
     train, test = (OpenSplit.open(config, folder, split) for split in ("train", "test"))

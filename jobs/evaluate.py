@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Score the test split, print the results table, log metrics and figures to the run."""
-    from pipeline.report.evaluation_report import evaluate
+    from pipeline.evaluation.evaluate import evaluate
 
     evaluated = evaluate(config, watch=lambda phase: Progress(f"evaluate: {phase}", "frames"))
     print(evaluated.text)

@@ -48,7 +48,7 @@ MAY_USE_RAY = (
     "pipeline.data.prepare.prepare",
     "pipeline.data.prepare.scene_rules",
     "pipeline.data.stream",
-    "pipeline.evaluation.prediction",
+    "pipeline.evaluation.parallel_inference",
     "pipeline.runtime.ray_cluster",
     "pipeline.training",
     "pipeline.studies",

@@ -16,8 +16,8 @@ from pipeline.config.load import merge, to_dict
 from pipeline.config.model import FUSIONS
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.models.detector import build_detector
-from pipeline.report.evaluation_report import evaluate
 from pipeline.serving import ServedDetector
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position

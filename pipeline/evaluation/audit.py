@@ -8,11 +8,11 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.config.schema import EvaluationConfig
 from pipeline.data.block_reader import BlockReader
-from pipeline.evaluation.baseline import Baseline, fit_baseline
-from pipeline.evaluation.features import PointSample, Sampler
-from pipeline.evaluation.prediction import OpenSplit, count_split
+from pipeline.evaluation.boosted_tree import Baseline, fit_baseline
+from pipeline.evaluation.inference import make_scores
+from pipeline.evaluation.parallel_inference import OpenSplit, count_split
+from pipeline.evaluation.point_features import PointSample, Sampler
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.evaluation.scoring import make_scores
 from pipeline.metrics.tally import Tally
 from pipeline.runtime.progress import Progress, Watch
 

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 from sklearn.metrics import roc_auc_score
 
-from pipeline.evaluation.features import FEATURES, PointSample
+from pipeline.evaluation.point_features import FEATURES, PointSample
 
 NUM_BINS = 40
 LIMIT = 0.75

@@ -25,6 +25,8 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.manifest import file_hash
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
+from pipeline.evaluation.evaluate import Loaded, chosen_run, open_run
+from pipeline.evaluation.split_scores import demand_split
 from pipeline.export.card import card_of
 from pipeline.export.program import (
     export_detector,
@@ -33,8 +35,6 @@ from pipeline.export.program import (
     outputs_of,
     save_program,
 )
-from pipeline.report.evaluation_report import Loaded, chosen_run, open_run
-from pipeline.report.split_scores import demand_split
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say
 from pipeline.tracking import runs

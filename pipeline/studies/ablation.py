@@ -14,12 +14,12 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
-from pipeline.evaluation.baseline import baseline_name
-from pipeline.evaluation.controls import CONSTANT
+from pipeline.evaluation.baselines import CONSTANT
+from pipeline.evaluation.boosted_tree import baseline_name
+from pipeline.evaluation.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.metrics.bootstrap import Interval, mean_intervals
 from pipeline.metrics.tally import Tally
 from pipeline.report.grid_table import Line, latex, markdown, write_csv
-from pipeline.report.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.studies.cells import Cell, Outcome, run_cells

@@ -18,9 +18,9 @@ from typing import Any
 
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
+from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
-from pipeline.report.evaluation_report import evaluate_run
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.file_lock import alone

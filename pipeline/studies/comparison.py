@@ -19,12 +19,12 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
 from pipeline.data.prepare.prepare import find_blocks, prepare
+from pipeline.evaluation.evaluate import evaluate_run
+from pipeline.evaluation.split_scores import baseline_of, open_splits
 from pipeline.metrics.bootstrap import Interval, differences, intervals
 from pipeline.metrics.tally import Tally
-from pipeline.report.evaluation_report import evaluate_run
 from pipeline.report.figures import save
 from pipeline.report.plots import comparison as comparison_figure
-from pipeline.report.split_scores import baseline_of, open_splits
 from pipeline.report.tables import aligned, sensible
 from pipeline.runtime import remote_storage
 from pipeline.runtime.progress import Say

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
-from pipeline.report.evaluation_report import evaluate_run
+from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.file_lock import alone

@@ -8,8 +8,8 @@ import pytest
 from jobs.audit import work
 from pipeline.config.schema import Config
 from pipeline.evaluation.audit import Audit, audit, sample_split
-from pipeline.evaluation.features import FEATURES
-from pipeline.evaluation.prediction import OpenSplit
+from pipeline.evaluation.parallel_inference import OpenSplit
+from pipeline.evaluation.point_features import FEATURES
 from pipeline.evaluation.probes import FACTS
 
 

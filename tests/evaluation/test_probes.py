@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.features import FEATURES, PointSample
+from pipeline.evaluation.point_features import FEATURES, PointSample
 from pipeline.evaluation.probes import FACTS, INHERENT, feature_probes, shortcut_probes
 
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.report.evaluation_report import Evaluated, evaluate
+from pipeline.evaluation.evaluate import Evaluated, evaluate
 from pipeline.training.report import report_training
 from pipeline.training.trainer import Trained, fit
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config.load import absolute_paths, load, merge
 from pipeline.config.schema import Config
-from pipeline.report.evaluation_report import evaluate
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.runtime import remote_storage
 from pipeline.training import checkpoints
 from pipeline.training.trainer import fit

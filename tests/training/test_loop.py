@@ -14,7 +14,7 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
-from pipeline.report.evaluation_report import load_run
+from pipeline.evaluation.evaluate import load_run
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say
 from pipeline.training import checkpoints

@@ -14,7 +14,7 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
-from pipeline.evaluation.scoring import score_split
+from pipeline.evaluation.inference import score_split
 from pipeline.metrics.counts import ScoreCounts
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from pipeline.config.load import flatten, merge
 from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
-from pipeline.report.evaluation_report import evaluate
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
 from pipeline.training.trainer import Trained, fit

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.evaluation.controls import beats
+from pipeline.evaluation.baselines import beats
 from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.counts import Metric
 from pipeline.metrics.tally import Tally

@@ -12,10 +12,10 @@ import torch
 from pipeline.config.load import merge
 from pipeline.config.schema import Config, EvaluationConfig
 from pipeline.data.block_reader import BlockReader
-from pipeline.evaluation import prediction
+from pipeline.evaluation import parallel_inference
 from pipeline.evaluation.audit import fit_plain, sample_split
-from pipeline.evaluation.prediction import OpenSplit, count_split, starts_workers
-from pipeline.evaluation.scoring import SplitScores, make_scores
+from pipeline.evaluation.inference import SplitScores, make_scores
+from pipeline.evaluation.parallel_inference import OpenSplit, count_split, starts_workers
 from pipeline.evaluation.threads import add_spans, spans_of
 from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
@@ -179,7 +179,7 @@ def test_spans_are_every_row_once_in_batches():
 @pytest.mark.parametrize(("num_spans", "num_workers"), [(1, 4), (45, 2), (1000, 3)])
 def test_tasks_hold_every_batch_once_and_leave_no_worker_without(num_spans, num_workers):
     spans = spans_of(num_spans, batch_size=1)
-    tasks = prediction._tasks(spans, num_workers=num_workers, num_threads=1)
+    tasks = parallel_inference._tasks(spans, num_workers=num_workers, num_threads=1)
     assert [span for task in tasks for span in task] == spans
     assert len(tasks) >= min(num_spans, num_workers)
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.evaluation.features import (
+from pipeline.evaluation.point_features import (
     FEATURES,
     column_height,
     num_points_in_cells,

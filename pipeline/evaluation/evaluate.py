@@ -18,19 +18,19 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
 from pipeline.data.manifest import Manifest
 from pipeline.data.prepare.prepare import find_blocks
-from pipeline.evaluation.baseline import baseline_name
-from pipeline.evaluation.controls import best_of
-from pipeline.metrics.tally import Tally
-from pipeline.models.detector import build_detector
-from pipeline.report.examples import choose_examples, draw_example
-from pipeline.report.level_figures import draw_levels
-from pipeline.report.result_rows import TABLE_METRICS, model_name, result_rows
-from pipeline.report.split_scores import (
+from pipeline.evaluation.baselines import best_of
+from pipeline.evaluation.boosted_tree import baseline_name
+from pipeline.evaluation.curves import draw_levels
+from pipeline.evaluation.examples import choose_examples, draw_example
+from pipeline.evaluation.results_table import TABLE_METRICS, model_name, result_rows
+from pipeline.evaluation.split_scores import (
     drawing_device,
     open_splits,
     probe_tallies_of,
     score_splits,
 )
+from pipeline.metrics.tally import Tally
+from pipeline.models.detector import build_detector
 from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.runtime.progress import Watch
 from pipeline.tracking import model_registry, runs

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from pipeline.evaluation.controls import PROBES, beats, best_of, probe_tallies
+from pipeline.evaluation.baselines import PROBES, beats, best_of, probe_tallies
 from pipeline.metrics.bootstrap import differences
 from pipeline.metrics.counts import Metric
 from pipeline.metrics.slices import FRAME_SLICES

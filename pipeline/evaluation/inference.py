@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.config.schema import EvaluationConfig, VoxelScore
 from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
-from pipeline.evaluation.baseline import Baseline, baseline_scores
+from pipeline.evaluation.boosted_tree import Baseline, baseline_scores
 from pipeline.evaluation.threads import add_spans, one_core_each, spans_of
 from pipeline.metrics.tally import Tally
 from pipeline.models.precision import Precision, autocast, choose

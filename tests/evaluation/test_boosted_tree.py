@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pipeline.data.batch import Batch
-from pipeline.evaluation.baseline import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
-from pipeline.evaluation.features import FEATURES, PointSample, sample_points
+from pipeline.evaluation.boosted_tree import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
+from pipeline.evaluation.point_features import FEATURES, PointSample, sample_points
 from pipeline.metrics.tally import Tally
 
 

@@ -13,10 +13,10 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.audit import fit_plain, sample_split, tally_baseline
-from pipeline.evaluation.baseline import Baseline
-from pipeline.evaluation.controls import probe_tallies
-from pipeline.evaluation.prediction import OpenSplit, count_split
-from pipeline.evaluation.scoring import make_scores
+from pipeline.evaluation.baselines import probe_tallies
+from pipeline.evaluation.boosted_tree import Baseline
+from pipeline.evaluation.inference import make_scores
+from pipeline.evaluation.parallel_inference import OpenSplit, count_split
 from pipeline.metrics.tally import Tally
 from pipeline.runtime.progress import Watch
 

@@ -14,8 +14,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
 
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation.features import FEATURES, PointSample, feature_rows
 from pipeline.evaluation.leaf_masks import LeafMasks
+from pipeline.evaluation.point_features import FEATURES, PointSample, feature_rows
 from pipeline.metrics.frame_view import FrameView, frame_views
 from pipeline.models.scores import Scores
 
