@@ -35,13 +35,13 @@ from pipeline.config.load import load, merge, override, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
 from pipeline.data.prepare.prepare import find_blocks
-from pipeline.studies.capacity import num_fitting
-from pipeline.studies.cells import GUARDS
-from pipeline.studies.study import Study
+from pipeline.experiments.resources import num_fitting
+from pipeline.experiments.search.trial import make_trial, run_trial
+from pipeline.experiments.search.trial_store import FINISHED, PRUNED, Ledger, Record
+from pipeline.experiments.search.tune import open_search, run_search
+from pipeline.experiments.study import Study
+from pipeline.experiments.variant_runs import GUARDS
 from pipeline.tracking import runs
-from pipeline.tuning.ledger import FINISHED, PRUNED, Ledger, Record
-from pipeline.tuning.trial import make_trial, run_trial
-from pipeline.tuning.tuner import open_search, run_search
 
 SPEED = "speed.json"
 """Of a study's folder: what its search took; a search that is found done has no speed."""

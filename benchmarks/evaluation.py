@@ -44,7 +44,7 @@ from pipeline.training.trainer import fit
 
 PARTS = {
     split_scores: ("sample_split", "fit_plain", "count_split"),
-    evaluation_report: (
+    evaluate: (
         "open_run",
         "open_splits",
         "score_splits",

@@ -38,8 +38,8 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import read_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
-from pipeline.tuning.ledger import Ledger
-from pipeline.tuning.tuner import open_search, run_search
+from pipeline.experiments.search.trial_store import Ledger
+from pipeline.experiments.search.tune import open_search, run_search
 
 JOBS = Path(__file__).parents[1] / "jobs"
 NOT_JOBS = ("__init__", "command", "progress")

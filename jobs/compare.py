@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Train and evaluate every fusion type on every world; finished cells are not run again."""
-    from pipeline.studies.comparison import compare
+    from pipeline.experiments.comparison import compare
 
     compared = compare(config, say=lambda line: print(line, file=sys.stderr))
     print(compared.text)

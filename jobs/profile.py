@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Time the networks of `ablate.rows` on frames of the val split; print the table."""
-    from pipeline.studies.profile import profile
+    from pipeline.experiments.profile import profile
 
     profiled = profile(config, Progress("profile", "turns"))
     print(profiled.text)

@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Run the trials of `tune.space` that are not done; print the leaderboard and the best one."""
-    from pipeline.tuning.tuner import tune
+    from pipeline.experiments.search.tune import tune
 
     tuned = tune(
         config,
