@@ -35,11 +35,11 @@ import torch
 from pipeline.config.load import load, merge, override
 from pipeline.config.schema import Config
 from pipeline.data.prepare.prepare import prepare
-from pipeline.report.tables import aligned
 from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs
 from pipeline.training.timing import TRACE
 from pipeline.training.trainer import Trained, fit
+from pipeline.visualization.tables import aligned
 
 CONFIGS = ("demo", "full_tiny", "normality", "dynamic", "full")
 VARIANTS = {

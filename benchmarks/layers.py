@@ -10,7 +10,7 @@ import math
 
 from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D
-from pipeline.report.tables import aligned
+from pipeline.visualization.tables import aligned
 
 RANGE_M = 20.0
 BLOCK, POOL, UP, GATE = (1, 1, 2), (1, 1, 1), (2, 2, 3), (1, 1, 1)

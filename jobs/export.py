@@ -9,7 +9,7 @@ from pipeline.config.schema import Config
 
 def work(config: Config) -> dict[str, Any]:
     """Export the best checkpoint, check the file against it, log it; tell where it is."""
-    from pipeline.export.run import export_run
+    from pipeline.export.export_run import export_run
 
     return export_run(config, say=lambda line: print(f"export: {line}", file=sys.stderr))
 

@@ -36,7 +36,7 @@ ORDER = (
     ("pipeline.tracking.runs",),
     ("pipeline.tracking.model_registry",),
     ("pipeline.training",),
-    ("pipeline.serving",),
+    ("pipeline.export.pyfunc_model",),
     ("pipeline.report",),
     ("pipeline.export",),
     ("pipeline.studies",),
@@ -60,7 +60,7 @@ MAY_USE_MLFLOW = (
     "pipeline.tracking.metric_logger",
     "pipeline.tracking.runs",
     "pipeline.tracking.model_registry",
-    "pipeline.serving",
+    "pipeline.export.pyfunc_model",
 )
 BELONGS_TO_RAY = ("ray", "pipeline.runtime.ray_cluster")
 WITHOUT_RAY_AND_MLFLOW = (

@@ -1,1 +1,1 @@
-"""Exact mergeable metrics, slices, intervals and shortcut probes."""
+"""A trained detector on the locked test split: inference, baselines, probes, audit, results."""

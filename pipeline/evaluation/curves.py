@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipeline.metrics.counts import MAX_LOGIT, ScoreCounts
 from pipeline.metrics.tally import Tally
-from pipeline.report.figures import save
-from pipeline.report.plots import RankingCurve, precision_recall, roc, score_histogram
-from pipeline.report.tables import Row
+from pipeline.visualization.plots import RankingCurve, precision_recall, roc, score_histogram
+from pipeline.visualization.style import save
+from pipeline.visualization.tables import Row
 
 LEVELS = ("point", "voxel", "pixel", "frame")
 

@@ -31,13 +31,13 @@ from pipeline.evaluation.split_scores import (
 )
 from pipeline.metrics.tally import Tally
 from pipeline.models.detector import build_detector
-from pipeline.report.tables import Row, markdown, write_csv
 from pipeline.runtime.progress import Watch
 from pipeline.tracking import model_registry, runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta
 from pipeline.training.report import data_note
 from pipeline.training.trainer import last_run
+from pipeline.visualization.tables import Row, markdown, write_csv
 
 FOLDER = "test"
 TABLE_SLICES = (

@@ -13,9 +13,9 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.datasets.anovox.frame import FrameKey
 from pipeline.datasets.anovox.geometry import project
 from pipeline.models.pixels import upsampled
-from pipeline.report.birdseye import birdseye
-from pipeline.report.figures import frame_title, save
-from pipeline.report.overlays import camera_overlay, pixel_overlay
+from pipeline.visualization.birdseye import birdseye
+from pipeline.visualization.overlays import camera_overlay, pixel_overlay
+from pipeline.visualization.style import frame_title, save
 
 MIN_POINTS_IN_VIEW = 10
 """Anomalous points in view that an example must have: fewer cannot be seen in a picture."""

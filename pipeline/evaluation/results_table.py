@@ -8,8 +8,8 @@ from pipeline.evaluation.baselines import beats
 from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.counts import Metric
 from pipeline.metrics.tally import Tally
-from pipeline.report.tables import Row
 from pipeline.training.checkpoints import Meta
+from pipeline.visualization.tables import Row
 
 TABLE_METRICS = ("ap", "auroc", "fpr95")
 

@@ -1,1 +1,1 @@
-"""Studies: many trainings over one split, side by side, resumable, in one table."""
+"""Many trainings over one split, side by side, resumable, in one table."""

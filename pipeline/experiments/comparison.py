@@ -25,15 +25,15 @@ from pipeline.experiments.study import Study, open_study
 from pipeline.experiments.variant_runs import NOTES, write_note
 from pipeline.metrics.bootstrap import Interval, differences, intervals
 from pipeline.metrics.tally import Tally
-from pipeline.report.figures import save
-from pipeline.report.plots import comparison as comparison_figure
-from pipeline.report.tables import aligned, sensible
 from pipeline.runtime import remote_storage
 from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs
 from pipeline.training.trainer import Child, config_hash, fit
+from pipeline.visualization.plots import comparison as comparison_figure
+from pipeline.visualization.style import save
+from pipeline.visualization.tables import aligned, sensible
 
 BASELINE = "boosted_tree"
 NAME = "compare"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.tables import aligned, sensible
+from pipeline.visualization.tables import aligned, sensible
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.metrics.bootstrap import Interval
-from pipeline.report.tables import aligned, sensible
+from pipeline.visualization.tables import aligned, sensible
 
 
 @dataclass(frozen=True, kw_only=True)

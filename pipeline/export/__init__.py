@@ -1,1 +1,1 @@
-"""A trained detector as a file for other programs: torch.export program and its card."""
+"""A trained detector for other programs: torch.export program with its card, MLflow model."""

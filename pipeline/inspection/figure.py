@@ -18,7 +18,7 @@ from pipeline.inspection.archive import ArchiveReport, Example
 from pipeline.inspection.check import Check, Status
 from pipeline.inspection.images import MAX_MEDIAN_ERROR_M, depth_errors_m
 from pipeline.inspection.sample import Sample
-from pipeline.report.figures import (
+from pipeline.visualization.style import (
     BLACK,
     BLUE,
     GREY,

@@ -13,10 +13,10 @@ from pipeline.datasets.anovox.scan import take_inventory
 from pipeline.inspection.archive import ArchiveReport, choose_archives, inspect_archive
 from pipeline.inspection.check import Check, worst
 from pipeline.inspection.figure import draw_inspection
-from pipeline.report.figures import save
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say, Watch
 from pipeline.synthetic.writer import is_synthetic
+from pipeline.visualization.style import save
 
 REASON = "inspection_failed"
 HEADINGS = ("status", "check", "found", "expected", "measured on")

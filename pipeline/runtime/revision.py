@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PROGRAM = ("pipeline", "jobs", "requirements.txt")
 """What a result depends on beside its config and data; anything else may lie about."""
 CHANGES = "+changes"

@@ -15,7 +15,7 @@ from pipeline.config.schema import TrackingConfig
 from pipeline.tracking import runs
 from pipeline.tracking.store import address_of, client_of
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 MODEL = "detector"
 """Name of a run's logged model."""
 MODEL_TAG, MODEL_OF_TAG = "logged_model", "logged_model_of"
@@ -38,9 +38,9 @@ SERVED = (
 def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     """Log a checkpoint as the run's MLflow model `detector`; return its address (`models:/...`).
 
-    The model is code (`pipeline/serving.py`), weights in safetensors and this package; nothing in
-    it is pickled. A checkpoint of a name that the run has logged is not logged again. The run's
-    status stays what it was.
+    The model is code (`pipeline/export/pyfunc_model.py`), weights in safetensors and this package;
+    nothing in it is pickled. A checkpoint of a name that the run has logged is not logged again.
+    The run's status stays what it was.
     """
     client = client_of(config.uri)
     run = client.get_run(run_id)
@@ -50,7 +50,7 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
     with mlflow.start_run(run_id=run_id, log_system_metrics=False), _no_advice_on_type_hints():
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
-            python_model=str(PACKAGE / "serving.py"),
+            python_model=str(PACKAGE / "export" / "pyfunc_model.py"),
             artifacts={"checkpoint": str(checkpoint)},
             code_paths=[str(PACKAGE)],
             pip_requirements=served_requirements(),

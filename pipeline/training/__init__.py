@@ -1,1 +1,1 @@
-"""One worker's loop, checkpoints, and the Ray Train launcher."""
+"""One worker's loop, checkpoints, health checks, and the Ray Train launcher."""

@@ -9,12 +9,12 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.losses.anomaly import constant_predictor_loss, main_term
-from pipeline.report.figures import save
-from pipeline.report.plots import loss_curve, validation_curves
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoint_selection import chosen_by
 from pipeline.training.trainer import Trained
+from pipeline.visualization.plots import loss_curve, validation_curves
+from pipeline.visualization.style import save
 
 FIGURES = "figures"
 SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc", "semantic_miou")

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from pipeline.report.figures import DPI, save
+from pipeline.visualization.style import DPI, save
 
 Check = Callable[[Figure], np.ndarray]
 

@@ -1,1 +1,1 @@
-"""Searches over config keys with Ray Tune: space, proposals, trials, ledger, leaderboard."""
+"""Searches over config keys with Ray Tune: space, sampler, trials, trial store, leaderboard."""

@@ -12,9 +12,9 @@ from pipeline.config.schema import Config
 from pipeline.experiments.resources import needs
 from pipeline.experiments.search.trial import VALUE
 from pipeline.experiments.search.trial_store import OPEN, Ledger, Record, Validation
-from pipeline.report.tables import sensible
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say
+from pipeline.visualization.tables import sensible
 
 
 class StudyWatch(tune.Callback):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.experiments.search.space import words
 from pipeline.experiments.search.trial_store import FINISHED, PRUNED, SKIPPED, UNFINISHED, Record
-from pipeline.report.tables import aligned, sensible
+from pipeline.visualization.tables import aligned, sensible
 
 REASON_CHARACTERS = 160
 

@@ -11,8 +11,7 @@ from pipeline.config.schema import Config
 from pipeline.experiments.search.leaderboard import ranked
 from pipeline.experiments.search.space import LISTS, Dimension
 from pipeline.experiments.search.trial_store import PRUNED, Record
-from pipeline.report.figures import save
-from pipeline.report.study_figures import (
+from pipeline.visualization.search_figures import (
     Coordinate,
     TrialCurve,
     best_so_far,
@@ -21,6 +20,7 @@ from pipeline.report.study_figures import (
     no_importance,
     parallel_coordinates,
 )
+from pipeline.visualization.style import save
 
 FIGURES = "figures"
 MIN_TRIALS = 10

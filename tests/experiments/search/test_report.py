@@ -11,7 +11,7 @@ from pipeline.config.schema import Config
 from pipeline.experiments.search.report import draw_study, importance_figure, importances, progress
 from pipeline.experiments.search.space import parse_space
 from pipeline.experiments.search.trial_store import FINISHED, PRUNED, Record, Validation
-from pipeline.report.study_figures import Coordinate
+from pipeline.visualization.search_figures import Coordinate
 
 TEXTS = ["train.lr loguniform 1e-4 1e-2", "model.fusion choice late concat"]
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from pipeline.report.figures import (
+from pipeline.visualization.style import (
     ANOMALOUS,
     BLACK,
     BLUE,

@@ -17,8 +17,8 @@ from pipeline.config.model import FUSIONS
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.export.pyfunc_model import ServedDetector
 from pipeline.models.detector import build_detector
-from pipeline.serving import ServedDetector
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import Meta, Position
 from pipeline.training.trainer import fit

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.report.study_figures import (
+from pipeline.visualization.search_figures import (
     Coordinate,
     TrialCurve,
     best_so_far,

@@ -27,7 +27,7 @@ from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.evaluate import Loaded, chosen_run, open_run
 from pipeline.evaluation.split_scores import demand_split
-from pipeline.export.card import card_of
+from pipeline.export.model_card import card_of
 from pipeline.export.program import (
     export_detector,
     inputs_of,

@@ -20,7 +20,7 @@ from jobs.export import work
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
-from pipeline.export import run as export_run
+from pipeline.export import export_run as export_run
 from pipeline.export.program import inputs_of, outputs_of
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.report import tables
-from pipeline.report.tables import Row
+from pipeline.visualization import tables
+from pipeline.visualization.tables import Row
 
 
 def row(**changes: object) -> Row:

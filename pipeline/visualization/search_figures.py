@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.report.figures import (
+from pipeline.visualization.style import (
     BLACK,
     BLUE,
     GREY,
@@ -24,7 +24,7 @@ from pipeline.report.figures import (
     new_figure,
     set_title,
 )
-from pipeline.report.tables import sensible
+from pipeline.visualization.tables import sensible
 
 VALUE_COLOURS = colormaps["viridis_r"]
 NOT_SET = "not set"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
-from pipeline.report import plots
-from pipeline.report.plots import RankingCurve
+from pipeline.visualization import plots
+from pipeline.visualization.plots import RankingCurve
 
 Check = Callable[[Figure], np.ndarray]
 Words = Callable[[Figure], str]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.datasets.anovox.geometry import in_view
-from pipeline.report.figures import (
+from pipeline.visualization.style import (
     BLACK,
     BLUE,
     SCORE_COLOURS,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from pipeline.report.figures import (
+from pipeline.visualization.style import (
     BLACK,
     BLUE,
     GREY,

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
-from pipeline.report import overlays
-from pipeline.report.overlays import camera_overlay, pixel_overlay
+from pipeline.visualization import overlays
+from pipeline.visualization.overlays import camera_overlay, pixel_overlay
 
 Check = Callable[[Figure], np.ndarray]
 THRESHOLD = -1.0

@@ -6,8 +6,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 
-from pipeline.report.birdseye import FAINT, birdseye
-from pipeline.report.figures import BLUE
+from pipeline.visualization.birdseye import FAINT, birdseye
+from pipeline.visualization.style import BLUE
 
 Check = Callable[[Figure], np.ndarray]
 Cloud = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -1,0 +1,1 @@
+"""Plots, overlays, bird's-eye views and tables, from plain arrays."""
