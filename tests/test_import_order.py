@@ -10,80 +10,54 @@ import pytest
 
 from tests.helpers.repository import REPOSITORY
 
-ORDER = (
-    (
-        "pipeline.config.validators",
-        "pipeline.runtime.file_lock",
-        "pipeline.runtime.progress",
-        "pipeline.runtime.revision",
-        "pipeline.runtime.signals",
-    ),
-    ("pipeline.config.data", "pipeline.config.model", "pipeline.config.run"),
-    ("pipeline.config.experiments",),
-    ("pipeline.config.schema", "pipeline.runtime.errors"),
-    ("pipeline.config.load", "pipeline.runtime.remote_storage"),
-    ("pipeline.datasets.download", "pipeline.datasets.anovox"),
-    ("pipeline.synthetic",),
-    ("pipeline.runtime.ray_cluster",),
-    ("pipeline.data",),
-    ("pipeline.models",),
-    ("pipeline.losses.reduction",),
-    ("pipeline.losses.semantic",),
-    ("pipeline.losses.anomaly", "pipeline.training.health_checks"),
-    ("pipeline.evaluation",),
-    ("pipeline.tracking.store",),
-    ("pipeline.tracking.metric_logger",),
-    ("pipeline.tracking.runs",),
-    ("pipeline.tracking.model_registry",),
-    ("pipeline.training",),
-    ("pipeline.export.pyfunc_model",),
-    ("pipeline.report",),
-    ("pipeline.export",),
-    ("pipeline.studies",),
-    ("pipeline.tuning",),
-    ("jobs",),
+ROOMS = (
+    "pipeline.config",
+    "pipeline.runtime",
+    "pipeline.datasets.download",
+    "pipeline.datasets.anovox",
+    "pipeline.visualization",
+    "pipeline.synthetic",
+    "pipeline.inspection",
+    "pipeline.data",
+    "pipeline.models",
+    "pipeline.losses",
+    "pipeline.metrics",
+    "pipeline.tracking",
+    "pipeline.training",
+    "pipeline.evaluation",
+    "pipeline.export",
+    "pipeline.experiments",
+    "jobs",
 )
-"""A package imports from packages above it and from itself."""
+"""A room imports from rooms above it and from itself."""
 MAY_USE_RAY = (
+    "pipeline.runtime.ray_cluster",
     "pipeline.data.prepare.prepare",
     "pipeline.data.prepare.scene_rules",
     "pipeline.data.stream",
-    "pipeline.evaluation.parallel_inference",
-    "pipeline.runtime.ray_cluster",
     "pipeline.training",
-    "pipeline.studies",
-    "pipeline.tuning",
+    "pipeline.evaluation.parallel_inference",
+    "pipeline.experiments",
     "jobs",
 )
-MAY_USE_MLFLOW = (
-    "pipeline.tracking.store",
-    "pipeline.tracking.metric_logger",
-    "pipeline.tracking.runs",
-    "pipeline.tracking.model_registry",
-    "pipeline.export.pyfunc_model",
-)
+MAY_USE_MLFLOW = ("pipeline.tracking", "pipeline.export.pyfunc_model")
 BELONGS_TO_RAY = ("ray", "pipeline.runtime.ray_cluster")
 WITHOUT_RAY_AND_MLFLOW = (
-    "pipeline.config.schema",
+    "pipeline.config",
     "pipeline.runtime.errors",
-    "pipeline.datasets.download",
-    "pipeline.datasets.anovox",
+    "pipeline.datasets",
+    "pipeline.visualization",
     "pipeline.data.batch",
     "pipeline.data.readers",
     "pipeline.models",
-    "pipeline.losses.reduction",
-    "pipeline.losses.semantic",
-    "pipeline.losses.anomaly",
+    "pipeline.losses",
+    "pipeline.metrics",
     "pipeline.training.health_checks",
-    "pipeline.evaluation",
+    "pipeline.evaluation.audit",
+    "pipeline.evaluation.baselines",
 )
+WITHOUT_TORCH = ("pipeline.config", "pipeline.runtime.errors", "pipeline.datasets")
 PREPARE_WORKER = ("pipeline.data.prepare.prepare",)
-WITHOUT_TORCH = (
-    "pipeline.config.schema",
-    "pipeline.runtime.errors",
-    "pipeline.datasets.download",
-    "pipeline.datasets.anovox",
-)
 BLOCK = """
 import importlib, sys
 
@@ -122,18 +96,20 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rank(module: str) -> int:
-    return next(i for i, packages in enumerate(ORDER) if belongs(module, packages))
+def room_of(module: str) -> int:
+    return next(i for i, room in enumerate(ROOMS) if belongs(module, (room,)))
 
 
-@pytest.mark.parametrize("module", modules())
-def test_a_module_imports_only_from_packages_above_its_own(module: str) -> None:
-    if not list(imports(modules()[module])):
-        return
-    own = next(p for p in ORDER[rank(module)] if belongs(module, (p,)))
+def test_every_module_stands_in_a_room() -> None:
+    loose = [m for m in modules() if not belongs(m, ROOMS)]
+    assert loose == ["pipeline", "pipeline.datasets"]
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if belongs(m, ROOMS)])
+def test_a_module_imports_only_from_rooms_above_its_own(module: str) -> None:
     for name in imports(modules()[module]):
-        if belongs(name, ("pipeline", "jobs")) and not belongs(name, (own,)):
-            assert rank(name) < rank(module), f"{module} imports {name}"
+        if belongs(name, ("pipeline", "jobs")):
+            assert room_of(name) <= room_of(module), f"{module} imports {name}"
 
 
 def test_only_the_edges_import_ray() -> None:
@@ -155,20 +131,11 @@ def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:
         assert not used, f"{module} imports {used}"
 
 
-def test_tracking_knows_the_config_only() -> None:
-    own = [
-        name
-        for name in imports(REPOSITORY / "pipeline/tracking/runs.py")
-        if belongs(name, ("pipeline",))
-    ]
-    known = (
-        "pipeline.config.schema",
-        "pipeline.runtime.errors",
-        "pipeline.tracking.store",
-        "pipeline.tracking.metric_logger",
-        "pipeline.runtime.signals",
-    )
-    assert all(belongs(name, known) for name in own)
+def test_tracking_knows_only_settings_and_runtime() -> None:
+    known = ("pipeline.config", "pipeline.runtime", "pipeline.tracking")
+    for module, path in modules("pipeline.tracking").items():
+        used = [name for name in imports(path) if belongs(name, ("pipeline",))]
+        assert all(belongs(name, known) for name in used), f"{module} imports {used}"
 
 
 @pytest.mark.parametrize(
@@ -176,10 +143,7 @@ def test_tracking_knows_the_config_only() -> None:
     [
         (WITHOUT_RAY_AND_MLFLOW, {"ray", "mlflow"}),
         (WITHOUT_TORCH, {"ray", "mlflow", "torch", "torchvision", "pandas", "matplotlib"}),
-        (
-            ("pipeline.data.prepare.prepare",),
-            {"ray", "mlflow", "torch", "torchvision", "matplotlib"},
-        ),
+        (PREPARE_WORKER, {"ray", "mlflow", "torch", "torchvision", "matplotlib"}),
     ],
     ids=["without ray and mlflow", "without torch", "workers of prepare"],
 )
