@@ -146,7 +146,7 @@ def compare(config: Config, study: Study) -> Compared:
 
 def early_correlation(config: Config, histories: Sequence[Sequence[float]]) -> float:
     """Of trials that a guard ended earlier nothing is known at the first rung."""
-    first = config.tune.grace_validations
+    first = config.tune.grace_period
     known = [values for values in histories if len(values) >= first]
     early, reached = [values[first - 1] for values in known], [max(values) for values in known]
     return pd.Series(early).corr(pd.Series(reached), method="spearman")

@@ -54,7 +54,7 @@ NUM_SCENES = 64
 """Enough that every split holds both classes, and quick to write."""
 SHORT = {
     "train": {"num_epochs": 10_000, "validate_every_n_epochs": 10_000},
-    "guards": {"enabled": False},
+    "health_checks": {"enabled": False},
     "model": {"image_weights": "none"},
 }
 """Image weights are random here: they change no cost."""

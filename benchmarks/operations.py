@@ -66,7 +66,7 @@ SMALL = [
     "train.num_threads=1",
     "scaling.num_workers=0",
     "scaling.use_gpu=false",
-    "guards.no_signal_margin=0",
+    "health_checks.no_signal_margin=0",
     "tracking.system_metrics=false",
 ]
 

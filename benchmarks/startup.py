@@ -97,7 +97,7 @@ def opening(config: Config, *, rounds: int) -> dict[str, float]:
     folder = find_blocks(config)
 
     def opened() -> None:
-        open_reader(config, folder, "train", window=config.data.window, say=say)
+        open_reader(config, folder, "train", num_sweeps=config.data.num_sweeps, say=say)
 
     found = medians([measured(lambda: find_blocks(config)) for _ in range(rounds)])
     read = medians([measured(opened) for _ in range(rounds)])
@@ -115,13 +115,13 @@ def short(config: Config, folder: Path, num_trials: int) -> Config:
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
             "scaling": {"num_workers": 0},
             "train": {"num_epochs": 1, "max_steps": 2},
-            "guards": {"enabled": False},
+            "health_checks": {"enabled": False},
             "tune": {
                 "space": ["train.lr loguniform 1e-4 1e-2"],
                 "searcher": "random",
                 "num_samples": num_trials,
                 "num_parallel": 1,
-                "grace_validations": 1,
+                "grace_period": 1,
             },
         },
     )

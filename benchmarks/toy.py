@@ -14,7 +14,7 @@ SMALL = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
     "train": {"precision": "fp32"},
     "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
+    "health_checks": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
 }
 

@@ -133,7 +133,7 @@ def changes(place: Path, *, num_steps: int) -> dict[str, Any]:
     """Training's defaults, with as many steps and nothing kept of them."""
     return {
         "train": {"max_steps": num_steps, "num_epochs": num_steps, "precision": "fp32"},
-        "guards": {"enabled": False},
+        "health_checks": {"enabled": False},
         "scaling": {"num_workers": 0},
         "storage_path": str(place / "runs"),
         "tracking": {"uri": f"sqlite:///{place}/mlflow.db", "system_metrics": False},

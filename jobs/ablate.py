@@ -8,7 +8,7 @@ from pipeline.config.schema import Config
 
 
 def work(config: Config) -> dict[str, Any]:
-    """Train and evaluate every row of `ablate.rows` for every seed; print the table."""
+    """Train and evaluate every row of `ablate.variants` for every seed; print the table."""
     from pipeline.experiments.ablation import ablate
 
     ablated = ablate(config, say=lambda line: print(f"ablate: {line}", file=sys.stderr))

@@ -1,6 +1,7 @@
 """Turn AnoVox archives into Arrow shards with splits, labels and quarantine.
 
-Archives still packed (`data.archives`) or still at Zenodo (`data.record`) are brought in first.
+Archives that are still packed (`data.archives`) or still at Zenodo (`data.zenodo_record`) are
+brought in first.
 """
 
 import dataclasses

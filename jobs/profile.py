@@ -8,7 +8,7 @@ from pipeline.config.schema import Config
 
 
 def work(config: Config) -> dict[str, Any]:
-    """Time the networks of `ablate.rows` on frames of the val split; print the table."""
+    """Time the networks of `ablate.variants` on frames of the val split; print the table."""
     from pipeline.experiments.profile import profile
 
     profiled = profile(config, Progress("profile", "turns"))

@@ -81,9 +81,9 @@ class DataConfig:
     """AnoVox .tar.gz files that `jobs.prepare` unpacks under `data.root` first; [] = none."""
     md5: list[str] = field(default_factory=list)
     """Expected md5 of each of `data.archives`, in their order; [] = not checked."""
-    record: str = ""
+    zenodo_record: str = ""
     """Number of a Zenodo record whose .tar.gz files are downloaded and unpacked; empty = none."""
-    record_url: str = "https://zenodo.org/api/records"
+    zenodo_url: str = "https://zenodo.org/api/records"
     """Where records are listed: Zenodo, or a mirror with the same interface."""
     max_retries: int = 6
     """Connections in a row that bring nothing before a download is given up; 0 = no retry."""
@@ -107,10 +107,10 @@ class DataConfig:
     """How training reads: memory-mapped shards in an order of our own, or Ray Data streaming."""
     cache: str = ""
     """Folder on every node to which shards on object storage are copied once; empty = off."""
-    window: int = 1
-    """Clouds per frame: the current one and the `window` - 1 before it, moved into its LiDAR frame,
-    with relative time as a fifth column; 1 = off."""
-    window_shards: int = 8
+    num_sweeps: int = 1
+    """Clouds per frame: the current one and the `num_sweeps` - 1 before it, moved into its LiDAR
+    frame, with relative time as a fifth column; 1 = off."""
+    shuffle_shards: int = 8
     """Shards whose rows are shuffled together; more is more random, fewer reads more locally."""
     prefetch_batches: int = 2
     """Batches that a thread of each worker assembles (and copies to the GPU) ahead of the model;
@@ -119,7 +119,7 @@ class DataConfig:
     """Half length and half width of the box of ego returns that batches leave out; [0, 0] = off."""
 
     def __post_init__(self) -> None:
-        at_least("data", self, "window_shards", 1)
+        at_least("data", self, "shuffle_shards", 1)
         at_least("data", self, "prefetch_batches", 0)
         at_least("data", self, "max_retries", 0)
         at_least("data", self, "max_members", 1)
@@ -128,11 +128,11 @@ class DataConfig:
         for key in ("stall_s", "max_unpacked_gb"):
             positive("data", self, key)
         self._check_archives()
-        at_least("data", self, "window", 1)
-        if self.window > 1 and self.reader == "stream":
+        at_least("data", self, "num_sweeps", 1)
+        if self.num_sweeps > 1 and self.reader == "stream":
             raise ValueError(
-                f"data.window={self.window} needs earlier frames, which lie in other shards than "
-                "the one that data.reader=stream brings; set data.reader=blocks"
+                f"data.num_sweeps={self.num_sweeps} needs earlier frames, which lie in other "
+                "shards than the one that data.reader=stream brings; set data.reader=blocks"
             )
         if len(self.ego_box_m) != 2 or min(self.ego_box_m) < 0:
             raise ValueError(
@@ -152,14 +152,14 @@ class DataConfig:
                 f"data.md5 has {len(self.md5)} entries for {len(self.archives)} of data.archives; "
                 "give one for each, in the same order, or none"
             )
-        if self.record and not re.fullmatch(r"[0-9]{1,12}", self.record):
+        if self.zenodo_record and not re.fullmatch(r"[0-9]{1,12}", self.zenodo_record):
             raise ValueError(
-                f"data.record is {self.record!r}; it takes the number in the record's address, "
-                "e.g. 10888190 for zenodo.org/records/10888190"
+                f"data.zenodo_record is {self.zenodo_record!r}; it takes the number in the "
+                "record's address, e.g. 10888190 for zenodo.org/records/10888190"
             )
-        if not self.record_url.startswith(("https://", "http://")):
+        if not self.zenodo_url.startswith(("https://", "http://")):
             raise ValueError(
-                f"data.record_url is {self.record_url!r}; it takes an http(s) address, "
+                f"data.zenodo_url is {self.zenodo_url!r}; it takes an http(s) address, "
                 "e.g. https://zenodo.org/api/records"
             )
 

@@ -26,11 +26,11 @@ class CompareConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig:
-    """What `jobs.ablate` runs: rows x seeds, each row a change of this config."""
+    """What `jobs.ablate` runs: variants x seeds, each a change of this config."""
 
     name: str = "ablation"
     """Name of the study: the parent run in MLflow and the folder under `storage_path`."""
-    rows: list[str] = field(default_factory=lambda: ["full"])
+    variants: list[str] = field(default_factory=lambda: ["full"])
     """`NAME key=value key=value ...` each; the first row is what the others are compared with."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """`train.seed` of each row's trainings."""
@@ -42,7 +42,7 @@ class AblateConfig:
     """Trainings side by side; 0 = as many as the cluster's CPUs and GPUs allow."""
 
     def __post_init__(self) -> None:
-        for key in ("rows", "seeds", "metrics"):
+        for key in ("variants", "seeds", "metrics"):
             not_empty(f"ablate.{key}", getattr(self, key))
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
@@ -58,7 +58,7 @@ class AblateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig:
-    """How `jobs.profile` times the networks of `ablate.rows`."""
+    """How `jobs.profile` times the networks of `ablate.variants`."""
 
     num_frames: int = 16
     """Frames of the val split, evenly spread, that every row is timed on in every round."""
@@ -99,9 +99,10 @@ class TuneConfig:
     """How settings are drawn: independently, or by Optuna's TPE from the results so far."""
     scheduler: Literal["none", "asha"] = "asha"
     """`asha` prunes trials whose validation is not among the best at the same epoch."""
-    grace_validations: int = 1
-    """Validations that every trial gets before `asha` may prune it. With `train.restarts` at that
-    epoch each is judged with its learning rate come down, as a whole training of that length."""
+    grace_period: int = 1
+    """Validations that every trial gets before `asha` may prune it. With `train.lr_restart_epochs`
+    at that epoch each is judged with its learning rate come down, as a whole training of that
+    length."""
     reduction_factor: int = 3
     """One in this many goes on from each rung of `asha`; rungs are this factor apart in epochs."""
     metric: Literal["point_ap", "frame_ap", "pixel_ap", "semantic_miou"] = "point_ap"
@@ -116,7 +117,7 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         not_empty("tune.space", self.space)
-        for key in ("num_samples", "grace_validations"):
+        for key in ("num_samples", "grace_period"):
             at_least("tune", self, key, 1)
         at_least("tune", self, "reduction_factor", 2)
         for key in ("seed", "num_parallel"):

@@ -5,7 +5,6 @@ absolute here, because workers, trials and submitted jobs run in other folders.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import os
@@ -17,6 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.config.keys import demand_known, with_names_of_now
 from pipeline.config.schema import Config
 
 STORE_SCHEMES = ("s3://", "gs://", "file://")
@@ -86,6 +86,11 @@ def _part(names: tuple[str, ...]) -> Any:
     return dataclasses.make_dataclass(
         Config.__name__, [(name, _SECTIONS[name]) for name in names], frozen=True, kw_only=True
     )
+
+
+def recorded(tree: Mapping[str, Any]) -> Config:
+    """The config that a run has recorded, also one of before a key got another name."""
+    return merge(Config(), with_names_of_now(tree))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -216,11 +221,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _known_key(key: str) -> None:
-    known = list(flatten(Config()))
-    if key in known:
-        return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ValueError(f"unknown key {key!r}; did you mean {near[0]!r}?")
+    demand_known(key, list(flatten(Config())))
 
 
 def _no_interpolation(place: str, text: str) -> None:

@@ -175,9 +175,9 @@ class ModelConfig:
 class LossConfig:
     """What is minimised."""
 
-    name: Literal["focal", "bce", "dice", "cross_entropy", "seed_self_supervised"] = "focal"
+    name: Literal["focal", "bce", "dice", "cross_entropy", "prior_self_supervised"] = "focal"
     """`bce` weighs positives by neg/pos of the train split; `cross_entropy` trains the semantic
-    head alone and uses no anomaly's label; `seed_self_supervised` is a control."""
+    head alone and uses no anomaly's label; `prior_self_supervised` is a control."""
     focal_alpha: float = 0.75
     """Weight of positives against 1 - alpha of negatives; above 0.5 favours positives."""
     focal_gamma: float = 2.0

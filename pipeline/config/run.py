@@ -8,7 +8,7 @@ STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardConfig:
+class HealthCheckConfig:
     """When a run is declared worthless."""
 
     enabled: bool = True
@@ -19,8 +19,8 @@ class GuardConfig:
     """The last epoch's loss must be this share below the best constant predictor's."""
 
     def __post_init__(self) -> None:
-        at_least("guards", self, "collapse_steps", 2)
-        at_least("guards", self, "no_signal_margin", 0)
+        at_least("health_checks", self, "collapse_steps", 2)
+        at_least("health_checks", self, "no_signal_margin", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

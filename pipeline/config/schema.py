@@ -19,7 +19,7 @@ from pipeline.config.data import (
 )
 from pipeline.config.experiments import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
 from pipeline.config.model import LossConfig, ModelConfig
-from pipeline.config.run import GuardConfig, ScalingConfig, TrackingConfig
+from pipeline.config.run import HealthCheckConfig, ScalingConfig, TrackingConfig
 from pipeline.config.validators import at_least
 
 AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -51,9 +51,9 @@ class TrainConfig:
     """Peak learning rate."""
     weight_decay: float = 1e-4
     """Weight decay; 0 = off."""
-    schedule: Literal["cosine", "none"] = "cosine"
+    lr_schedule: Literal["cosine", "none"] = "cosine"
     """Learning rate after the warm-up."""
-    restarts: list[int] = field(default_factory=list)
+    lr_restart_epochs: list[int] = field(default_factory=list)
     """Epochs after which the cosine has come down and starts anew at the peak. What a validation
     there says holds for a whole training of that length, which pruning trials asks for."""
     warmup_steps: int = 50
@@ -70,7 +70,7 @@ class TrainConfig:
     augment: bool = True
     """Left-right flip and photometric changes, of image, cloud and calibration together, and what
     the augment section adds."""
-    choose_by: Literal["point_ap", "frame_ap", "semantic_miou"] = "point_ap"
+    monitor: Literal["point_ap", "frame_ap", "semantic_miou"] = "point_ap"
     """Validation metric that picks the checkpoint. With `semantic_miou` model choice and thresholds
     see normal points only. A model that scores frames only is chosen by frame_ap."""
     validate_every_n_epochs: int = 1
@@ -110,10 +110,11 @@ class TrainConfig:
             at_least("train", self, key, 0)
         at_least("train", self, "num_threads", 1)
         _check_restarts(self)
-        if self.restarts and self.points_per_batch:
+        if self.lr_restart_epochs and self.points_per_batch:
             raise ValueError(
                 f"train.points_per_batch={self.points_per_batch} makes epochs of unequal length, "
-                f"and train.restarts={self.restarts} counts equal ones; leave one of them out"
+                f"and train.lr_restart_epochs={self.lr_restart_epochs} counts equal ones; leave "
+                "one of them out"
             )
         if not 0 < self.lr < math.inf:
             raise ValueError(f"train.lr is {self.lr}; it must be a finite number > 0")
@@ -124,16 +125,16 @@ class TrainConfig:
 
 
 def _check_restarts(train: TrainConfig) -> None:
-    epochs = train.restarts
-    if epochs and train.schedule != "cosine":
+    epochs = train.lr_restart_epochs
+    if epochs and train.lr_schedule != "cosine":
         raise ValueError(
-            f"train.restarts={epochs} starts a cosine anew, but train.schedule is "
-            f"{train.schedule}; set it to cosine or leave train.restarts out"
+            f"train.lr_restart_epochs={epochs} starts a cosine anew, but train.lr_schedule is "
+            f"{train.lr_schedule}; set it to cosine or leave train.lr_restart_epochs out"
         )
     marks = [0, *epochs, train.num_epochs]
     if epochs and any(early >= late for early, late in itertools.pairwise(marks)):
         raise ValueError(
-            f"train.restarts={epochs}; it must be rising epochs above 0 and below "
+            f"train.lr_restart_epochs={epochs}; it must be rising epochs above 0 and below "
             f"train.num_epochs={train.num_epochs}"
         )
 
@@ -153,9 +154,9 @@ class EvaluationConfig:
     are several; below, threads of the job are done before workers have started."""
     num_bootstraps: int = 1000
     """Resamplings of the scenes behind each 95 % interval."""
-    interval_seed: int = 0
+    bootstrap_seed: int = 0
     """Seed of the resampling."""
-    near_classes: list[int] = field(default_factory=lambda: [20, 21])
+    lookalike_classes: list[int] = field(default_factory=lambda: [20, 21])
     """Classes of ordinary small objects (static, dynamic) that anomalies are compared with."""
     voxel_score: VoxelScore = "max"
     """A voxel's score from those of its points; `centre_point`, AnoVox's default, is that of the
@@ -165,7 +166,7 @@ class EvaluationConfig:
         at_least("evaluation", self, "batch_size", 1)
         at_least("evaluation", self, "ray_from_frames", 0)
         at_least("evaluation", self, "num_bootstraps", 100)
-        at_least("evaluation", self, "interval_seed", 0)
+        at_least("evaluation", self, "bootstrap_seed", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +188,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     outliers: OutlierConfig = field(default_factory=OutlierConfig)
-    guards: GuardConfig = field(default_factory=GuardConfig)
+    health_checks: HealthCheckConfig = field(default_factory=HealthCheckConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
@@ -197,7 +198,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        if (self.loss.name == "seed_self_supervised") != (self.model.name == "simple"):
+        if (self.loss.name == "prior_self_supervised") != (self.model.name == "simple"):
             raise ValueError(
                 f"loss.name={self.loss.name} does not go with model.name={self.model.name}; "
                 "the prior system's loss and network are a pair: set both or neither"
@@ -228,9 +229,9 @@ class Config:
                 "would stay as it was drawn; set model.semantic_head=true and model.score to "
                 "max_logit, energy or entropy"
             )
-        if self.train.choose_by == "semantic_miou" and not self.model.semantic_head:
+        if self.train.monitor == "semantic_miou" and not self.model.semantic_head:
             raise ValueError(
-                "train.choose_by=semantic_miou needs the semantic head; set "
+                "train.monitor=semantic_miou needs the semantic head; set "
                 "model.semantic_head=true or choose by point_ap"
             )
 
@@ -258,11 +259,11 @@ class Config:
                 "outliers.feature_mixing exchanges channels of a point's features, which model."
                 "fusion=late keeps apart; use another fusion or set it to 0"
             )
-        if self.outliers.changes_frames and self.data.window > 1:
+        if self.outliers.changes_frames and self.data.num_sweeps > 1:
             raise ValueError(
-                f"data.window={self.data.window} shows past clouds, in which rays pass through "
-                "where an outlier stands now; set data.window=1, or outliers.raised_road and "
-                "outliers.perlin to 0"
+                f"data.num_sweeps={self.data.num_sweeps} shows past clouds, in which rays pass "
+                "through where an outlier stands now; set data.num_sweeps=1, or "
+                "outliers.raised_road and outliers.perlin to 0"
             )
 
     def _check_augmentation(self) -> None:
@@ -279,14 +280,14 @@ class Config:
             )
 
     def _check_window(self) -> None:
-        if self.data.window == 1:
+        if self.data.num_sweeps == 1:
             return
         if self.model.name == "simple" or self.model.fusion == "camera_only":
             name = self.model.fusion if self.model.name == "detector" else self.model.name
             raise ValueError(
-                f"data.window={self.data.window} gives past clouds, which the model {name} cannot "
-                "tell from the current one; set data.window=1 or use model.name=detector with a "
-                "fusion that has a LiDAR branch"
+                f"data.num_sweeps={self.data.num_sweeps} gives past clouds, which the model {name} "
+                "cannot tell from the current one; set data.num_sweeps=1 or use "
+                "model.name=detector with a fusion that has a LiDAR branch"
             )
 
     def _check_steps(self) -> None:
@@ -299,7 +300,7 @@ class Config:
         if not self.train.frames_per_gpu:
             return
         unknown = {
-            f"loss.name={self.loss.name}": self.loss.name in ("dice", "seed_self_supervised"),
+            f"loss.name={self.loss.name}": self.loss.name in ("dice", "prior_self_supervised"),
             f"loss.dice_weight={self.loss.dice_weight}": self.loss.dice_weight > 0,
             "outliers.feature_mixing": self.outliers.feature_mixing > 0,
         }

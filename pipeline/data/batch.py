@@ -41,9 +41,9 @@ class Batch:
     Labels are 0 normal, 1 anomalous, 255 ignore, in training also 2 synthetic outlier (`outliers`).
     Points are in the LiDAR frame (x forward, y left, z up, metres, intensity); `camera_from_lidar`
     takes them to the camera (X right, Y down, Z forward), `intrinsics` (fx, fy, cx, cy) from there
-    to pixels of `image` as stored, where pixel column j covers j <= u < j + 1. With `data.window` >
-    1 points have a fifth column, relative time in seconds: 0 for the current cloud, which comes
-    first in each frame, negative for past ones, whose labels are 255.
+    to pixels of `image` as stored, where pixel column j covers j <= u < j + 1. With
+    `data.num_sweeps` > 1 points have a fifth column, relative time in seconds: 0 for the current
+    cloud, which comes first in each frame, negative for past ones, whose labels are 255.
     """
 
     image: UInt8[Tensor, "B 3 H W"]

@@ -25,7 +25,7 @@ CALIBRATION = ("intrinsics", "camera_from_lidar", "world_from_lidar")
 class BlockReader:
     """The rows of one split, numbered shard by shard, as batches.
 
-    `ego_box_m`, `extras` and `pinned` as for `Collate`; `window` as `data.window`. Raises
+    `ego_box_m`, `extras` and `pinned` as for `Collate`; `num_sweeps` as `data.num_sweeps`. Raises
     ValueError when the folder is not prepared or a shard is torn. Threads may ask for batches at
     once.
     """
@@ -36,7 +36,7 @@ class BlockReader:
         split: str,
         *,
         ego_box_m: Sequence[float],
-        window: int = 1,
+        num_sweeps: int = 1,
         augmentation: AugmentConfig = AugmentConfig(),  # noqa: B008  frozen
         extras: Sequence[Extra] = (),
         outliers: OutlierConfig = OutlierConfig(),  # noqa: B008  frozen
@@ -68,7 +68,9 @@ class BlockReader:
         )
         self.shard_sizes = self._frames.sizes
         assert self.num_rows == len(self._frames), (self.num_rows, len(self._frames))
-        self._previous = previous_rows(self.index, window=window) if window > 1 else None
+        self._previous = (
+            previous_rows(self.index, num_sweeps=num_sweeps) if num_sweeps > 1 else None
+        )
 
     @functools.cached_property
     def index(self) -> pd.DataFrame:

@@ -13,20 +13,20 @@ from jaxtyping import Int64
 
 
 def epoch_order(
-    shard_sizes: Sequence[int], *, seed: int, epoch: int, window_shards: int
+    shard_sizes: Sequence[int], *, seed: int, epoch: int, shuffle_shards: int
 ) -> Int64[np.ndarray, "N"]:
     """Every row of a split once; rows are numbered shard by shard (shard 0 first).
 
-    Shards are shuffled, then the rows inside each window of `window_shards` shards.
+    Shards are shuffled, then the rows inside each window of `shuffle_shards` shards.
     """
-    assert window_shards >= 1, window_shards
+    assert shuffle_shards >= 1, shuffle_shards
     rng = np.random.default_rng([seed, epoch])
     starts = [0, *itertools.accumulate(shard_sizes)]
     shards = rng.permutation(len(shard_sizes))
     order = np.empty(starts[-1], dtype=np.int64)
     done = 0
-    for first in range(0, len(shards), window_shards):
-        window = shards[first : first + window_shards]
+    for first in range(0, len(shards), shuffle_shards):
+        window = shards[first : first + shuffle_shards]
         rows = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in window])
         order[done : done + len(rows)] = rng.permutation(rows)
         done += len(rows)

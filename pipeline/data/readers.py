@@ -20,15 +20,15 @@ def open_reader(
     folder: Path,
     split: str,
     *,
-    window: int,
+    num_sweeps: int,
     say: Say,
     extras: Sequence[Extra] = (),
 ) -> BlockReader:
     """Reader of a split of the prepared `folder` (what `find_blocks` gave).
 
-    `window` is `data.window`, or 1 for what looks at single clouds; `extras` names what batches
-    hold beside the rest: `pixels`, `voxels`. Where `data.blocks` is remote,
-    this node's copy is made first, and `say` tells of it.
+    `num_sweeps` is `data.num_sweeps`, or 1 for what looks at single clouds; `extras` names what
+    batches hold beside the rest: `pixels`, `voxels`. Where `data.blocks` is remote, this
+    node's copy is made first, and `say` tells of it.
     """
     if is_remote(config.data.blocks):
         folder = fetch_split(config, split, say=say)
@@ -36,7 +36,7 @@ def open_reader(
         folder,
         split,
         ego_box_m=config.data.ego_box_m,
-        window=window,
+        num_sweeps=num_sweeps,
         augmentation=config.augment,
         extras=extras,
         outliers=config.outliers,

@@ -35,7 +35,7 @@ def audit(train: OpenSplit, test: OpenSplit, *, watch: Watch) -> Audit:
     """Fit probes and baseline on the train split, read them on the test split."""
     sample = sample_split(train, progress=watch("features of train"))
     other = sample_split(test, progress=watch("features of test"))
-    plain = fit_plain(sample, seed=train.config.evaluation.interval_seed)
+    plain = fit_plain(sample, seed=train.config.evaluation.bootstrap_seed)
     return Audit(
         features=feature_probes(sample, other),
         shortcuts=shortcut_probes(train.reader.index, test.reader.index),
@@ -54,9 +54,9 @@ def _samplers(reader: BlockReader, num: int, *, config: EvaluationConfig) -> lis
     return [
         Sampler(
             reader.index,
-            near_classes=config.near_classes,
+            lookalike_classes=config.lookalike_classes,
             keep=min(1.0, NUM_SAMPLED / max(int(reader.num_points.sum()), 1)),
-            seed=config.interval_seed,
+            seed=config.bootstrap_seed,
         )
         for _ in range(num)
     ]

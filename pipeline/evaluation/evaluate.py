@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.load import merge
+from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
@@ -74,8 +74,8 @@ class Loaded:
 
     model: nn.Module
     meta: Meta
-    window: int
-    """`data.window` of the training."""
+    num_sweeps: int
+    """`data.num_sweeps` of the training."""
     extras: tuple[Extra, ...]
     """What batches must hold beside the rest for every level that the model scores."""
     folder: Path
@@ -96,7 +96,10 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     loaded = open_run(config, place)
     blocks = find_blocks(config)
     splits = open_splits(
-        config, split_hash=loaded.meta.split_hash, window=loaded.window, extras=loaded.extras
+        config,
+        split_hash=loaded.meta.split_hash,
+        num_sweeps=loaded.num_sweeps,
+        extras=loaded.extras,
     )
     tally, baseline, precision = score_splits(config, loaded.model, splits, blocks, watch=watch)
     windows = splits["test"].reader
@@ -165,9 +168,9 @@ def load_run(place: Path) -> Loaded:
     """The best model of a run folder, or the one of a checkpoint folder; nothing is unpickled."""
     checkpoint = checkpoints.find(place)
     meta = checkpoints.read_meta(checkpoint)
-    trained = merge(Config(), meta.config)
+    trained = recorded(meta.config)
     model = build_detector(
-        trained.model, prior=meta.prior, window=trained.data.window, fetch_weights=False
+        trained.model, prior=meta.prior, num_sweeps=trained.data.num_sweeps, fetch_weights=False
     )
     checkpoints.load_model(checkpoint, model)
     folder = checkpoint.parent
@@ -175,7 +178,7 @@ def load_run(place: Path) -> Loaded:
     return Loaded(
         model=model.eval(),
         meta=meta,
-        window=trained.data.window,
+        num_sweeps=trained.data.num_sweeps,
         extras=_extras(trained),
         folder=folder.parent if in_run else checkpoint,
     )

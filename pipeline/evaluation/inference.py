@@ -93,7 +93,9 @@ def make_scores(
 ) -> list[SplitScores]:
     """Counts of nothing for `num` threads (`prediction.Make`, once the keywords are bound)."""
     detector = None if model is None else _detector(model, torch.device(device), config)
-    tally = empty_tally(reader, near_classes=config.near_classes, voxel_score=config.voxel_score)
+    tally = empty_tally(
+        reader, lookalike_classes=config.lookalike_classes, voxel_score=config.voxel_score
+    )
     return [SplitScores(reader, tally, detector, plain) for _ in range(num)]
 
 
@@ -108,7 +110,7 @@ def score_split(
     reader: BlockReader,
     *,
     batch_size: int,
-    near_classes: Sequence[int],
+    lookalike_classes: Sequence[int],
     voxel_score: VoxelScore,
     device: torch.device,
     progress: Progress,
@@ -119,7 +121,7 @@ def score_split(
     By this process, one batch after the other. Voxels and pixels are counted where the reader
     brings them (`extras`).
     """
-    tally = empty_tally(reader, near_classes=near_classes, voxel_score=voxel_score)
+    tally = empty_tally(reader, lookalike_classes=lookalike_classes, voxel_score=voxel_score)
     scores, frames = SplitScores(reader, tally, Detector(model, device, precision), None), 0
 
     def done(num_frames: int) -> None:
@@ -134,14 +136,14 @@ def score_split(
 
 
 def empty_tally(
-    reader: BlockReader, *, near_classes: Sequence[int], voxel_score: VoxelScore
+    reader: BlockReader, *, lookalike_classes: Sequence[int], voxel_score: VoxelScore
 ) -> Tally:
     """Nothing counted yet of the reader's split."""
     manifest = reader.manifest
     return Tally(
         split=reader.split,
         split_hash=manifest.split_hash,
-        near_classes=near_classes,
+        lookalike_classes=lookalike_classes,
         held_out=manifest.prepare["hold_out_categories"],
         voxel_score=voxel_score,
     )

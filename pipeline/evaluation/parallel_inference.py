@@ -40,7 +40,7 @@ class OpenSplit:
     config: Config
     blocks: Path
     reader: BlockReader
-    window: int
+    num_sweeps: int
     extras: tuple[Extra, ...] = ()
 
     @classmethod
@@ -50,14 +50,16 @@ class OpenSplit:
         blocks: Path,
         split: str,
         *,
-        window: int = 1,
+        num_sweeps: int = 1,
         extras: Sequence[Extra] = (),
     ) -> "OpenSplit":
         """Open a split of the prepared folder `blocks` (what `find_blocks` gave)."""
         reader = open_reader(
-            config, blocks, split, window=window, say=logger.info, extras=tuple(extras)
+            config, blocks, split, num_sweeps=num_sweeps, say=logger.info, extras=tuple(extras)
         )
-        return cls(config=config, blocks=blocks, reader=reader, window=window, extras=tuple(extras))
+        return cls(
+            config=config, blocks=blocks, reader=reader, num_sweeps=num_sweeps, extras=tuple(extras)
+        )
 
 
 def count_split(make: Make[C], split: OpenSplit, *, progress: Progress) -> C:
@@ -175,7 +177,7 @@ def _open_all(workers: Sequence[Any], make: Make[Any], split: OpenSplit) -> None
         "config": split.config,
         "blocks": split.blocks,
         "split": split.reader.split,
-        "window": split.window,
+        "num_sweeps": split.num_sweeps,
         "extras": split.extras,
     }
     shared = ray.put(make)

@@ -52,7 +52,7 @@ class PointSample:
     label: UInt8[np.ndarray, "N"]
     """0 or 1; points labelled 255 are left out."""
     is_near: Bool[np.ndarray, "N"]
-    """The point is of an ordinary small object (`evaluation.near_classes`)."""
+    """The point is of an ordinary small object (`evaluation.lookalike_classes`)."""
     weight: Float32[np.ndarray, "N"]
     """Points of the split that this one stands for."""
 
@@ -61,7 +61,7 @@ def sample_points(
     batches: Iterable[Batch],
     index: pd.DataFrame,
     *,
-    near_classes: list[int],
+    lookalike_classes: list[int],
     keep: float,
     seed: int,
 ) -> PointSample:
@@ -70,7 +70,7 @@ def sample_points(
     Which of the others are kept depends on the seed and on the frame's row alone, so batches may
     come in any order and from any number of workers.
     """
-    drawn = Sampler(index, near_classes=near_classes, keep=keep, seed=seed)
+    drawn = Sampler(index, lookalike_classes=lookalike_classes, keep=keep, seed=seed)
     for batch in batches:
         drawn.add(batch)
     return drawn.sample()
@@ -80,10 +80,10 @@ class Sampler:
     """State is what was drawn of each frame, by row; samplers of other frames can be added."""
 
     def __init__(
-        self, index: pd.DataFrame, *, near_classes: Sequence[int], keep: float, seed: int
+        self, index: pd.DataFrame, *, lookalike_classes: Sequence[int], keep: float, seed: int
     ) -> None:
         self._frame_index = index["frame_index"].to_numpy()
-        self._is_near = np.isin(np.arange(256), near_classes)
+        self._is_near = np.isin(np.arange(256), lookalike_classes)
         self._keep, self._seed = keep, seed
         self._drawn: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 

@@ -22,7 +22,7 @@ def result_rows(
     found = intervals(
         tally,
         num_resamples=config.evaluation.num_bootstraps,
-        seed=config.evaluation.interval_seed,
+        seed=config.evaluation.bootstrap_seed,
     )
     readings = baseline.readings()
     about: dict[str, Any] = {

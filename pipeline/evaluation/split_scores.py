@@ -28,16 +28,16 @@ def open_splits(
     config: Config,
     *,
     split_hash: str,
-    window: int = 1,
+    num_sweeps: int = 1,
     extras: Sequence[Extra] = ("voxels",),
 ) -> dict[str, OpenSplit]:
     """The splits train (for the baseline) and test; ValueError when they are of another split.
 
-    `window` and `extras` are what the model's batches of test hold; the baseline looks at the
+    `num_sweeps` and `extras` are what the model's batches of test hold; the baseline looks at the
     current clouds of the same batches.
     """
     blocks = find_blocks(config)
-    test = OpenSplit.open(config, blocks, "test", window=window, extras=extras)
+    test = OpenSplit.open(config, blocks, "test", num_sweeps=num_sweeps, extras=extras)
     demand_split(test.reader, blocks, split_hash=split_hash)
     return {"train": OpenSplit.open(config, blocks, "train"), "test": test}
 
@@ -89,15 +89,15 @@ def baseline_of(
 
 def baseline_path(config: Config, blocks: Path) -> Path:
     """Where the baseline's counts lie."""
-    near = "-".join(map(str, config.evaluation.near_classes))
+    near = "-".join(map(str, config.evaluation.lookalike_classes))
     ego = "x".join(map(str, config.data.ego_box_m))
-    voxel, seed = config.evaluation.voxel_score, config.evaluation.interval_seed
+    voxel, seed = config.evaluation.voxel_score, config.evaluation.bootstrap_seed
     return blocks / f"baseline-{SAMPLING}-near-{near}-ego-{ego}-voxel-{voxel}-seed-{seed}.npz"
 
 
 def _fitted(config: Config, train: OpenSplit, *, watch: Watch) -> Baseline:
     sample = sample_split(train, progress=watch("features of train"))
-    return fit_plain(sample, seed=config.evaluation.interval_seed)
+    return fit_plain(sample, seed=config.evaluation.bootstrap_seed)
 
 
 def _keep(tally: Tally, path: Path) -> None:

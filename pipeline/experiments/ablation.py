@@ -44,7 +44,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
 
     Raises ValueError before anything starts when a row is wrong or is of another split.
     """
-    rows = row_configs(config, config.ablate.rows)
+    rows = row_configs(config, config.ablate.variants)
     manifest = one_split(rows)
     study = open_study(config, name=config.ablate.name, split_hash=manifest.split_hash)
     with runs.failing(config.tracking, study.run_id):
@@ -69,7 +69,7 @@ def one_split(rows: Mapping[str, Config]) -> Manifest:
             raise ValueError(
                 f"row {name} is of split {other.split_hash} and row {first} of split "
                 f"{manifest.split_hash}, whose numbers cannot be compared; take its prepare "
-                "settings out of ablate.rows"
+                "settings out of ablate.variants"
             )
     return manifest
 
@@ -149,7 +149,7 @@ def _lines(
     reference = tallies.get(next(iter(done)), [])
     rows = [
         _line(config, text, done=done, tallies=tallies, reference=reference)
-        for text in config.ablate.rows
+        for text in config.ablate.variants
     ]
     return rows + [
         _control_line(config, name, tally, reference=reference) for name, tally in controls.items()
@@ -173,7 +173,7 @@ def _control_line(config: Config, name: str, tally: Tally, *, reference: list[Ta
 def _intervals(
     config: Config, own: Sequence[Tally], *, minus: Sequence[Tally] = ()
 ) -> dict[str, Interval]:
-    num, seed = config.evaluation.num_bootstraps, config.evaluation.interval_seed
+    num, seed = config.evaluation.num_bootstraps, config.evaluation.bootstrap_seed
     return mean_intervals(own, minus=minus, num_resamples=num, seed=seed)
 
 

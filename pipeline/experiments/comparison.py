@@ -191,7 +191,7 @@ def _gains_table(config: Config, cells: Sequence[Cell]) -> str:
 
 def _resampling(config: Config) -> dict[str, int]:
     evaluation = config.evaluation
-    return {"num_resamples": evaluation.num_bootstraps, "seed": evaluation.interval_seed}
+    return {"num_resamples": evaluation.num_bootstraps, "seed": evaluation.bootstrap_seed}
 
 
 def _interval_text(interval: Interval) -> str:

@@ -38,12 +38,12 @@ class Profiled:
 
 
 def profile(config: Config, progress: Progress) -> Profiled:
-    """Time the networks of `ablate.rows`, here, on `scaling.use_gpu`'s device.
+    """Time the networks of `ablate.variants`, here, on `scaling.use_gpu`'s device.
 
     Raises ValueError before anything starts when a row is wrong, is of another split, or the GPU is
     missing.
     """
-    rows = row_configs(config, config.ablate.rows)
+    rows = row_configs(config, config.ablate.variants)
     _one_timing(config, rows)
     manifest = one_split(rows)
     worker = single_worker(lambda _: None, use_gpu=config.scaling.use_gpu)
@@ -76,7 +76,7 @@ def _one_timing(config: Config, rows: Mapping[str, Config]) -> None:
         if row.profile != config.profile or row.scaling.use_gpu != config.scaling.use_gpu:
             raise ValueError(
                 f"row {name} changes how it is timed, and its figures could not be compared; take "
-                "profile and scaling.use_gpu out of ablate.rows and set them for all rows"
+                "profile and scaling.use_gpu out of ablate.variants and set them for all rows"
             )
 
 
@@ -112,7 +112,7 @@ def _all_turns(
 def _costs(
     config: Config, subjects: Sequence[Subject], turns: Mapping[str, list[Turn]]
 ) -> list[Cost]:
-    changes = dict(parse_row(text) for text in config.ablate.rows)
+    changes = dict(parse_row(text) for text in config.ablate.variants)
     num = config.profile.num_frames
     return [
         Cost(
@@ -202,7 +202,7 @@ def _text(
 def training_estimate_s(config: Config, manifest: Manifest, costs: Sequence[Cost]) -> float:
     """Seconds of all rows' and seeds' training steps, one after the other; nan when not timed."""
     num_frames = sum(shard.num_rows for shard in manifest.shards_of("train"))
-    rows = row_configs(config, config.ablate.rows)
+    rows = row_configs(config, config.ablate.variants)
     seconds = 0.0
     for cost in costs:
         train = rows[cost.name].train

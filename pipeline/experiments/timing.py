@@ -78,7 +78,7 @@ def make_subject(
         config,
         find_blocks(config),
         SPLIT,
-        window=config.data.window,
+        num_sweeps=config.data.num_sweeps,
         say=lambda _: None,
         extras=training_extras(config),
     )
@@ -93,7 +93,7 @@ def make_subject(
     model = build_detector(
         config.model,
         prior=balance.prior,
-        window=config.data.window,
+        num_sweeps=config.data.num_sweeps,
         fetch_weights=False,
         mixing=config.outliers.feature_mixing,
         sparse_backend=config.train.sparse_backend,

@@ -186,7 +186,9 @@ def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
 
 def _num_parameters(config: Config) -> int:
     """Of the network itself: a run that a guard ended may have left no checkpoint."""
-    model = build_detector(config.model, prior=0.5, window=config.data.window, fetch_weights=False)
+    model = build_detector(
+        config.model, prior=0.5, num_sweeps=config.data.num_sweeps, fetch_weights=False
+    )
     return sum(p.numel() for p in model.parameters())
 
 

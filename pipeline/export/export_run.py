@@ -74,7 +74,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
     program = export_detector(
         loaded.model,
         image_size=(manifest.image_height, manifest.image_width),
-        num_columns=4 if loaded.window == 1 else 5,
+        num_columns=4 if loaded.num_sweeps == 1 else 5,
     )
     export_s = time.perf_counter() - started
     say(f"exported in {export_s:.1f} s; writing, loading and checking it")
@@ -105,7 +105,8 @@ def _opened(config: Config, *, say: Say) -> tuple[Loaded, list[BlockReader]]:
     loaded = open_run(config, chosen_run(config))
     blocks = find_blocks(config)
     readers = [
-        open_reader(config, blocks, split, window=loaded.window, say=say) for split in SPLITS
+        open_reader(config, blocks, split, num_sweeps=loaded.num_sweeps, say=say)
+        for split in SPLITS
     ]
     demand_split(readers[0], blocks, split_hash=loaded.meta.split_hash)
     return loaded, readers

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.load import merge
+from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES, SEMANTIC_IDS, class_name
@@ -28,7 +28,7 @@ HOW_TO = (
 
 def card_of(meta: Meta, manifest: Manifest) -> dict[str, Any]:
     """Inputs and outputs with shapes, units and frames of reference; thresholds; provenance."""
-    trained = merge(Config(), meta.config)
+    trained = recorded(meta.config)
     return {
         "use": HOW_TO,
         "inputs": [_image(manifest), _points(trained), *_camera()],
@@ -66,11 +66,11 @@ def _points(trained: Config) -> dict[str, Any]:
         meaning += (
             f"; without those of the car itself, |x| <= {length:g} and |y| <= {width:g} together"
         )
-    if trained.data.window > 1:
+    if trained.data.num_sweeps > 1:
         columns.append("time")
         meaning += (
             "; time in s is 0 for the current cloud and negative for those of the "
-            f"{trained.data.window - 1} frames before, moved into the current LiDAR frame"
+            f"{trained.data.num_sweeps - 1} frames before, moved into the current LiDAR frame"
         )
     return {
         "name": "points",
@@ -105,7 +105,7 @@ def _camera() -> list[dict[str, Any]]:
 
 def _outputs(trained: Config, manifest: Manifest) -> list[dict[str, Any]]:
     score = SCORE_MEANING[trained.model.score]
-    scored = "P" if trained.data.window == 1 else "points of the current cloud, in their order"
+    scored = "P" if trained.data.num_sweeps == 1 else "points of the current cloud, in their order"
     found = [
         _output("point_score", [scored], score),
         _output(

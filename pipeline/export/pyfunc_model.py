@@ -14,8 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from torch import Tensor, nn
 
-from pipeline.config.load import merge
-from pipeline.config.schema import Config
+from pipeline.config.load import recorded
 from pipeline.data.batch import Batch
 from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
@@ -61,11 +60,13 @@ class ServedDetector(PythonModel):
 def load(checkpoint: Path) -> tuple[nn.Module, int]:
     """The model of a checkpoint folder, for evaluation, and the columns its points have."""
     meta = checkpoints.read_meta(checkpoint)
-    config = merge(Config(), meta.config)
-    window = config.data.window
-    model = build_detector(config.model, prior=meta.prior, window=window, fetch_weights=False)
+    config = recorded(meta.config)
+    num_sweeps = config.data.num_sweeps
+    model = build_detector(
+        config.model, prior=meta.prior, num_sweeps=num_sweeps, fetch_weights=False
+    )
     checkpoints.load_model(checkpoint, model)
-    return model.eval(), 4 if window == 1 else 5
+    return model.eval(), 4 if num_sweeps == 1 else 5
 
 
 def to_batch(frames: Sequence[Mapping[str, Any]], *, num_columns: int) -> Batch:

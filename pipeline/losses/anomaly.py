@@ -27,7 +27,7 @@ from pipeline.models.scores import ScoreName, Scores
 
 def main_term(config: LossConfig) -> str:
     """Name of the term that tells whether the run learned anything."""
-    return {"cross_entropy": "semantic", "seed_self_supervised": "seed"}.get(config.name, "point")
+    return {"cross_entropy": "semantic", "prior_self_supervised": "prior"}.get(config.name, "point")
 
 
 def loss_terms(
@@ -40,7 +40,7 @@ def loss_terms(
     score: ScoreName = "supervised",
     with_outliers: bool = False,
 ) -> dict[str, Term]:
-    """Terms by name: `point`, `frame` and `pixel`, or `seed` for the prior system's loss.
+    """Terms by name: `point`, `frame` and `pixel`, or `prior` for the prior system's loss.
 
     A model with a semantic head adds `semantic` and `lovasz`, and `cross_entropy` consists of those
     two; `with_outliers` adds those of synthetic outliers (see `outlier_terms`). `pos_weight` is
@@ -49,12 +49,12 @@ def loss_terms(
     are never depends on the batch, so ranks can add theirs up.
     Raises ValueError when a point loss meets a model that scores frames only.
     """
-    if config.name == "seed_self_supervised":
-        return {"seed": seed_self_supervised(scores.frame_score)}
+    if config.name == "prior_self_supervised":
+        return {"prior": prior_self_supervised(scores.frame_score)}
     if scores.point_score is None:
         raise ValueError(
-            f"loss.name={config.name} needs point scores, which this model has not; use "
-            "model.name=detector or loss.name=seed_self_supervised"
+            f"loss.name={config.name} needs point scores, which this model does not produce; use "
+            "model.name=detector or loss.name=prior_self_supervised"
         )
     terms = semantic_terms(scores, batch, config=config)
     if with_outliers:
@@ -169,7 +169,7 @@ def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: floa
     """1 - 2 sum(p y) / (sum p + sum y) over all points of a step (arXiv 1606.04797, p unsquared).
 
     Written as total / count with total = sum p + sum y - 2 sum(p y) and count = sum p + sum y: both
-    add up over ranks, and as both hang on the model, `terms.local_share` differentiates both.
+    add up over ranks, and as both hang on the model, `reduction.local_share` differentiates both.
     """
     score, target, real = _labelled(score, label)
     p = torch.sigmoid(score) * real
@@ -177,7 +177,7 @@ def dice(score: Float32[Tensor, "N"], label: UInt8[Tensor, "N"], *, weight: floa
     return Term(total=size - 2 * (p * target).sum(), count=size, weight=weight)
 
 
-def seed_self_supervised(score: Float32[Tensor, "B"]) -> Term:
+def prior_self_supervised(score: Float32[Tensor, "B"]) -> Term:
     """mean(s) + 0.1 std(s) of s = sigmoid(score), the prior system's loss; it needs no label.
 
     std is unbiased as in that system, and 0 for a single frame. Negative control: 0 is reached by
@@ -214,7 +214,7 @@ def constant_predictor_loss(
     (`class_counts`), and its loss their entropy. For `dice` it is p = 1, for 1 - 2 p y / (p + y)
     falls with p.
     """
-    if config.name == "seed_self_supervised":
+    if config.name == "prior_self_supervised":
         return 0.0
     if config.name == "cross_entropy":
         return entropy_of(class_counts)

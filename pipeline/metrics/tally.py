@@ -28,7 +28,7 @@ from pipeline.metrics.slices import CATEGORIES, SLICES, frame_slices
 from pipeline.metrics.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
-ABOUT = ("split", "split_hash", "near_classes", "held_out", "voxel_score")
+ABOUT = ("split", "split_hash", "lookalike_classes", "held_out", "voxel_score")
 """What two tallies must share to be added or compared."""
 
 
@@ -40,15 +40,15 @@ class Tally:
         *,
         split: str,
         split_hash: str,
-        near_classes: Sequence[int],
+        lookalike_classes: Sequence[int],
         held_out: Sequence[str] = (),
         voxel_score: VoxelScore | None = None,
     ) -> None:
         self.split, self.split_hash = split, split_hash
-        self.near_classes, self.held_out = tuple(near_classes), tuple(held_out)
+        self.lookalike_classes, self.held_out = tuple(lookalike_classes), tuple(held_out)
         self.voxel_score: VoxelScore | None = voxel_score
         """How points are pooled in voxels; None counts no voxels."""
-        self._is_near = np.isin(np.arange(256), self.near_classes)
+        self._is_near = np.isin(np.arange(256), self.lookalike_classes)
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
         self._frames: list[dict[str, Any]] = []
@@ -195,8 +195,8 @@ class Tally:
             if ours != theirs:
                 raise ValueError(
                     f"{what} is {ours} in one tally and {theirs} in the other; compare models that "
-                    "were evaluated on the same split with the same evaluation.near_classes and "
-                    "evaluation.voxel_score"
+                    "were evaluated on the same split with the same "
+                    "evaluation.lookalike_classes and evaluation.voxel_score"
                 )
 
     def _about(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Detector(nn.Module):
         *,
         prior: float,
         pixel_prior: float,
-        window: int,
+        num_sweeps: int,
         fetch_weights: bool,
         mixing: float,
     ) -> None:
@@ -49,7 +49,7 @@ class Detector(nn.Module):
             self.camera = ImageEncoder(config, fetch_weights=fetch_weights)
         self.fusion = make_fusion(config)
         if config.fusion != "camera_only":
-            self.lidar = make_point_encoder(config, has_time=window > 1)
+            self.lidar = make_point_encoder(config, has_time=num_sweeps > 1)
         self.num_classes = NUM_CLASSES if config.semantic_head else 0
         make_head = partial(
             PointHead,
@@ -130,7 +130,7 @@ def build_detector(
     *,
     prior: float,
     pixel_prior: float | None = None,
-    window: int = 1,
+    num_sweeps: int = 1,
     fetch_weights: bool = True,
     mixing: float = 0.0,
     sparse_backend: Literal["torch", "spconv"] = "torch",
@@ -138,7 +138,7 @@ def build_detector(
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
     `prior` is the share of anomalous points in the train split, `pixel_prior` that of anomalous
-    cells for a pixel head (None: as `prior`), `window` is `data.window`.
+    cells for a pixel head (None: as `prior`), `num_sweeps` is `data.num_sweeps`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
     about to fill. `mixing` is `outliers.feature_mixing`, read in training only; `sparse_backend` is
     `train.sparse_backend`. Raises ValueError when the weights of `model.image_weights` or spconv
@@ -150,7 +150,7 @@ def build_detector(
         config,
         prior=prior,
         pixel_prior=prior if pixel_prior is None else pixel_prior,
-        window=window,
+        num_sweeps=num_sweeps,
         fetch_weights=fetch_weights,
         mixing=mixing,
     )

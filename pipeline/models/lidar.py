@@ -13,7 +13,7 @@ BACKBONES = {"pillars": PointEncoder, "point_mlp": PointMlp, "cylinder3d": Cylin
 def make_point_encoder(config: ModelConfig, *, has_time: bool) -> nn.Module:
     """A module from a batch to point features (P, `model.point_channels`).
 
-    `has_time`: points have a fifth column, relative time, as with `data.window` > 1. A frame's
+    `has_time`: points have a fifth column, relative time, as with `data.num_sweeps` > 1. A frame's
     points see that frame's points only, and permuting points permutes their features.
     """
     return BACKBONES[config.lidar_backbone](config, has_time=has_time)

@@ -22,7 +22,7 @@ from pipeline.models.pooling import Pooling
 class PointEncoder(nn.Module):
     """Features of every point from the cloud alone, `model.point_channels` wide.
 
-    `has_time`: points have a fifth column, relative time, as with `data.window` > 1.
+    `has_time`: points have a fifth column, relative time, as with `data.num_sweeps` > 1.
     """
 
     def __init__(self, config: ModelConfig, *, has_time: bool) -> None:

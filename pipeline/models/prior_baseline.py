@@ -1,7 +1,7 @@
 """SimpleAnomalyDetector, the prior system's network, kept to the parameter as a negative control.
 
 It scores whole frames and was trained without labels on a loss whose optimum is the constant 0;
-`loss.name=seed_self_supervised` repeats that, and the collapse guard must stop it.
+`loss.name=prior_self_supervised` repeats that, and the collapse guard must stop it.
 """
 
 import torch

@@ -10,7 +10,7 @@ NORMAL_ONLY = "val/semantic_miou"
 
 def chosen_by(config: Config) -> str:
     """Name of the metric: `val/point_ap`, or `val/frame_ap` for a model that scores frames only."""
-    return f"val/{'frame_ap' if config.model.name == 'simple' else config.train.choose_by}"
+    return f"val/{'frame_ap' if config.model.name == 'simple' else config.train.monitor}"
 
 
 def choice_sees(config: Config) -> str:

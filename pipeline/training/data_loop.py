@@ -68,7 +68,7 @@ class BlockSteps:
             config,
             folder,
             "train",
-            window=config.data.window,
+            num_sweeps=config.data.num_sweeps,
             say=worker.progress,
             extras=training_extras(config),
         )
@@ -124,7 +124,7 @@ class BlockSteps:
             reader.shard_sizes,
             seed=train.seed,
             epoch=epoch,
-            window_shards=self._config.data.window_shards,
+            shuffle_shards=self._config.data.shuffle_shards,
         )
         if train.points_per_batch:
             points = reader.num_points[order]

@@ -35,8 +35,8 @@ class StepSums:
     """Of the loss terms."""
     weights: Sequence[float]
     sums: Float64[Tensor, "N"]
-    """Terms' totals, their counts, `guards.score_moments` and, with a semantic head, the points of
-    each class."""
+    """Terms' totals, their counts, `health_checks.score_moments` and, with a semantic head, the
+    points of each class."""
 
 
 class Gradient:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from pipeline.config.schema import GuardConfig
+from pipeline.config.schema import HealthCheckConfig
 from pipeline.models.scores import Scores
 from pipeline.runtime.errors import RunFailed
 
@@ -51,9 +51,9 @@ def score_moments(scores: Scores) -> Float64[Tensor, "3"]:
 
 
 class CollapseGuard:
-    """Stops a run that shows all signs of collapse over `guards.collapse_steps` steps on end."""
+    """Stops a run with all signs of collapse in `health_checks.collapse_steps` steps in a row."""
 
-    def __init__(self, config: GuardConfig) -> None:
+    def __init__(self, config: HealthCheckConfig) -> None:
         self.recent: deque[CollapseSigns] = deque(maxlen=config.collapse_steps)
         self.largest_grad_norm = 0.0
 

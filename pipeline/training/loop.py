@@ -92,7 +92,7 @@ class Training:
             config,
             job.blocks,
             "val",
-            window=config.data.window,
+            num_sweeps=config.data.num_sweeps,
             say=worker.progress,
             extras=training_extras(config),
         )
@@ -116,7 +116,7 @@ class Training:
             config.model,
             prior=self.prior,
             pixel_prior=cells.prior if cells else None,
-            window=config.data.window,
+            num_sweeps=config.data.num_sweeps,
             fetch_weights=not saved,
             mixing=config.outliers.feature_mixing,
             sparse_backend=config.train.sparse_backend,
@@ -269,7 +269,7 @@ class Training:
         return metrics, thresholds
 
     def _note(self, metrics: dict[str, float]) -> None:
-        """Keep history and best, by the metric that `train.choose_by` names."""
+        """Keep history and best, by the metric that `train.monitor` names."""
         step, key = self.position.step, chosen_by(self.config)
         if key in metrics and (not self.best or metrics[key] > self.best["value"]):
             sees = choice_sees(self.config)
@@ -325,7 +325,7 @@ class Training:
     def judge(self) -> None:
         """Raise RunFailed `no_signal` when the last epoch learned nothing a constant would not."""
         total, count, *points_of_classes = self.results.epoch_loss
-        if self.config.guards.enabled and count:
+        if self.config.health_checks.enabled and count:
             constant = constant_predictor_loss(
                 self.prior,
                 config=self.config.loss,
@@ -333,7 +333,7 @@ class Training:
                 class_counts=points_of_classes,
             )
             check_signal(
-                total / count, constant=constant, margin=self.config.guards.no_signal_margin
+                total / count, constant=constant, margin=self.config.health_checks.no_signal_margin
             )
 
     def result(self, status: str, *, reason: str = "", message: str = "") -> dict[str, Any]:

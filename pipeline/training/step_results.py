@@ -51,8 +51,8 @@ class StepFigures:
     """Of the loss terms."""
     weights: Sequence[float]
     copy: HostCopy
-    """Terms' totals, their counts, `guards.score_moments` and points of each class, all over all
-    ranks, then gradient norm and loss scale."""
+    """Terms' totals, their counts, `health_checks.score_moments` and points of each class, all over
+    all ranks, then gradient norm and loss scale."""
 
     def read(self) -> "StepResult":
         """Waits until the step is done."""
@@ -111,7 +111,7 @@ class StepResults:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pending: StepFigures | None = None
-        self.guard = CollapseGuard(config.guards)
+        self.guard = CollapseGuard(config.health_checks)
         self.teller: StepTeller | None = None
         """Of rank 0."""
         self.begin_epoch()
@@ -142,7 +142,7 @@ class StepResults:
         check_finite(figures.step, loss=loss, grad_norm=grad_norm, loss_scale=result.loss_scale)
         self._add(result)
         # A step that overflowed changed nothing, and its gradient has no size.
-        if self._config.guards.enabled and math.isfinite(grad_norm):
+        if self._config.health_checks.enabled and math.isfinite(grad_norm):
             signs = CollapseSigns(moments=result.moments, loss=loss, grad_norm=grad_norm)
             self.guard.update(figures.step, signs)
         if self.teller:
@@ -150,7 +150,7 @@ class StepResults:
 
     def _add(self, result: StepResult) -> None:
         name, sums = main_term(self._config.loss), self.epoch_loss
-        if name in result.totals and name != "seed":
+        if name in result.totals and name != "prior":
             sums[0] += result.totals[name]
             sums[1] += max(MIN_COUNT, result.counts[name])
         for number, count in enumerate(result.class_counts, 2):

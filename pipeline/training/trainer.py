@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config.load import flatten, merge, to_dict
+from pipeline.config.load import flatten, merge, recorded, to_dict
 from pipeline.config.schema import Config, ScalingConfig
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
@@ -144,8 +144,8 @@ def config_hash(config: Config) -> str:
 
 def _deciding(config: Config) -> dict[str, Any]:
     """The dotted keys that a training's result depends on."""
-    sections = ("prepare.", "model.", "loss.", "train.", "augment.", "outliers.", "guards.")
-    others = ("data.ego_box_m", "data.window_shards", "data.window", "data.reader")
+    sections = ("prepare.", "model.", "loss.", "train.", "augment.", "outliers.", "health_checks.")
+    others = ("data.ego_box_m", "data.shuffle_shards", "data.num_sweeps", "data.reader")
     return {
         key: value
         for key, value in flatten(config).items()
@@ -185,7 +185,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
         "revision": revision,
         "blocks": str(blocks),
         "model_choice": chosen_by(config),
-        "model_choice_sees": choice_sees(config),
+        "selection_data": choice_sees(config),
     }
     if child:
         run_id, folder = _child_run(config, child, tags), child.folder
@@ -228,7 +228,7 @@ def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: st
             f"{folder} ended inside an epoch (after {meta.position.step_in_epoch} of its steps), "
             "and data.reader=stream goes on at the start of one only; start a new run"
         )
-    before, now = _deciding(merge(Config(), meta.config)), _deciding(config)
+    before, now = _deciding(recorded(meta.config)), _deciding(config)
     # `auto` goes on in what the run began in, and so does its name.
     before["train.precision"] = meta.precision
     if now["train.precision"] == "auto":

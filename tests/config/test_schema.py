@@ -60,7 +60,7 @@ def test_the_last_of_two_overrides_of_one_key_wins() -> None:
         ("train.augment=false", False),
         ("prepare.image_crop=[0.25,0.75]", [0.25, 0.75]),
         ("compare.fusions=[concat]", ["concat"]),
-        ("data.record=10888190", "10888190"),
+        ("data.zenodo_record=10888190", "10888190"),
         ("tracking.experiment=a=b", "a=b"),
     ],
 )
@@ -76,7 +76,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
-    both = ["loss.name=seed_self_supervised", "model.name=simple"]
+    both = ["loss.name=prior_self_supervised", "model.name=simple"]
     assert load(None, both).model.name == "simple"
 
 
@@ -85,7 +85,7 @@ def test_rules_hold_for_the_whole_merge_not_for_each_step() -> None:
 
 @pytest.mark.parametrize(
     ("without", "others"),
-    [("model.fusion=lidar_only", []), ("model.name=simple", ["loss.name=seed_self_supervised"])],
+    [("model.fusion=lidar_only", []), ("model.name=simple", ["loss.name=prior_self_supervised"])],
 )
 def test_a_pixel_head_needs_a_camera(without: str, others: list[str]) -> None:
     sentence = f"model.pixel_head=true scores pixels, for which {without} has no image map"
@@ -126,14 +126,17 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("synthetic.kinds=[]", "synthetic.kinds is empty"),
         ("synthetic.towns=[]", "synthetic.towns is empty"),
         ("synthetic.seed=-1", "synthetic.seed is -1"),
-        ("data.window_shards=0", "data.window_shards is 0"),
+        ("data.shuffle_shards=0", "data.shuffle_shards is 0"),
         ("data.ego_box_m=[1]", "data.ego_box_m is [1.0]; it takes two lengths"),
         ("data.ego_box_m=[-1,1]", "data.ego_box_m is [-1.0, 1.0]; it takes two lengths"),
         ("data.archives=[a.zip]", "data.archives holds 'a.zip'; it takes .tar.gz files"),
         ("data.md5=[abc]", "data.md5 holds 'abc'; an md5 is 32 digits"),
         (f"data.md5=[{'a' * 32}]", "data.md5 has 1 entries for 0 of data.archives"),
-        ("data.record=10.5281/zenodo.1", "data.record is '10.5281/zenodo.1'; it takes the number"),
-        ("data.record_url=file:///etc", "data.record_url is 'file:///etc'; it takes an http"),
+        (
+            "data.zenodo_record=10.5281/zenodo.1",
+            "data.zenodo_record is '10.5281/zenodo.1'; it takes the number",
+        ),
+        ("data.zenodo_url=file:///etc", "data.zenodo_url is 'file:///etc'; it takes an http"),
         ("data.max_retries=-1", "data.max_retries is -1"),
         ("data.retry_wait_s=-1", "data.retry_wait_s is -1.0"),
         ("data.stall_s=0", "data.stall_s is 0.0; it must be a finite number > 0"),
@@ -153,12 +156,12 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("loss.focal_alpha=1", "loss.focal_alpha is 1.0"),
         ("loss.frame_weight=-1", "loss.frame_weight is -1.0"),
         ("loss.frame_weight=.nan", "loss.frame_weight is nan"),
-        ("loss.name=seed_self_supervised", "loss.name=seed_self_supervised does not go with"),
+        ("loss.name=prior_self_supervised", "loss.name=prior_self_supervised does not go with"),
         ("model.name=simple", "loss.name=focal does not go with model.name=simple"),
         ("train.lr=0", "train.lr is 0.0; it must be a finite number > 0"),
         ("train.lr=.inf", "train.lr is inf"),
         ("train.seed=-1", "train.seed is -1"),
-        ("guards.no_signal_margin=-1", "guards.no_signal_margin is -1.0"),
+        ("health_checks.no_signal_margin=-1", "health_checks.no_signal_margin is -1.0"),
         ("scaling.num_workers=-1", "scaling.num_workers is -1"),
         ("scaling.num_workers=5", "train.batch_size=4 is smaller than scaling.num_workers=5"),
         ("scaling.cpus_per_worker=0", "scaling.cpus_per_worker and scaling.start_timeout_s must"),
@@ -210,18 +213,18 @@ def test_a_mistake_in_a_file_is_one_sentence(tmp_path: Path, text: str, sentence
             "train.sparse_backend=spconv trains sparse convolutions on CUDA; set model.lidar_back",
         ),
         (["prepare.jpeg_quality=0"], "prepare.jpeg_quality is 0; it takes 1 to 100"),
-        (["data.window=0"], "data.window is 0; it must be a finite number >= 1"),
+        (["data.num_sweeps=0"], "data.num_sweeps is 0; it must be a finite number >= 1"),
         (
-            ["data.window=3", "data.reader=stream"],
-            "data.window=3 needs earlier frames, which lie in other shards",
+            ["data.num_sweeps=3", "data.reader=stream"],
+            "data.num_sweeps=3 needs earlier frames, which lie in other shards",
         ),
         (
-            ["data.window=2", "model.fusion=camera_only"],
-            "data.window=2 gives past clouds, which the model camera_only cannot tell",
+            ["data.num_sweeps=2", "model.fusion=camera_only"],
+            "data.num_sweeps=2 gives past clouds, which the model camera_only cannot tell",
         ),
         (
-            ["data.window=2", "model.name=simple", "loss.name=seed_self_supervised"],
-            "data.window=2 gives past clouds, which the model simple cannot tell",
+            ["data.num_sweeps=2", "model.name=simple", "loss.name=prior_self_supervised"],
+            "data.num_sweeps=2 gives past clouds, which the model simple cannot tell",
         ),
         (
             ["data.reader=stream", "train.checkpoint_every_n_steps=5"],
@@ -446,7 +449,7 @@ def test_cross_entropy_refuses_a_score_that_it_does_not_train() -> None:
 
 
 def test_model_choice_by_miou_needs_the_semantic_head() -> None:
-    assert "needs the semantic head" in refused("train.choose_by=semantic_miou")
+    assert "needs the semantic head" in refused("train.monitor=semantic_miou")
 
 
 def test_dice_beside_a_loss_that_takes_no_such_term_is_refused() -> None:
@@ -462,8 +465,8 @@ def test_outliers_without_augmentation_are_refused(kind: str) -> None:
 
 
 def test_outliers_in_frames_do_not_go_with_past_clouds() -> None:
-    assert "rays pass through" in refused("outliers.perlin=0.5", "data.window=3")
-    mixed = load(None, ["outliers.feature_mixing=0.5", "data.window=3"])
+    assert "rays pass through" in refused("outliers.perlin=0.5", "data.num_sweeps=3")
+    mixed = load(None, ["outliers.feature_mixing=0.5", "data.num_sweeps=3"])
     assert mixed.outliers.any
     assert not mixed.outliers.changes_frames
 

@@ -45,7 +45,7 @@ def config(store: Path, tmp_path: Path) -> Config:
 
 def assert_same_rows(config: Config, store: Path) -> None:
     folder = find_blocks(config)
-    copied = open_reader(config, folder, "train", window=1, say=quiet)
+    copied = open_reader(config, folder, "train", num_sweeps=1, say=quiet)
     direct = BlockReader(store, "train", ego_box_m=BOX)
     rows = range(direct.num_rows)
     ours, theirs = (one.batch(rows, augment_seed=None) for one in (copied, direct))
@@ -66,7 +66,7 @@ def test_the_prepared_folder_itself_may_be_the_uri(config: Config, store: Path):
 def test_only_the_split_that_is_opened_is_copied(config: Config, store: Path):
     folder = find_blocks(config)
     assert not list(folder.rglob("*.arrow"))
-    open_reader(config, folder, "val", window=1, say=quiet)
+    open_reader(config, folder, "val", num_sweeps=1, say=quiet)
     assert [path.parent.name for path in folder.rglob("*.arrow")] == ["val"]
 
 

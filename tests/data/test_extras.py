@@ -174,7 +174,7 @@ def test_past_clouds_have_no_voxels(tmp_path, random_row, write_prepared):
     rows = [whole_row(random_row, 3 * i, 30) | {"frame_index": i} for i in range(3)]
     rows = [row | {"world_from_lidar": np.eye(4).reshape(16)} for row in rows]
     place = write_prepared(tmp_path / "window", {"train": [rows]}, PREPARE)
-    batch = read(place, "voxels", window=3).batch([2, 0], augment_seed=None)
+    batch = read(place, "voxels", num_sweeps=3).batch([2, 0], augment_seed=None)
     past = batch.points[:, 4] < 0
     assert past.sum() == 60
     assert (voxels_of(batch).of_point[past] == -1).all()

@@ -160,7 +160,7 @@ def test_default_shards_copied_to_a_bucket_are_opened_from_there(
         folder = find_blocks(config)
         assert folder.name == find_blocks(default_world).name
         assert folder.parent == tmp_path / "cache"
-        reader = open_reader(config, folder, "train", window=1, say=quiet)
+        reader = open_reader(config, folder, "train", num_sweeps=1, say=quiet)
     rows = [shard.num_rows for shard in read_manifest(folder).shards_of("train")]
     assert reader.num_rows == sum(rows) > 0
 

@@ -28,21 +28,21 @@ def shares(num_points: list[int], num_workers: int) -> list[np.ndarray]:
 
 @given(shard_sizes, seeds, st.integers(0, 5), st.integers(1, 12))
 def test_every_row_comes_once_per_epoch(sizes, seed, epoch, window):
-    order = epoch_order(sizes, seed=seed, epoch=epoch, window_shards=window)
+    order = epoch_order(sizes, seed=seed, epoch=epoch, shuffle_shards=window)
     assert sorted(order) == list(range(sum(sizes)))
 
 
 @given(shard_sizes, seeds, st.integers(1, 12), st.integers(1, 6))
 def test_the_order_is_a_pure_function(sizes, seed, window, epoch):
     first, again = (
-        epoch_order(sizes, seed=seed, epoch=epoch, window_shards=window) for _ in range(2)
+        epoch_order(sizes, seed=seed, epoch=epoch, shuffle_shards=window) for _ in range(2)
     )
     assert np.array_equal(first, again)
 
 
 @given(st.integers(0, 40), seeds, st.integers(1, 9))
 def test_steps_show_every_row_once_whatever_the_batch_size(num_rows, seed, batch_size):
-    order = epoch_order([num_rows], seed=seed, epoch=0, window_shards=1)
+    order = epoch_order([num_rows], seed=seed, epoch=0, shuffle_shards=1)
     ends = step_ends(num_rows, batch_size=batch_size)
     assert len(ends) == num_steps(num_rows, batch_size=batch_size)
     rows = [step_rows(order, ends, step=step) for step in range(len(ends))]
@@ -94,7 +94,7 @@ def test_a_rank_may_get_nothing():
 
 def test_epochs_and_seeds_change_the_order():
     orders = [
-        tuple(epoch_order([8] * 8, seed=seed, epoch=epoch, window_shards=2))
+        tuple(epoch_order([8] * 8, seed=seed, epoch=epoch, shuffle_shards=2))
         for seed in range(3)
         for epoch in range(3)
     ]
@@ -102,6 +102,6 @@ def test_epochs_and_seeds_change_the_order():
 
 
 def test_rows_of_a_window_come_from_its_shards_only():
-    order = epoch_order([4] * 6, seed=1, epoch=0, window_shards=2)
+    order = epoch_order([4] * 6, seed=1, epoch=0, shuffle_shards=2)
     for start in range(0, 24, 8):
         assert len(set(order[start : start + 8] // 4)) == 2

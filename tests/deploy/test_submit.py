@@ -71,7 +71,7 @@ def test_a_submitted_training_uses_the_cluster_and_knows_its_revision(
         *WORK, *ENVIRONMENT,
         *("--", "python", "-m", "jobs.train", "scaling.num_workers=1", "train.max_steps=2"),
         f"data.root={tiny_config.data.root}", f"data.blocks={tiny_config.data.blocks}",
-        f"storage_path={tmp_path}/runs", f"tracking.uri={uri}", "guards.enabled=false",
+        f"storage_path={tmp_path}/runs", f"tracking.uri={uri}", "health_checks.enabled=false",
         *(f"prepare.{name}={getattr(prepare, name)}" for name in names),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def test_a_stopped_job_ends_its_run_as_killed(
     submitted = head.submit(
         *WORK, "--no-wait", f"--submission-id={name}",
         *("--", "python", "-m", "jobs.train", f"scaling.num_workers={num_workers}"),
-        *("train.num_epochs=10000", "train.log_every_n_steps=1", "guards.enabled=false"),
+        *("train.num_epochs=10000", "train.log_every_n_steps=1", "health_checks.enabled=false"),
         f"data.root={tiny_config.data.root}", f"data.blocks={tiny_config.data.blocks}",
         f"storage_path={tmp_path}/runs", f"tracking.uri={uri}",
         *(f"prepare.{name}={getattr(prepare, name)}" for name in names),

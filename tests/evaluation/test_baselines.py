@@ -43,7 +43,7 @@ def test_index() -> pd.DataFrame:
 @pytest.fixture
 def tally(test_index: pd.DataFrame) -> Tally:
     """A detector that ranks by chance."""
-    tally = Tally(split="test", split_hash="h", near_classes=[20])
+    tally = Tally(split="test", split_hash="h", lookalike_classes=[20])
     scores = np.random.default_rng(0).normal(size=len(test_index)).tolist()
     tally._rows = set(test_index["row"])
     tally._frames = test_index.to_dict("records")  # type: ignore[assignment]
@@ -71,7 +71,7 @@ def test_a_probe_reads_as_scikit_learn_does(tally: Tally, test_index: pd.DataFra
 
 def test_the_difference_to_a_probe_is_paired_by_scene(test_index: pd.DataFrame, tally: Tally):
     many = index(10, archives=40)
-    wide = Tally(split="test", split_hash="h", near_classes=[20])
+    wide = Tally(split="test", split_hash="h", lookalike_classes=[20])
     wide._rows, wide._frames = set(many["row"]), many.to_dict("records")  # type: ignore[assignment]
     detector = wide.rescored({row: float(row % 3) for row in many["row"]})
     probe = probe_tallies(detector, train=many, test=many)["frame_index"]

@@ -17,7 +17,7 @@ from pipeline.metrics.tally import Tally
 def sample(make_split) -> PointSample:
     train = make_split(num_scenes=6, frames_per_scene=3, num_points=300, seed=0)
     batches = [train.batch(list(range(train.num_rows)))]
-    return sample_points(batches, train.index, near_classes=[20], keep=0.5, seed=0)
+    return sample_points(batches, train.index, lookalike_classes=[20], keep=0.5, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_frame_index_is_no_input():
 
 def test_it_finds_anomalies_that_position_gives_away(make_split, model):
     test = make_split(num_scenes=4, frames_per_scene=3, num_points=300, seed=9)
-    tally = Tally(split="test", split_hash="abc", near_classes=[20])
+    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20])
     for row in range(test.num_rows):
         batch = test.batch([row])
         tally.update(baseline_scores(model, batch), batch, test.index)
@@ -77,7 +77,7 @@ def test_without_anomalies_an_isolation_forest_finds_what_is_unlike_the_normal_p
     """Points far from all others, whether or not a camera sees them."""
     train = make_split(num_scenes=4, frames_per_scene=1, num_points=400, seed=0)
     batch = train.batch([1, 3])
-    normal = sample_points([batch], train.index, near_classes=[20], keep=1.0, seed=0)
+    normal = sample_points([batch], train.index, lookalike_classes=[20], keep=1.0, seed=0)
     forest = fit_baseline(normal, seed=0)
     odd = dataclasses.replace(batch, points=batch.points.clone())
     odd.points[::40, :3] *= 8

@@ -103,7 +103,7 @@ def test_a_frame_without_points_has_no_features(make_split):
 
 def test_a_sample_keeps_all_anomalous_and_small_points_and_weighs_the_others(split):
     batches = [split.batch([0, 1]), split.batch([2, 3])]
-    sample = sample_points(batches, split.index, near_classes=[20], keep=0.25, seed=0)
+    sample = sample_points(batches, split.index, lookalike_classes=[20], keep=0.25, seed=0)
     classes = np.concatenate([classes for _, classes in split.frames])
     assert int((sample.label == 1).sum()) == int((classes == 29).sum())
     assert int(sample.is_near.sum()) == int((classes == 20).sum())
@@ -117,7 +117,7 @@ def test_a_sample_keeps_all_anomalous_and_small_points_and_weighs_the_others(spl
 def test_a_sample_knows_the_frame_index_and_repeats_with_the_seed(split):
     def drawn(seed: int) -> np.ndarray:
         batches = [split.batch([2, 1])]
-        sample = sample_points(batches, split.index, near_classes=[20], keep=0.5, seed=seed)
+        sample = sample_points(batches, split.index, lookalike_classes=[20], keep=0.5, seed=seed)
         return sample.features
 
     assert set(column(drawn(0), "frame_index").tolist()) == {0, 1}

@@ -93,8 +93,14 @@ def test_every_cell_is_trained_once_however_often_the_study_is_started(
 def test_a_row_whose_guard_fired_says_so_and_the_others_stand(
     config: Config, tiny_blocks: Path, ray_session
 ):
-    rows = ["full model.fusion=lidar_only", "hopeless model.fusion=lidar_only guards.enabled=true"]
-    strict = {"guards": {"no_signal_margin": 0.999}, "ablate": {"rows": rows, "seeds": [0]}}
+    rows = [
+        "full model.fusion=lidar_only",
+        "hopeless model.fusion=lidar_only health_checks.enabled=true",
+    ]
+    strict = {
+        "health_checks": {"no_signal_margin": 0.999},
+        "ablate": {"variants": rows, "seeds": [0]},
+    }
     ablated = ablate(merge(config, strict), say=quiet)
     assert ablated.facts["failed_rows"] == ["hopeless"]
     assert ablated.lines[1].status == "no_signal (1 of 1)"
@@ -107,8 +113,11 @@ def test_the_prior_systems_row_collapses_and_is_told_with_its_parameters(
     config: Config, tiny_blocks: Path, ray_session
 ):
     base = load(CONFIGS / "ablation.yaml")
-    (simple,) = (text for text in base.ablate.rows if text.startswith("simple "))
-    changes = {"guards": {"enabled": True}, "ablate": {"rows": [simple], "seeds": [0, 1]}}
+    (simple,) = (text for text in base.ablate.variants if text.startswith("simple "))
+    changes = {
+        "health_checks": {"enabled": True},
+        "ablate": {"variants": [simple], "seeds": [0, 1]},
+    }
     ablated = ablate(merge(config, changes), say=quiet)
     assert ablated.lines[0].status == "collapsed (2 of 2)"
     assert ablated.lines[0].num_parameters == 1_146_497
@@ -171,11 +180,11 @@ def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_
 )
 def test_a_wrong_row_is_refused_before_anything_starts(config: Config, row: str, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        ablate(merge(config, {"ablate": {"rows": ["full", row]}}), say=quiet)
+        ablate(merge(config, {"ablate": {"variants": ["full", row]}}), say=quiet)
     assert not Path(config.storage_path).exists()
 
 
 def test_a_row_whose_shards_were_not_prepared_is_refused(config: Config, tiny_blocks: Path):
     rows = ["full", "other prepare.split_seed=5"]
     with pytest.raises(ValueError, match=r"jobs\.prepare"):
-        ablate(merge(config, {"ablate": {"rows": rows}}), say=quiet)
+        ablate(merge(config, {"ablate": {"variants": rows}}), say=quiet)

@@ -19,7 +19,7 @@ from pipeline.training.worker import single_worker
 from tests.helpers.repository import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
-GRIDS = sorted(path for path in CONFIGS.glob("*.yaml") if load(path).ablate.rows != ["full"])
+GRIDS = sorted(path for path in CONFIGS.glob("*.yaml") if load(path).ablate.variants != ["full"])
 BASE = "cross_attention"
 AXES: dict[str, dict[str, dict[str, Any]]] = {
     "modalities": {
@@ -74,7 +74,7 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "loss": {
         BASE: {"loss.name": "focal", "loss.focal_alpha": 0.75, "loss.focal_gamma": 2.0},
-        "simple": {"loss.name": "seed_self_supervised", "model.name": "simple"},
+        "simple": {"loss.name": "prior_self_supervised", "model.name": "simple"},
         "bce": {"loss.name": "focal", "loss.focal_alpha": 0.5, "loss.focal_gamma": 0.0},
         "bce_pos_weight": {"loss.name": "bce"},
         "focal_alpha_0.9": {"loss.focal_alpha": 0.9},
@@ -86,13 +86,13 @@ AXES: dict[str, dict[str, dict[str, Any]]] = {
         "no_anomaly_labels": {"loss.name": "cross_entropy", "model.score": "energy"},
         "semantic_head": {"model.semantic_head": True, "loss.name": "focal"},
     },
-    "temporal window": {BASE: {"data.window": 1}, "window_2": {"data.window": 2}},
+    "temporal window": {BASE: {"data.num_sweeps": 1}, "window_2": {"data.num_sweeps": 2}},
     "augmentation": {BASE: {"train.augment": True}, "no_augmentation": {"train.augment": False}},
     "input": {
         BASE: {"model.image_input": "normalised"},
         "raw_pixels": {"model.image_input": "raw"},
     },
-    "controls": {"random_labels": {"train.shuffle_labels": True, "guards.enabled": False}},
+    "controls": {"random_labels": {"train.shuffle_labels": True, "health_checks.enabled": False}},
 }
 """Axis -> row -> what the row sets."""
 FLAGS = {
@@ -101,7 +101,7 @@ FLAGS = {
         "model.image_weights=imagenet model.freeze_image_backbone=true"
     ),
     "normal scenes only": "prepare.train_kinds=[normality]",
-    "longer windows": "data.window=5",
+    "longer windows": "data.num_sweeps=5",
 }
 """Legal on this base, but no rows: they need a download, other shards or longer scenes."""
 
@@ -113,14 +113,14 @@ def base() -> Config:
 
 @pytest.fixture(scope="module")
 def rows(base: Config) -> dict[str, Config]:
-    return row_configs(base, base.ablate.rows)
+    return row_configs(base, base.ablate.variants)
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
 def test_every_row_of_every_config_is_legal_and_changes_something(path: Path):
     config = load(path)
-    found = row_configs(config, config.ablate.rows)
-    assert len({config_hash(row) for row in found.values()}) == len(config.ablate.rows) > 1
+    found = row_configs(config, config.ablate.variants)
+    assert len({config_hash(row) for row in found.values()}) == len(config.ablate.variants) > 1
 
 
 def test_the_configs_with_rows_are_found():
@@ -168,10 +168,10 @@ def test_the_study_uses_the_demos_scenes_and_shards(base: Config):
 
 
 def test_the_prior_systems_network_is_trained_as_it_was(rows: dict[str, Config]):
-    control = load(CONFIGS / "seed_control.yaml")
+    control = load(CONFIGS / "prior_control.yaml")
     row = rows["simple"]
     assert row.loss == control.loss
-    assert row.guards == control.guards
+    assert row.health_checks == control.health_checks
     assert (row.model.name, row.model.image_input) == ("simple", "raw")
     schedule = ("num_epochs", "log_every_n_steps", "validate_every_n_epochs")
     ours, theirs = flatten(row), flatten(control)
@@ -187,7 +187,7 @@ def test_every_row_has_a_forward_pass_a_loss_and_gradients(base: Config, tiny_co
     prepare = to_dict(tiny_config)["prepare"]
     config = merge(base, {"data": place, "profile": timing, "prepare": prepare})
     worker = single_worker(print, use_gpu=False)
-    for name, row in row_configs(config, config.ablate.rows).items():
+    for name, row in row_configs(config, config.ablate.variants).items():
         subject = make_subject(name, row, config.profile, device=torch.device("cpu"))
         batch = subject.reader.batch(subject.rows, augment_seed=None)
         score(subject, worker, batch)

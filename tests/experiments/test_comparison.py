@@ -25,7 +25,7 @@ TINY = {
     "model": {"image_channels": 8, "point_channels": 8, "image_stages": 2},
     "train": {"num_epochs": 1, "warmup_steps": 2},
     "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
+    "health_checks": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
     "compare": {"world_seeds": [3], "fusions": ["lidar_only", "camera_only"]},
 }

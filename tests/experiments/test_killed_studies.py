@@ -22,7 +22,7 @@ NUM_STEPS = 18
 """Of each training."""
 STUDY = (
     "ablate.name=killed",
-    'ablate.rows=["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"]',
+    'ablate.variants=["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"]',
     *("train.num_epochs=3", "train.checkpoint_every_n_steps=2"),
 )
 OF_THE_MACHINE = {"frames_per_s", "run_ids"}

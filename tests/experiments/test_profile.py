@@ -22,7 +22,7 @@ from pipeline.training.worker import Worker, single_worker
 
 TINY = {
     "profile": {"num_frames": 4, "batch_size": 2, "num_rounds": 2},
-    "ablate": {"name": "tiny", "rows": ["full", "lidar model.fusion=lidar_only"]},
+    "ablate": {"name": "tiny", "variants": ["full", "lidar model.fusion=lidar_only"]},
 }
 
 
@@ -80,9 +80,9 @@ def test_one_call_times_every_row_and_leaves_table_csv_and_run(config: Config, t
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("model.name=simple", "loss.name=seed_self_supervised", "train.precision=bf16"),
+        ("model.name=simple", "loss.name=prior_self_supervised", "train.precision=bf16"),
         ("model.pixel_head=true", "model.fusion=camera_only"),
-        ("data.window=2", "model.lidar_backbone=point_mlp", "loss.dice_weight=1"),
+        ("data.num_sweeps=2", "model.lidar_backbone=point_mlp", "loss.dice_weight=1"),
         ("model.semantic_head=true", "model.score=energy", "loss.name=cross_entropy"),
         ("outliers.feature_mixing=0.9", "model.fusion=gated", "loss.name=bce"),
     ],
@@ -169,7 +169,7 @@ def test_pretrained_weights_are_not_fetched_to_be_timed(config: Config):
 
 
 def test_the_estimate_is_frames_over_rates_times_seeds(config: Config, tiny_blocks: Path):
-    changes = {"ablate": {"rows": ["a train.num_epochs=3", "b train.max_steps=5"]}}
+    changes = {"ablate": {"variants": ["a train.num_epochs=3", "b train.max_steps=5"]}}
     config = merge(config, changes, {"ablate": {"seeds": [0, 1]}})
     manifest = read_manifest(tiny_blocks)
     frames = sum(shard.num_rows for shard in manifest.shards_of("train"))
@@ -193,10 +193,19 @@ def test_the_estimate_is_frames_over_rates_times_seeds(config: Config, tiny_bloc
     [
         ({"profile": {"num_frames": 400}}, "profile.num_frames is 400 but split val holds"),
         ({"scaling": {"use_gpu": True}}, "scaling.use_gpu=true but torch sees no CUDA device"),
-        ({"ablate": {"rows": ["a", "b model.fusoin=late"]}}, "row b: unknown key 'model.fusoin'"),
-        ({"ablate": {"rows": ["a", "b prepare.split_seed=3"]}}, r"jobs\.prepare"),
-        ({"ablate": {"rows": ["a", "b profile.num_rounds=9"]}}, "row b changes how it is timed"),
-        ({"ablate": {"rows": ["a", "b scaling.use_gpu=true"]}}, "row b changes how it is timed"),
+        (
+            {"ablate": {"variants": ["a", "b model.fusoin=late"]}},
+            "row b: unknown key 'model.fusoin'",
+        ),
+        ({"ablate": {"variants": ["a", "b prepare.split_seed=3"]}}, r"jobs\.prepare"),
+        (
+            {"ablate": {"variants": ["a", "b profile.num_rounds=9"]}},
+            "row b changes how it is timed",
+        ),
+        (
+            {"ablate": {"variants": ["a", "b scaling.use_gpu=true"]}},
+            "row b changes how it is timed",
+        ),
     ],
 )
 def test_what_cannot_be_timed_is_refused_before_a_run_is_begun(
@@ -221,7 +230,7 @@ def test_batches_that_are_not_whole_are_refused(config: Config):
 def test_the_table_says_what_the_rows_are_computed_in_and_which_one_differs(config: Config):
     rows = {
         "profile": {"backward": False, "num_rounds": 1},
-        "ablate": {"rows": ["a", "b train.precision=bf16"]},
+        "ablate": {"variants": ["a", "b train.precision=bf16"]},
     }
     profiled = profile(merge(config, rows), no_progress)
     assert "precision fp32 as train.precision asks, b in bf16;" in profiled.text

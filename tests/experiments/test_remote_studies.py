@@ -19,7 +19,7 @@ from tests.helpers.study_runs import children, words
 
 STUDY = (
     *("train.num_epochs=1", "tracking.system_metrics=false"),
-    *('ablate.rows=["lidar model.fusion=lidar_only"]', "ablate.num_parallel=1"),
+    *('ablate.variants=["lidar model.fusion=lidar_only"]', "ablate.num_parallel=1"),
 )
 
 

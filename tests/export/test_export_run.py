@@ -179,7 +179,7 @@ def test_the_card_names_what_other_heads_and_windows_need(
     new_store(tmp_path)
     changes = {"semantic_head": True, "score": "energy", "pixel_head": True}
     config = merge(
-        saved_run(tiny_config, tiny_blocks, tmp_path, **changes), {"data": {"window": 3}}
+        saved_run(tiny_config, tiny_blocks, tmp_path, **changes), {"data": {"num_sweeps": 3}}
     )
     meta = checkpoints.read_meta(checkpoints.find(Path(config.evaluation.checkpoint)))
     meta = dataclasses.replace(meta, config=to_dict(config))

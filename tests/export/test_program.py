@@ -59,11 +59,11 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-def detector(*, window: int = 1, **settings: Any) -> nn.Module:
+def detector(*, num_sweeps: int = 1, **settings: Any) -> nn.Module:
     """With weights that none of its parts starts from: some parameters start at 0."""
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, **settings)
-    model = build_detector(config, prior=1e-2, window=window).eval()
+    model = build_detector(config, prior=1e-2, num_sweeps=num_sweeps).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -124,7 +124,7 @@ def test_a_program_of_a_window_scores_the_current_cloud_only():
     past = windowed(street_batch(num_points=(40,)))
     past = with_values(past, points=past.points.index_fill(1, torch.tensor([4]), -0.1))
     over = [*(windowed(frame) for frame in frames(FEW_COUNTS)), past]
-    assert max(worst(detector(window=2), over, num_columns=5).values()) < 1e-4
+    assert max(worst(detector(num_sweeps=2), over, num_columns=5).values()) < 1e-4
 
 
 @pytest.mark.parametrize(("fusion", "backbone"), pairs_of_forms())

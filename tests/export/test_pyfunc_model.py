@@ -39,7 +39,7 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
     torch.manual_seed(0)
     changes: dict[str, Any] = {"model": dataclasses.asdict(dataclasses.replace(SMALL, **settings))}
     if settings.get("name") == "simple":
-        changes["loss"] = {"name": "seed_self_supervised"}
+        changes["loss"] = {"name": "prior_self_supervised"}
     config = merge(Config(), changes)
     model = build_detector(config.model, prior=0.01).eval()
     meta = Meta(

@@ -14,7 +14,7 @@ PREPARED = ("image_width", "frames_per_shard", "val_fraction", "test_fraction", 
 SMALL = (
     *("model.image_channels=8", "model.point_channels=8", "model.image_stages=2"),
     *("train.warmup_steps=2", "train.log_every_n_steps=1", "scaling.num_workers=0"),
-    *("guards.enabled=false", "evaluation.num_bootstraps=100"),
+    *("health_checks.enabled=false", "evaluation.num_bootstraps=100"),
 )
 
 

@@ -24,6 +24,6 @@ SMALL_TRAINING = {
     "train": {"warmup_steps": 2, "log_every_n_steps": 1},
     "scaling": {"num_workers": 0},
     # So short a training may well be no better than a constant.
-    "guards": {"enabled": False},
+    "health_checks": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
 }

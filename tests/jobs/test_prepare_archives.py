@@ -93,7 +93,7 @@ def test_a_record_is_downloaded_unpacked_and_prepared_and_a_killed_job_goes_on(
         zenodo.files = {path.name: path.read_bytes() for path in packed}
         half = len(zenodo.files[packed[0].name]) // 2
         zenodo.faults = [{"stall_after": half, "stall_s": 600}]
-        asked = [f"data.record={RECORD}", f"data.record_url={zenodo.records}"]
+        asked = [f"data.zenodo_record={RECORD}", f"data.zenodo_url={zenodo.records}"]
         words = [*asked, *settings(tiny_config, tmp_path)]
         first = subprocess.Popen(
             [sys.executable, "-m", "jobs.prepare", *words], cwd=REPOSITORY, env=environment()

@@ -21,7 +21,7 @@ SMALL = {
     "model": {"image_channels": 16, "point_channels": 16, "image_stages": 2},
     "train": {"num_epochs": 2, "warmup_steps": 2, "log_every_n_steps": 2},
     "scaling": {"num_workers": 0},
-    "guards": {"no_signal_margin": 0.0},
+    "health_checks": {"no_signal_margin": 0.0},
     "evaluation": {"num_bootstraps": 100},
 }
 
@@ -44,7 +44,7 @@ def config(
 
 @pytest.fixture(scope="module")
 def trained(config: Config) -> Trained:
-    return fit(merge(config, {"guards": {"enabled": False}}), say=lambda line: None)
+    return fit(merge(config, {"health_checks": {"enabled": False}}), say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,9 @@ def test_a_model_that_scores_pixels_is_told_with_their_metrics_and_curves(
     config: Config, new_store: Callable[[Path], str], tmp_path: Path
 ):
     place = {"storage_path": str(tmp_path), "tracking": {"uri": new_store(tmp_path)}}
-    scoring = merge(config, place, {"model": {"pixel_head": True}, "guards": {"enabled": False}})
+    scoring = merge(
+        config, place, {"model": {"pixel_head": True}, "health_checks": {"enabled": False}}
+    )
     fit(scoring, say=lambda line: None)
     evaluated = evaluate(scoring, watch=unwatched)
     assert evaluated.facts["test/pixel_ap"] > evaluated.tally.counts("pixel").prevalence > 0
@@ -157,7 +159,7 @@ def test_the_negative_control_is_failed_as_collapsed_within_five_steps(
     uri = new_store(tmp_path)
     done = subprocess.run(
         [
-            sys.executable, "-m", "jobs.train", "--config", "configs/seed_control.yaml",
+            sys.executable, "-m", "jobs.train", "--config", "configs/prior_control.yaml",
             *overrides(config), f"tracking.uri={uri}", f"storage_path={tmp_path}",
         ],
         capture_output=True, text=True, timeout=300, check=False,

@@ -16,7 +16,7 @@ from pipeline.losses.anomaly import (
     item_term,
     loss_terms,
     main_term,
-    seed_self_supervised,
+    prior_self_supervised,
 )
 from pipeline.models.scores import Scores
 from tests.helpers.streets import street_batch, with_values
@@ -149,7 +149,7 @@ def test_the_count_of_focal_does_not_depend_on_how_many_positives_a_batch_holds(
     assert focal(SCORE, some, alpha=0.75, gamma=2.0, prior=0.2).count == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["focal", "bce", "dice", "seed_self_supervised"])
+@pytest.mark.parametrize("name", ["focal", "bce", "dice", "prior_self_supervised"])
 def test_nothing_gives_a_connected_zero(name):
     score = torch.zeros(3, requires_grad=True)
     nothing = Scores(point_score=score[:0], frame_score=score[:0])
@@ -226,14 +226,14 @@ def test_a_point_loss_refuses_a_model_that_scores_frames_only():
 def test_the_seeds_loss_is_mean_plus_a_tenth_of_the_unbiased_deviation():
     score = torch.tensor([0.3, -1.2])
     s = 1 / (1 + np.exp(-score.numpy()))
-    term = seed_self_supervised(score)
+    term = prior_self_supervised(score)
     expected = s.mean() + 0.1 * s.std(ddof=1)
     assert (term.total / term.count).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_seeds_loss_of_one_frame_is_its_score_with_a_finite_gradient():
     score = torch.tensor([0.3], requires_grad=True)
-    total = seed_self_supervised(score).total
+    total = prior_self_supervised(score).total
     assert total.item() == pytest.approx(1 / (1 + math.exp(-0.3)))
     total.backward()
     assert score.grad is not None
@@ -285,7 +285,7 @@ def test_balanced_weights_make_the_best_constant_of_bce_a_coin_toss():
 
 
 def test_the_seeds_loss_is_beaten_by_nobody_because_a_constant_reaches_zero():
-    config = LossConfig(name="seed_self_supervised")
+    config = LossConfig(name="prior_self_supervised")
     assert constant_predictor_loss(0.3, config=config, pos_weight=1.0) == 0
 
 

@@ -58,7 +58,7 @@ def test_the_constant_answers_the_commonest_class():
 
 def tallied(split, rows) -> Tally:
     """Every point is answered as road."""
-    tally = Tally(split="test", split_hash="abc", near_classes=[20, 21])
+    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20, 21])
     batch = split.batch(rows)
     num = len(batch.points)
     semantic = torch.zeros(num, NUM_CLASSES)
@@ -91,7 +91,7 @@ def test_semantics_add_up_over_tallies_and_survive_a_file(make_split, tmp_path):
 
 def test_a_model_without_a_semantic_head_has_no_semantic_metric(make_split):
     split = make_split(num_scenes=2, frames_per_scene=2, num_points=500, seed=0)
-    tally = Tally(split="test", split_hash="abc", near_classes=[20, 21])
+    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20, 21])
     batch = split.batch([0])
     scores = Scores(point_score=torch.zeros(len(batch.points)), frame_score=torch.zeros(1))
     tally.update(scores, batch, split.index)

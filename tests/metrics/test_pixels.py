@@ -44,7 +44,7 @@ def scores_of(batch: Batch) -> Scores:
 
 
 def tally_of(scores: Scores, batch: Batch) -> Tally:
-    tally = Tally(split="test", split_hash="abc", near_classes=[20])
+    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20])
     tally.update(scores, batch, INDEX)
     return tally
 

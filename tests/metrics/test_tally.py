@@ -19,7 +19,7 @@ NEAR = [20, 21]
 
 
 def new_tally(**changes) -> Tally:
-    return Tally(**({"split": "test", "split_hash": "abc", "near_classes": NEAR} | changes))
+    return Tally(**({"split": "test", "split_hash": "abc", "lookalike_classes": NEAR} | changes))
 
 
 def scores_of(batch: Batch) -> Scores:
@@ -221,7 +221,7 @@ def test_a_tally_survives_its_file(tally, tmp_path):
     read = Tally.from_file(tmp_path / "tally.npz")
     assert read.readings() == pytest.approx(tally.readings(), nan_ok=True)
     assert read.frames().equals(tally.frames())
-    assert (read.split, read.split_hash, read.near_classes) == ("test", "abc", (20, 21))
+    assert (read.split, read.split_hash, read.lookalike_classes) == ("test", "abc", (20, 21))
     for name in tally.slices:
         np.testing.assert_array_equal(read.scene_counts(name), tally.scene_counts(name))
 

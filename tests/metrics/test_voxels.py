@@ -213,7 +213,7 @@ def test_a_tally_counts_voxels_where_batches_bring_them():
     batch, index = batch_of(*frames), index_of(["tiny", "huge", "tiny"])
     score = torch.from_numpy(rng.integers(-40, 40, 600) / 16).float()
     made = Scores(point_score=score, frame_score=torch.zeros(3))
-    about = {"split": "test", "split_hash": "abc", "near_classes": [20]}
+    about = {"split": "test", "split_hash": "abc", "lookalike_classes": [20]}
     tally = Tally(**about, voxel_score="mean")
     tally.update(made, batch, index)
     pooled = pooled_voxels(score.numpy(), batch, how="mean")

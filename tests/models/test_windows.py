@@ -32,7 +32,7 @@ def windowed(batch: Batch) -> Batch:
 def detector(fusion: str):
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, fusion=fusion)
-    return build_detector(config, prior=1e-2, window=2).eval()
+    return build_detector(config, prior=1e-2, num_sweeps=2).eval()
 
 
 @pytest.mark.parametrize("fusion", ["concat", "lidar_only"])

@@ -26,7 +26,7 @@ SMALL = {
     "train": {"num_epochs": 2, "batch_size": 4, "validate_every_n_epochs": 1},
     "model": {"image_weights": "none"},
     "scaling": {"num_workers": 0},
-    "guards": {"enabled": False},
+    "health_checks": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
 }
 

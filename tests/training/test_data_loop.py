@@ -19,7 +19,7 @@ def epochs_of(config: Config, blocks, *, augment: bool):
 def test_without_augmentation_every_epoch_brings_frames_as_they_are_stored(
     tiny_config, tiny_blocks
 ):
-    stored = open_reader(tiny_config, tiny_blocks, "train", window=1, say=print)
+    stored = open_reader(tiny_config, tiny_blocks, "train", num_sweeps=1, say=print)
     for batches in epochs_of(tiny_config, tiny_blocks, augment=False):
         for batch in batches:
             plain = stored.batch(batch.row.numpy(), augment_seed=None)

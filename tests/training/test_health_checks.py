@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.config.schema import GuardConfig, LossConfig, ModelConfig
+from pipeline.config.schema import HealthCheckConfig, LossConfig, ModelConfig
 from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.prior_baseline import SimpleAnomalyDetector
@@ -20,7 +20,7 @@ from pipeline.training.health_checks import (
 from tests.helpers.streets import street_batch
 
 SEEDS = range(20)
-SEED_LOSS = LossConfig(name="seed_self_supervised")
+SEED_LOSS = LossConfig(name="prior_self_supervised")
 
 
 def signs(*, scores=(0.0, 1.0), loss=1.0, grad_norm=1.0):
@@ -36,7 +36,7 @@ def signs_of(scores, *, loss, grad_norm):
 
 def watch(model, optimizer, batches, *, loss, prior=1e-3):
     """Train on `batches` under a guard; returns the step at which it raised, or None."""
-    guard = CollapseGuard(GuardConfig())
+    guard = CollapseGuard(HealthCheckConfig())
     for step, batch in enumerate(batches):
         scores = model(batch)
         terms = loss_terms(scores, batch, config=loss, pos_weight=1 / prior - 1).values()
@@ -115,7 +115,7 @@ def test_a_real_loss_is_never_stopped(name, fusion, num_seeds):
 
 def test_the_guard_never_sees_the_name_of_a_loss():
     """The same numbers, whatever made them, give the same verdict."""
-    guard = CollapseGuard(GuardConfig())
+    guard = CollapseGuard(HealthCheckConfig())
     guard.update(0, signs(scores=(-90.0, -70.0), loss=0.0, grad_norm=0.0))
     with pytest.raises(RunFailed, match=r"collapsed at step 1: for 2 steps every score is -12 "):
         guard.update(1, signs(scores=(-50.0, -20.0), loss=0.0, grad_norm=0.0))
@@ -131,7 +131,7 @@ def test_the_guard_never_sees_the_name_of_a_loss():
     ids=["scores differ", "gradient", "loss moves"],
 )
 def test_one_living_sign_is_enough_to_go_on(alive):
-    guard = CollapseGuard(GuardConfig())
+    guard = CollapseGuard(HealthCheckConfig())
     dead = {"scores": (-30.0, -30.0), "loss": 0.0, "grad_norm": 0.0}
     guard.update(0, signs(grad_norm=5.0))
     for step in range(1, 9):
@@ -139,7 +139,7 @@ def test_one_living_sign_is_enough_to_go_on(alive):
 
 
 def test_the_number_of_steps_is_configurable():
-    guard = CollapseGuard(GuardConfig(collapse_steps=4))
+    guard = CollapseGuard(HealthCheckConfig(collapse_steps=4))
     dead = signs(scores=(-30.0, -30.0), loss=0.0, grad_norm=0.0)
     for step in range(3):
         guard.update(step, dead)
@@ -148,7 +148,7 @@ def test_the_number_of_steps_is_configurable():
 
 
 def test_batches_of_one_frame_are_compared_across_steps():
-    guard = CollapseGuard(GuardConfig())
+    guard = CollapseGuard(HealthCheckConfig())
     guard.update(0, signs(scores=(-2.0,), loss=0.0, grad_norm=0.0))
     guard.update(1, signs(scores=(-3.0,), loss=0.0, grad_norm=0.0))
     with pytest.raises(RunFailed, match="collapsed at step 2"):
@@ -170,7 +170,7 @@ def test_moments_of_ranks_add_up_and_a_rank_may_have_no_scores():
 
 
 def test_steps_without_any_score_prove_nothing():
-    guard = CollapseGuard(GuardConfig())
+    guard = CollapseGuard(HealthCheckConfig())
     nothing = CollapseSigns(moments=(0.0, 0.0, 0.0), loss=0.0, grad_norm=0.0)
     for step in range(4):
         guard.update(step, nothing)

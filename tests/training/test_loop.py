@@ -32,12 +32,12 @@ TINY = {
         "checkpoint_every_n_steps": 2,
     },
     "scaling": {"num_workers": 0},
-    "guards": {"no_signal_margin": 0.0},
+    "health_checks": {"no_signal_margin": 0.0},
 }
 
 
 HOPELESS = {"train": {"num_epochs": 8, "lr": 1e-12, "patience": 2}}
-FROZEN = {"train": {"lr": 1e-12}, "guards": {"enabled": True, "no_signal_margin": 0.5}}
+FROZEN = {"train": {"lr": 1e-12}, "health_checks": {"enabled": True, "no_signal_margin": 0.5}}
 
 
 Place = Callable[[Path], Config]
@@ -104,7 +104,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 def try_fit(config: Config, say=quiet) -> Trained:
     """`fit` without the verdict on learning: a few steps need not have learned anything."""
-    return fit(merge(config, {"guards": {"enabled": False}}), say=say)
+    return fit(merge(config, {"health_checks": {"enabled": False}}), say=say)
 
 
 def stop_at(step: int) -> Say:
@@ -192,7 +192,7 @@ def test_the_average_changes_nothing_of_the_training(whole: Trained, averaged: T
 
 def test_what_was_validated_is_what_evaluation_loads(config: Config, averaged: Trained):
     loaded = load_run(averaged.folder)
-    val = open_reader(config, find_blocks(config), "val", window=1, say=quiet)
+    val = open_reader(config, find_blocks(config), "val", num_sweeps=1, say=quiet)
     worker = single_worker(quiet, use_gpu=False)
     metrics, _ = validate(
         loaded.model, val, worker, config=config, precision="fp32", pos_weight=1.0
@@ -216,7 +216,7 @@ def test_training_ends_when_no_validation_is_better(
 def test_a_training_that_ends_early_is_judged(config: Config):
     frozen = {
         "train": {"lr": 1e-12, "patience": 1, "num_epochs": 8},
-        "guards": {"enabled": True, "no_signal_margin": 0.5},
+        "health_checks": {"enabled": True, "no_signal_margin": 0.5},
     }
     with pytest.raises(RunFailed) as failure:
         fit(merge(config, frozen), say=quiet)

@@ -41,11 +41,11 @@ NORMALITY = {
         "warmup_steps": 2,
         "log_every_n_steps": 1,
         "checkpoint_every_n_steps": 2,
-        "choose_by": "semantic_miou",
+        "monitor": "semantic_miou",
     },
     "outliers": {"raised_road": 0.5, "perlin": 0.5, "feature_mixing": 0.5},
     "scaling": {"num_workers": 0},
-    "guards": {"no_signal_margin": 0.0},
+    "health_checks": {"no_signal_margin": 0.0},
 }
 
 
@@ -77,7 +77,7 @@ def quiet(line: str) -> None:
 
 def try_fit(config: Config, say=quiet) -> Trained:
     """`fit` without the verdict on learning: a few steps need not have learned anything."""
-    return fit(merge(config, {"guards": {"enabled": False}}), say=say)
+    return fit(merge(config, {"health_checks": {"enabled": False}}), say=say)
 
 
 def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def test_a_run_is_trained_chosen_and_told_by_normal_points_alone(config: Config,
     assert meta.position.step == best["step"]
     tags = MlflowClient(config.tracking.uri).get_run(whole.run_id).data.tags
     assert tags["model_choice"] == "val/semantic_miou"
-    assert tags["model_choice_sees"] == "normal points only"
+    assert tags["selection_data"] == "normal points only"
     facts = report_training(config, whole)
     assert facts["val/semantic_miou"] == best["val/semantic_miou"]
     assert (whole.folder / "figures" / "loss.png").is_file()
@@ -121,7 +121,7 @@ def test_thresholds_are_a_quantile_of_normal_points(config: Config, whole: Train
         model,
         reader,
         batch_size=4,
-        near_classes=[20],
+        lookalike_classes=[20],
         voxel_score="max",
         device=torch.device("cpu"),
         progress=lambda done, total: None,

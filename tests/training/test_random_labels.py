@@ -9,7 +9,7 @@ from pipeline.training.random_labels import RandomLabels
 
 
 def reader_of(config: Config, blocks):
-    return open_reader(config, blocks, "train", window=1, say=print)
+    return open_reader(config, blocks, "train", num_sweeps=1, say=print)
 
 
 def test_the_same_frame_has_the_same_labels_in_any_batch_and_epoch(tiny_config, tiny_blocks):

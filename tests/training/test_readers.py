@@ -62,7 +62,7 @@ def test_a_streamed_run_that_ended_inside_an_epoch_is_not_resumed(config: Config
 
 def test_a_run_is_not_resumed_with_another_reader_or_window(config: Config):
     trained = fit(merge(config, {"train": {"num_epochs": 1}}), say=quiet)
-    for change, told in (({"reader": "stream"}, "blocks -> stream"), ({"window": 2}, "1 -> 2")):
+    for change, told in (({"reader": "stream"}, "blocks -> stream"), ({"num_sweeps": 2}, "1 -> 2")):
         other = merge(config, {"train": {"resume": str(trained.folder)}, "data": change})
         with pytest.raises(ValueError, match=rf"other settings \(data\.\w+ {told}\)"):
             fit(other, say=quiet)
@@ -72,7 +72,7 @@ def test_a_run_is_not_resumed_with_another_reader_or_window(config: Config):
 def test_a_training_on_windows_is_evaluated_on_windows_and_counts_current_points(config: Config):
     """Also when the evaluation's own config says nothing of windows."""
     single = fit(config, say=quiet)
-    windowed = fit(merge(config, {"data": {"window": 3}}), say=quiet)
+    windowed = fit(merge(config, {"data": {"num_sweeps": 3}}), say=quiet)
     assert losses(config, single.run_id) != losses(config, windowed.run_id)
     tallies = []
     for trained in (single, windowed):

@@ -15,8 +15,8 @@ from pipeline.data.frames import NO_VOXEL, StoredFrame
 from pipeline.datasets.anovox.class_ids import IGNORE_LABEL
 
 
-def previous_rows(index: pd.DataFrame, *, window: int) -> list[tuple[int, ...]]:
-    """Rows of the `window` - 1 frames before each row, nearest first, of its scene and pose.
+def previous_rows(index: pd.DataFrame, *, num_sweeps: int) -> list[tuple[int, ...]]:
+    """Rows of the `num_sweeps` - 1 frames before each row, nearest first, of its scene and pose.
 
     A frame that is not there (before the scene's start, in quarantine) is left out, and none takes
     its place.
@@ -26,7 +26,11 @@ def previous_rows(index: pd.DataFrame, *, window: int) -> list[tuple[int, ...]]:
     ticks = index["frame_index"].tolist()
     rows = {(*view, tick): row for row, (view, tick) in enumerate(zip(views, ticks, strict=True))}
     return [
-        tuple(rows[*view, tick - back] for back in range(1, window) if (*view, tick - back) in rows)
+        tuple(
+            rows[*view, tick - back]
+            for back in range(1, num_sweeps)
+            if (*view, tick - back) in rows
+        )
         for view, tick in zip(views, ticks, strict=True)
     ]
 

@@ -15,12 +15,12 @@ DOWNLOADS = ".downloads"
 
 
 def take_in(config: DataConfig, watch: Watch) -> list[Path]:
-    """Download `data.record`, unpack it and `data.archives`; the unpacked folders.
+    """Download `data.zenodo_record`, unpack it and `data.archives`; the unpacked folders.
 
     Whatever is done already is found and not done again. Raises ValueError where something cannot
     be had, trusted or stored.
     """
-    folders = _take_record(config, watch) if config.record else []
+    folders = _take_record(config, watch) if config.zenodo_record else []
     expected = config.md5 or [""] * len(config.archives)
     for name, md5 in zip(config.archives, expected, strict=True):
         folders.append(unpack(Path(name), config, md5=md5, watch=watch))

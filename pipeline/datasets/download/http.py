@@ -66,7 +66,7 @@ class Web:
 
         data = self.patiently(url, attempt, gain=lambda: 0)
         if len(data) > max_bytes:
-            raise ValueError(f"{url} is longer than {max_bytes} bytes; correct data.record_url")
+            raise ValueError(f"{url} is longer than {max_bytes} bytes; correct data.zenodo_url")
         return data
 
     @contextmanager
@@ -124,7 +124,7 @@ def dropping() -> Iterator[None]:
         text = str(reason) or type(reason).__name__
         # urllib gives its own words, and no exception, for an address that it cannot open.
         if isinstance(reason, ssl.SSLCertVerificationError | str):
-            raise ValueError(f"{text}; check data.record_url and this machine's clock") from None
+            raise ValueError(f"{text}; check data.zenodo_url and this machine's clock") from None
         raise Dropped(" ".join(text.split())) from None
 
 
@@ -135,4 +135,4 @@ def _refused(url: str, error: urllib.error.HTTPError) -> Exception:
         return Dropped(finding, wait_s=float(wait) if wait.isdecimal() else 0.0)
     if error.code in (401, 403):
         return ValueError(f"{url}: {finding}; download restricted files with a browser")
-    return ValueError(f"{url}: {finding}; correct data.record or data.record_url")
+    return ValueError(f"{url}: {finding}; correct data.zenodo_record or data.zenodo_url")

@@ -28,25 +28,30 @@ class RecordFile:
 
 
 def list_record(config: DataConfig, web: Web) -> list[RecordFile]:
-    """The .tar.gz files of `data.record`; the others are named in one line.
+    """The .tar.gz files of `data.zenodo_record`; the others are named in one line.
 
     Raises ValueError for a record that is not there, has none, or describes one in a way that
     cannot be trusted.
     """
-    url = f"{config.record_url.rstrip('/')}/{config.record}"
+    url = f"{config.zenodo_url.rstrip('/')}/{config.zenodo_record}"
     described = _described(url, web.read(url, max_bytes=_MAX_LISTING_BYTES))
     archives = [file for file in described if str(file.get("key")).endswith(SUFFIX)]
     others = ", ".join(shown(str(file.get("key"))) for file in described if file not in archives)
     if not archives:
         raise ValueError(
-            f"record {config.record} offers no {SUFFIX} file ({others or 'it lists no file'}); "
-            "correct data.record, or see on its page whether its files are restricted"
+            f"record {config.zenodo_record} offers no {SUFFIX} file "
+            f"({others or 'it lists no file'}); "
+            "correct data.zenodo_record, or see on its page whether its files are restricted"
         )
     if others:
-        logger.info("record %s: %s left out, only %s is taken", config.record, others, SUFFIX)
-    files = [_record_file(config.record, file) for file in archives]
+        logger.info(
+            "record %s: %s left out, only %s is taken", config.zenodo_record, others, SUFFIX
+        )
+    files = [_record_file(config.zenodo_record, file) for file in archives]
     if len({file.name for file in files}) < len(files):
-        raise ValueError(f"record {config.record} lists a name twice; correct data.record")
+        raise ValueError(
+            f"record {config.zenodo_record} lists a name twice; correct data.zenodo_record"
+        )
     return files
 
 
@@ -57,7 +62,7 @@ def _described(url: str, data: bytes) -> Sequence[Mapping[str, Any]]:
         files = None
     if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise ValueError(
-            f"{url} is no list of a record's files; correct data.record or data.record_url"
+            f"{url} is no list of a record's files; correct data.zenodo_record or data.zenodo_url"
         )
     return files
 

@@ -14,13 +14,13 @@ from pipeline.training.trainer import config_hash
 STUDY_WIDE = (
     "train.num_epochs",
     "train.max_steps",
-    "train.restarts",
+    "train.lr_restart_epochs",
     "train.patience",
     "train.validate_every_n_epochs",
 )
 UNSEEN = ("train.num_threads", "train.log_every_n_steps", "train.checkpoint_every_n_steps")
 """Of a training's course, not of its result."""
-JUDGES = ("train.choose_by", "train.resume")
+JUDGES = ("train.monitor", "train.resume")
 NUM_COMBINATIONS_TRIED = 32
 """Random settings in which a value that the config alone refuses is tried."""
 
@@ -56,7 +56,7 @@ def check_study(config: Config) -> None:
     grace = grace_epochs(config)
     if config.tune.scheduler == "asha" and grace >= config.train.num_epochs:
         raise ValueError(
-            f"tune.grace_validations={config.tune.grace_validations} is {grace} epochs, so none of "
+            f"tune.grace_period={config.tune.grace_period} is {grace} epochs, so none of "
             f"train.num_epochs={config.train.num_epochs} is left to prune; lower it or set "
             "tune.scheduler=none"
         )
@@ -64,7 +64,7 @@ def check_study(config: Config) -> None:
 
 def grace_epochs(config: Config) -> int:
     """Epochs before which no trial is pruned."""
-    return config.tune.grace_validations * config.train.validate_every_n_epochs
+    return config.tune.grace_period * config.train.validate_every_n_epochs
 
 
 def _check_kinds(config: Config, dimensions: Sequence[Dimension]) -> None:
@@ -83,7 +83,7 @@ def _check_kinds(config: Config, dimensions: Sequence[Dimension]) -> None:
 
 def _check_key(dimension: Dimension) -> None:
     key = dimension.key
-    if key.startswith(("prepare.", "guards.")) or key in (*STUDY_WIDE, *JUDGES):
+    if key.startswith(("prepare.", "health_checks.")) or key in (*STUDY_WIDE, *JUDGES):
         raise ValueError(
             f"tune.space {dimension.text!r} would compare trials of other data, length or rules; "
             f"set {key} once for the whole study instead"

@@ -128,7 +128,7 @@ def run_search(config: Config, study: Study, ledger: Ledger, say: Say) -> None:
 def space_hash(config: Config) -> str:
     """Hash of what decides which trials a study has; more samples are the same study, longer."""
     tune = config.tune
-    facts = [tune.space, tune.searcher, tune.scheduler, tune.grace_validations]
+    facts = [tune.space, tune.searcher, tune.scheduler, tune.grace_period]
     facts += [tune.reduction_factor, tune.metric, tune.seed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 

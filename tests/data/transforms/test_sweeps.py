@@ -68,8 +68,8 @@ def row_of(reader: BlockReader, scene: int, tick: int) -> int:
     return int(np.flatnonzero(found.to_numpy())[0])
 
 
-def window_batch(folder: Path, window: int, scene: int, tick: int, **more) -> Batch:
-    reader = BlockReader(folder, "train", ego_box_m=OFF, window=window, **more)
+def window_batch(folder: Path, num_sweeps: int, scene: int, tick: int, **more) -> Batch:
+    reader = BlockReader(folder, "train", ego_box_m=OFF, num_sweeps=num_sweeps, **more)
     return reader.batch([row_of(reader, scene, tick)], augment_seed=None)
 
 
@@ -96,7 +96,7 @@ def test_only_the_current_cloud_is_labelled_and_it_comes_first(folder: Path):
 
 
 def test_of_current_and_without_past_give_the_single_cloud_back(folder: Path):
-    windowed, single = (window_batch(folder, window, 0, 4) for window in (3, 1))
+    windowed, single = (window_batch(folder, num_sweeps, 0, 4) for num_sweeps in (3, 1))
     stripped = windowed.without_past()
     for name in vars(single).keys() - {"pixel_label", "voxels", "host_offset"}:
         assert torch.equal(getattr(stripped, name), getattr(single, name)), name
@@ -127,12 +127,12 @@ def test_windows_never_cross_scenes_or_poses():
             "frame_index": [0, 1, 1, 1, 1],
         }
     )
-    assert previous_rows(index, window=4) == [(), (), (), (), (0,)]
+    assert previous_rows(index, num_sweeps=4) == [(), (), (), (), (0,)]
 
 
 def test_the_ego_box_is_left_out_of_past_clouds_where_they_were_recorded(folder: Path):
     box = (14.0, 9.0)
-    reader = BlockReader(folder, "train", ego_box_m=box, window=2)
+    reader = BlockReader(folder, "train", ego_box_m=box, num_sweeps=2)
     alone = BlockReader(folder, "train", ego_box_m=OFF)
     current, before = (row_of(reader, 0, tick) for tick in (3, 2))
     batch = reader.batch([current], augment_seed=None)
@@ -148,7 +148,7 @@ def test_the_ego_box_is_left_out_of_past_clouds_where_they_were_recorded(folder:
 def test_a_window_is_augmented_as_one(folder: Path):
     """All clouds turn together, keep their pixels, and points lose their labels with them."""
     config = AugmentConfig(rotation_rad=0.5, scale=0.1)
-    reader = BlockReader(folder, "train", ego_box_m=OFF, window=3, augmentation=config)
+    reader = BlockReader(folder, "train", ego_box_m=OFF, num_sweeps=3, augmentation=config)
     row = row_of(reader, 0, 4)
     plain, changed = (reader.batch([row], augment_seed=seed) for seed in (None, (0, 0)))
     assert torch.equal(plain.points[:, 3:], changed.points[:, 3:])
@@ -165,7 +165,7 @@ def test_a_window_is_augmented_as_one(folder: Path):
 
 def test_dropout_takes_points_from_the_whole_window_with_their_labels(folder: Path):
     config = AugmentConfig(point_dropout=0.9)
-    reader = BlockReader(folder, "train", ego_box_m=OFF, window=3, augmentation=config)
+    reader = BlockReader(folder, "train", ego_box_m=OFF, num_sweeps=3, augmentation=config)
     row = row_of(reader, 0, 4)
     whole = reader.batch([row], augment_seed=None)
     some = reader.batch([row], augment_seed=(0, 0))

@@ -22,7 +22,7 @@ def asking(config: DataConfig, zenodo: Zenodo, tmp_path: Path) -> DataConfig:
     for name in ("AnoVox_A", "AnoVox_B"):
         zenodo.files[f"{name}.tar.gz"] = packed(tmp_path, name).read_bytes()
     zenodo.files["README.md"] = b"1"
-    return dataclasses.replace(config, record=RECORD, record_url=zenodo.records)
+    return dataclasses.replace(config, zenodo_record=RECORD, zenodo_url=zenodo.records)
 
 
 def names_in(config: DataConfig) -> set[str]:
@@ -70,7 +70,7 @@ def test_an_archive_got_by_hand_counts_as_the_records(
     asking: DataConfig, zenodo: Zenodo, tmp_path: Path
 ):
     by_hand = [str(tmp_path / "AnoVox_A.tar.gz")]
-    take_in(dataclasses.replace(asking, record="", archives=by_hand), quiet)
+    take_in(dataclasses.replace(asking, zenodo_record="", archives=by_hand), quiet)
     take_in(asking, quiet)
     assert len(zenodo.ranges()) == 1
 

@@ -31,7 +31,7 @@ from pipeline.datasets.download.file_download import download
 from pipeline.datasets.download.zenodo import list_record
 from pipeline.datasets.download.http import Web
 from pipeline.config.data import DataConfig
-config = DataConfig(record="10888190", record_url=sys.argv[1])
+config = DataConfig(zenodo_record="10888190", zenodo_url=sys.argv[1])
 web = Web(config)
 [file] = list_record(config, web)
 download(file, Path(sys.argv[2]), web=web, progress=lambda done, total: None)
@@ -43,7 +43,7 @@ def patient(config: DataConfig, zenodo: Zenodo) -> DataConfig:
     """Waits so short that the tests are quick; gives up after three vain attempts."""
     zenodo.files[NAME] = DATA
     return dataclasses.replace(
-        config, record=RECORD, record_url=zenodo.records, max_retries=3, stall_s=0.5
+        config, zenodo_record=RECORD, zenodo_url=zenodo.records, max_retries=3, stall_s=0.5
     )
 
 

@@ -19,7 +19,9 @@ NAME = "AnoVox_Static_Mono_Town03.tar.gz"
 @pytest.fixture
 def asking(config: DataConfig, zenodo: Zenodo) -> DataConfig:
     zenodo.files[NAME] = b"data"
-    return dataclasses.replace(config, record=RECORD, record_url=zenodo.records, max_retries=2)
+    return dataclasses.replace(
+        config, zenodo_record=RECORD, zenodo_url=zenodo.records, max_retries=2
+    )
 
 
 def listed(config: DataConfig) -> list[RecordFile]:
@@ -42,7 +44,7 @@ def test_name_size_md5_and_address_are_taken_from_the_listing(asking: DataConfig
 
 
 def test_a_slash_at_the_end_of_the_address_is_no_harm(asking: DataConfig, zenodo: Zenodo):
-    assert listed(dataclasses.replace(asking, record_url=f"{zenodo.records}/")) == listed(asking)
+    assert listed(dataclasses.replace(asking, zenodo_url=f"{zenodo.records}/")) == listed(asking)
 
 
 def test_other_files_are_left_out_and_named_in_one_line(
@@ -62,7 +64,7 @@ def test_a_record_without_archives_is_refused(asking: DataConfig, zenodo: Zenodo
 
 
 def test_a_record_that_is_not_there_is_refused_at_once(asking: DataConfig, zenodo: Zenodo):
-    assert "the server answers 404" in refused(dataclasses.replace(asking, record="1"))
+    assert "the server answers 404" in refused(dataclasses.replace(asking, zenodo_record="1"))
     assert len(zenodo.requests) == 1
 
 
@@ -145,5 +147,5 @@ def test_a_listing_that_breaks_off_is_asked_for_again(asking: DataConfig, zenodo
 
 
 def test_a_server_that_is_not_there_is_one_sentence(asking: DataConfig, zenodo: Zenodo):
-    nobody = dataclasses.replace(asking, record_url="http://127.0.0.1:9/api")
+    nobody = dataclasses.replace(asking, zenodo_url="http://127.0.0.1:9/api")
     assert "Connection refused (3 attempts in a row brought nothing)" in refused(nobody)

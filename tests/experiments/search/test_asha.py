@@ -83,7 +83,7 @@ def test_a_trial_that_goes_on_is_not_judged_again_at_a_rung_it_has_passed(ledger
 
 
 def test_before_the_grace_is_over_nothing_is_pruned(ledger: Ledger):
-    config = merge(CONFIG, {"tune": {"grace_validations": 2}})
+    config = merge(CONFIG, {"tune": {"grace_period": 2}})
     write(ledger, 0, [0.9] * 9, FINISHED)
     asha = RememberingAsha(config, ledger)
     assert tell(asha, "t1", 1, 0.0) == TrialScheduler.CONTINUE

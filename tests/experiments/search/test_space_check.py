@@ -44,7 +44,7 @@ def test_a_space_whose_values_are_all_taken_somewhere_is_fine(texts: tuple[str, 
         (("train.num_epochs choice 5 10",), "other data, length or rules"),
         (("train.patience choice 0 1",), "other data, length or rules"),
         (("train.num_threads choice 1 2",), "changes nothing in a training"),
-        (("guards.enabled choice true false",), "other data, length or rules"),
+        (("health_checks.enabled choice true false",), "other data, length or rules"),
     ],
 )
 def test_a_space_with_a_wrong_value_is_refused_in_one_sentence(
@@ -81,7 +81,7 @@ def test_grids_alone_are_sampled_once():
         ({"train": {"resume": "runs/x"}}, r"train\.resume=runs/x would start every trial"),
         ({"tune": {"metric": "pixel_ap"}}, "tune.metric=pixel_ap is no metric of this model"),
         ({"tune": {"metric": "semantic_miou"}}, "set it to one of point_ap, frame_ap"),
-        ({"tune": {"grace_validations": 10}}, "is 10 epochs, so none of train.num_epochs=10"),
+        ({"tune": {"grace_period": 10}}, "is 10 epochs, so none of train.num_epochs=10"),
     ],
 )
 def test_a_study_that_could_not_rank_or_prune_is_refused(changes: dict, sentence: str):

@@ -65,7 +65,7 @@ def test_a_stopped_trial_goes_on_and_tells_only_what_is_new(config: Config, stud
 
 
 def test_a_guard_that_ends_the_training_is_a_report_and_no_error(config: Config, study: Study):
-    strict = merge(config, {"guards": {"enabled": True, "no_signal_margin": 0.999}})
+    strict = merge(config, {"health_checks": {"enabled": True, "no_signal_margin": 0.999}})
     reports: list[dict[str, Any]] = []
     run_trial(trial_of(strict, study), report=reports.append)
     assert reports[-1]["status"] == "no_signal"
