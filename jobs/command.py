@@ -39,6 +39,9 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    if arguments.print_config:
+        _print(_yaml(config))
+        return 0
     print(f"{name}: {_changes(config)}", file=sys.stderr)
     from pipeline.runtime import remote_storage
 
@@ -55,6 +58,23 @@ def _changes(config: Config) -> str:
     defaults = flatten(Config())
     changed = {k: v for k, v in flatten(config).items() if v != defaults[k]}
     return "config: " + " ".join(f"{key}={value}" for key, value in changed.items())
+
+
+def _yaml(config: Config) -> str:
+    import yaml
+
+    from pipeline.config.load import as_written
+
+    return yaml.safe_dump(as_written(config), sort_keys=False, allow_unicode=True)
+
+
+def _print(text: str) -> None:
+    """To whoever reads on; `... | head` closes the pipe before the end."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int]:
@@ -90,8 +110,34 @@ def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int
 def _parse(name: str, argv: Sequence[str] | None) -> argparse.Namespace:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     parser = argparse.ArgumentParser(
-        prog=f"python -m jobs.{name}", description=sys.modules["__main__"].__doc__
+        prog=f"python -m jobs.{name}",
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
     parser.add_argument("--config", help="YAML file that says what differs from the defaults")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="settings, see below"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print all settings as YAML")
+    parser.add_argument(
+        *("-h", "--help"), nargs="?", const="", metavar="SECTION",
+        help="this, or the settings of one section",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.help is not None:
+        _help(parser, name, arguments.help)
+    return arguments
+
+
+def _help(parser: argparse.ArgumentParser, name: str, section: str) -> None:
+    """Print the job's settings, or those of one section, and exit."""
+    from pipeline.config.reference import JOBS, help_text, sections
+
+    if section and section not in sections():
+        parser.error(f"--help {section}: the sections are {', '.join(filter(None, sections()))}")
+    if section:
+        _print(help_text([section]))
+    else:
+        _print(f"{parser.format_help()}\nsettings:\n\n{help_text(['', *JOBS.get(name, ())])}")
+    sys.exit(0)

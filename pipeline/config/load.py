@@ -98,6 +98,13 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def as_written(config: Config) -> dict[str, Any]:
+    """Nested dict as a user writes it: `load` makes the same config of it."""
+    tree = to_dict(config)
+    mirrored = tree.pop("storage_mirror")
+    return tree | ({"storage_path": mirrored} if mirrored else {})
+
+
 def flatten(config: Config) -> dict[str, Any]:
     """`{"train.lr": 0.002, ...}`: the names of overrides and MLflow params."""
     return dict(_walk(to_dict(config), prefix=""))

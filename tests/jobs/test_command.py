@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from jobs import command
+from pipeline.config.load import load
+from pipeline.config.reference import JOBS as JOB_SECTIONS
+from pipeline.config.reference import settings
 from pipeline.runtime.errors import RunFailed
 
 
@@ -143,6 +146,50 @@ def test_every_job_shows_its_help_at_once(name: str):
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: python -m jobs.{name} ")
     assert_light(done, cpu_s)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_help_of_a_job_has_every_key_of_its_sections(name: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.run(name, lambda config: {}, ["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    for section in JOB_SECTIONS[name]:
+        for one in settings(section):
+            assert f"  {one.key}={one.default}  ({one.kind})\n" in told
+    assert settings(JOB_SECTIONS[name][0])[0].sentence[:40] in told
+
+
+def test_the_help_of_a_section_has_its_keys_alone(capsys):
+    with pytest.raises(SystemExit):
+        command.run("train", lambda config: {}, ["--help", "loss"])
+    told = capsys.readouterr().out
+    assert "loss.focal_gamma=2.0  (number)" in told
+    assert "train.lr" not in told
+
+
+def test_a_section_that_is_not_there_is_answered_with_those_that_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.run("train", lambda config: {}, ["--help", "losses"])
+    assert ended.value.code == 2
+    assert "--help losses: the sections are data, " in capsys.readouterr().err
+
+
+def test_a_printed_config_is_the_same_config_again(capsys, tmp_path: Path):
+    changes = ["train.lr=0.5", "data.poses=[a pose]"]
+    remote = ["storage_path=file:///tmp/there", f"storage_cache={tmp_path}"]
+    for words in (changes, [*changes, *remote]):
+        code, out, _ = outcome(lambda config: {}, ["--print-config", *words], capsys)
+        assert code == 0
+        (tmp_path / "printed.yaml").write_text(out)
+        assert load(tmp_path / "printed.yaml") == load(None, words)
+
+
+def test_help_for_a_reader_that_stops_ends_without_a_traceback():
+    command = f"{sys.executable} -m jobs.train --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr == ""
 
 
 def test_a_broken_rule_and_a_missing_file_are_answered_at_once():
