@@ -36,7 +36,7 @@ from pipeline.data.batch import Batch
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation import evaluate, split_scores
 from pipeline.evaluation.audit import fit_plain, sample_split
-from pipeline.evaluation.inference import Detector, make_scores
+from pipeline.evaluation.inference import DetectorForward, make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit
 from pipeline.evaluation.threads import Counts, add_spans, one_core_each, spans_of
 from pipeline.models.detector import build_detector
@@ -60,7 +60,7 @@ PARTS = {
 class Forward:
     """Counts nothing: the detector alone."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: DetectorForward) -> None:
         self._detector = detector
 
     def add(self, batch: Batch) -> None:
@@ -104,7 +104,7 @@ def compare(config: Config, *, num_frames: int, rounds: int) -> dict[str, Any]:
     test = OpenSplit.open(config, blocks, "test", extras=("voxels",))
     plain = fit_plain(sample_split(train, progress=lambda done, total: None), seed=0)
     model = build_detector(config.model, prior=0.01, fetch_weights=False)
-    detector = Detector(model, torch.device("cpu"), "fp32")
+    detector = DetectorForward(model, torch.device("cpu"), "fp32")
     num = min(num_frames, test.reader.num_rows)
 
     def forward(threads: int) -> Sequence[Counts]:

@@ -28,7 +28,7 @@ from pipeline.data.prepare.prepare import find_blocks
 from pipeline.losses.anomaly import loss_terms
 from pipeline.losses.reduction import MIN_COUNT, Term
 from pipeline.models.detector import build_detector
-from pipeline.models.precision import autocast, choose
+from pipeline.models.precision import autocast, choose_precision
 from pipeline.training.data_loop import BlockSteps
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.schedule import learning_rate
@@ -89,7 +89,7 @@ def train(
     wrapped: nn.Module = DistributedDataParallel(model) if world_size > 1 else model
     wrapped.train()
     optimizer = make_optimizer(model, config)
-    precision = choose(config.train.precision, key="train.precision", device=CPU).name
+    precision = choose_precision(config.train.precision, key="train.precision", device=CPU).name
     started_s, frames = time.perf_counter(), 0
     for step, (batch, size) in enumerate(zip(data.batches, data.num_frames, strict=True)):
         lr = learning_rate(

@@ -24,7 +24,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import Cylinder3D, to_cylinder
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import submanifold
-from pipeline.models.sparse.voxels import Voxels, voxelise
+from pipeline.models.sparse.voxels import SparseVoxels, sparse_voxels
 
 CHANNELS, LAYERS, THREADS = 32, 4, 2
 
@@ -62,17 +62,17 @@ def main() -> None:
     )
 
 
-def frame_voxels(grid: list[int]) -> Voxels:
+def frame_voxels(grid: list[int]) -> SparseVoxels:
     """Occupied cells of the frame in Cylinder3D's partition."""
     batch = full_frame()
     model = Cylinder3D(ModelConfig(cylinder_grid=grid), has_time=False)
     cells = model.cells_of(to_cylinder(batch.points))
     frame = torch.zeros(len(cells), dtype=torch.int64)
-    voxels, _ = voxelise(frame, cells, shape=model.grid, num_frames=1)
+    voxels, _ = sparse_voxels(frame, cells, shape=model.grid, num_frames=1)
     return voxels
 
 
-def sparse_side(voxels: Voxels) -> Callable[[], None]:
+def sparse_side(voxels: SparseVoxels) -> Callable[[], None]:
     """Tables, four layers, backward."""
     layers = nn.ModuleList(SparseConv(CHANNELS, CHANNELS, kernel=(3, 3, 3)) for _ in range(LAYERS))
     features = torch.randn(len(voxels.keys), CHANNELS, requires_grad=True)
@@ -87,7 +87,7 @@ def sparse_side(voxels: Voxels) -> Callable[[], None]:
     return run
 
 
-def dense_side(voxels: Voxels) -> Callable[[], None]:
+def dense_side(voxels: SparseVoxels) -> Callable[[], None]:
     """Four layers on the whole grid, backward."""
     layers = nn.Sequential(
         *(nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1, bias=False) for _ in range(LAYERS))

@@ -72,7 +72,9 @@ def rate(config: Config, blocks: Path, sleep_s: float, steps: type[BlockSteps]) 
     run_id = runs.start_run(config.tracking, name="benchmark", params=flatten(config), tags={})
     folder = Path(config.storage_path) / run_id
     folder.mkdir(parents=True)
-    job = loop.Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision="benchmark")
+    job = loop.TrainJob(
+        config=config, run_id=run_id, folder=folder, blocks=blocks, revision="benchmark"
+    )
     worker = single_worker(lambda line: None, use_gpu=False)
     with (
         mock.patch.object(loop, "build_detector", return_value=SleepingModel(sleep_s)),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jobs.command import run
-from jobs.progress import Progress
+from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 
 HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
@@ -17,7 +17,7 @@ def work(config: Config) -> dict[str, Any]:
 
     folder = find_blocks(config)
     train, test = (OpenSplit.open(config, folder, split) for split in ("train", "test"))
-    found = audit(train, test, watch=lambda phase: Progress(f"audit: {phase}", "frames"))
+    found = audit(train, test, watch=lambda phase: ProgressLine(f"audit: {phase}", "frames"))
     metrics = found.baseline.metrics("baseline")
     print("Plain features, AUROC on test scenes: against ordinary small objects, all points\n")
     print(found.features.to_string(index=False, float_format="%.3f"))

@@ -47,7 +47,7 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
 
     result, code = _guarded(name, work, config)
     sys.stderr.flush()
-    print(json.dumps(remote_storage.addressed(config, result)), flush=True)
+    print(json.dumps(remote_storage.to_remote_uris(config, result)), flush=True)
     return code
 
 
@@ -81,7 +81,7 @@ def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int
     from pipeline.runtime import remote_storage
 
     try:
-        with remote_storage.mirrored(config):
+        with remote_storage.synced(config):
             return {"status": "finished"} | work(config), 0
     except RunFailed as error:
         print(f"{name}: {error}", file=sys.stderr)

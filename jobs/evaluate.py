@@ -3,7 +3,7 @@
 from typing import Any
 
 from jobs.command import run
-from jobs.progress import Progress
+from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 
 
@@ -11,7 +11,7 @@ def work(config: Config) -> dict[str, Any]:
     """Score the test split, print the results table, log metrics and figures to the run."""
     from pipeline.evaluation.evaluate import evaluate
 
-    evaluated = evaluate(config, watch=lambda phase: Progress(f"evaluate: {phase}", "frames"))
+    evaluated = evaluate(config, watch=lambda phase: ProgressLine(f"evaluate: {phase}", "frames"))
     print(evaluated.text)
     return evaluated.facts
 

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from jobs.command import run
-from jobs.progress import Progress
+from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 from pipeline.data.prepare.quarantine import ReasonCount, count_reasons
 
@@ -19,8 +19,8 @@ def work(config: Config) -> dict[str, Any]:
     from pipeline.data.prepare.prepare import find_blocks, prepare, read_quarantine
     from pipeline.datasets.download.fetch import take_in
 
-    unpacked = take_in(config.data, lambda what: Progress(what, "MB"))
-    manifest = prepare(config, Progress("prepare", "frames"))
+    unpacked = take_in(config.data, lambda what: ProgressLine(what, "MB"))
+    manifest = prepare(config, ProgressLine("prepare", "frames"))
     folder = find_blocks(config)
     reasons = count_reasons(read_quarantine(folder))
     for reason in reasons:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jobs.command import run
-from jobs.progress import Progress
+from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 
 
@@ -11,7 +11,7 @@ def work(config: Config) -> dict[str, Any]:
     """Time the networks of `ablate.variants` on frames of the val split; print the table."""
     from pipeline.experiments.profile import profile
 
-    profiled = profile(config, Progress("profile", "turns"))
+    profiled = profile(config, ProgressLine("profile", "turns"))
     print(profiled.text)
     return profiled.facts
 

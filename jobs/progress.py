@@ -4,7 +4,7 @@ import sys
 import time
 
 
-class Progress:
+class ProgressLine:
     """Callable `(done, total)`; state is the start time and the time of the last line."""
 
     def __init__(self, what: str, unit: str, *, every_s: float = 2.0) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command import run
-from jobs.progress import Progress
+from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 
 
@@ -13,7 +13,7 @@ def work(config: Config) -> dict[str, Any]:
     from pipeline.synthetic.writer import write_archives
 
     root = Path(config.data.root)
-    counts = write_archives(config.synthetic, root, Progress("synthesize", "frames"))
+    counts = write_archives(config.synthetic, root, ProgressLine("synthesize", "frames"))
     return {"root": str(root), **counts}
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.revision import git_revision
 from tests.helpers.long_tier import Record
 from tests.helpers.tiny_world import SMALL_TRAINING, TINY_PREPARE, TINY_WORLD
@@ -68,7 +68,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     def share(name: str) -> Iterator[Path]:
         folder = place / f"shared-{name}"
         folder.mkdir(exist_ok=True)
-        with alone(folder.with_suffix(".lock")):
+        with file_lock(folder.with_suffix(".lock")):
             yield folder
 
     return share

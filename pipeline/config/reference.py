@@ -105,7 +105,7 @@ def _written(value: Any) -> str:
     return str(value) if value != "" else "''"
 
 
-def markdown() -> str:
+def settings_page() -> str:
     """All settings as docs/config.md."""
     lines = [
         "# Settings",
@@ -153,4 +153,4 @@ def help_text(names: Sequence[str], *, width: int = 100) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    sys.stdout.write(settings_page())

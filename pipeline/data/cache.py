@@ -21,7 +21,7 @@ from typing import Any
 from pyarrow import ArrowInvalid, fs
 
 from pipeline.config.schema import Config
-from pipeline.data.folders import SOURCES, Prepared, choose
+from pipeline.data.folders import SOURCES, Prepared, choose_folder
 from pipeline.data.manifest import (
     INDEX,
     MANIFEST,
@@ -32,7 +32,7 @@ from pipeline.data.manifest import (
     replace_durably,
 )
 from pipeline.data.shards import remove_leftovers
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Say
 
 CHUNK_BYTES = 4 * 2**20
@@ -75,7 +75,7 @@ def find_store(config: Config) -> Store:
             f"data.blocks={uri} cannot be read ({reason}); check the address, the network and the "
             "rights to it"
         ) from None
-    chosen = choose(config, found, place=place.rstrip("/"))
+    chosen = choose_folder(config, found, place=place.rstrip("/"))
     return Store(filesystem=filesystem, path=chosen.place, facts=chosen.facts)
 
 
@@ -107,7 +107,7 @@ def fetch_tables(config: Config) -> Path:
     store = find_store(config)
     folder = Path(config.data.cache) / store.facts["blocks_hash"]
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder / LOCK), enough_space(config):
+    with file_lock(folder / LOCK), enough_space(config):
         manifest = store.read(MANIFEST)
         path = folder / MANIFEST
         if path.is_file() and path.read_bytes() != manifest:
@@ -128,7 +128,7 @@ def fetch_split(config: Config, split: str, *, say: Say) -> Path:
     """
     folder = fetch_tables(config)
     shards = read_manifest(folder).shards_of(split)
-    with alone(folder / LOCK), enough_space(config):
+    with file_lock(folder / LOCK), enough_space(config):
         missing = [shard for shard in shards if not _is_there(folder, shard)]
         if missing:
             _demand_space(config, folder, missing)

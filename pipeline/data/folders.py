@@ -56,7 +56,7 @@ class Prepared:
         return sorted({self.facts["root"], *(one["root"] for one in self.sources)})
 
 
-def choose(config: Config, found: Sequence[Prepared], *, place: str) -> Prepared:
+def choose_folder(config: Config, found: Sequence[Prepared], *, place: str) -> Prepared:
     """The folder of `found` that `data.blocks` means: `place` itself, or one of those in it.
 
     Of those in it, the one made by this prepare section from this `data.root` and `data.poses`; of

@@ -13,7 +13,7 @@ from pipeline.evaluation.inference import make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit, count_split
 from pipeline.evaluation.point_features import PointSample, Sampler
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.runtime.progress import Progress, Watch
 
 NUM_SAMPLED = 200_000
@@ -28,7 +28,7 @@ class Audit:
 
     features: pd.DataFrame
     shortcuts: pd.DataFrame
-    baseline: Tally
+    baseline: SplitCounts
 
 
 def audit(train: OpenSplit, test: OpenSplit, *, watch: Watch) -> Audit:
@@ -68,7 +68,7 @@ def fit_plain(sample: PointSample, *, seed: int) -> Baseline:
         return fit_baseline(sample, seed=seed)
 
 
-def tally_baseline(plain: Baseline, test: OpenSplit, *, progress: Progress) -> Tally:
+def tally_baseline(plain: Baseline, test: OpenSplit, *, progress: Progress) -> SplitCounts:
     """The fitted baseline counted on every frame of the test split."""
     make = functools.partial(make_scores, config=test.config.evaluation, plain=plain)
     with threadpool_limits(NUM_THREADS):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.evaluation.probes import FACTS, fact_scores, labelled_frames
 from pipeline.metrics.counts import Metric
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 
 PROBES = ("archive", "frame_index", "archive + frame_index")
 CONSTANT = "constant predictor"
@@ -20,7 +20,9 @@ NEVER, ALWAYS = 1e-6, 1 - 1e-6
 LOWER_IS_BETTER = ("fpr95",)
 
 
-def probe_tallies(tally: Tally, *, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Tally]:
+def probe_tallies(
+    tally: SplitCounts, *, train: pd.DataFrame, test: pd.DataFrame
+) -> dict[str, SplitCounts]:
     """Counts of each probe on the frames of `tally`, fitted on the train frames; by probe.
 
     `train` and `test` are the splits' metadata, `test` in global row order. Empty where the train
@@ -38,7 +40,7 @@ def probe_tallies(tally: Tally, *, train: pd.DataFrame, test: pd.DataFrame) -> d
     return found
 
 
-def best_of(tallies: Iterable[Tally]) -> dict[str, Metric]:
+def best_of(tallies: Iterable[SplitCounts]) -> dict[str, Metric]:
     """The best reading of each metric among controls; undefined ones are left out."""
     found: dict[str, Metric] = {}
     for tally in tallies:

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.metrics.counts import MAX_LOGIT, ScoreCounts
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.visualization.plots import RankingCurve, precision_recall, roc, score_histogram
-from pipeline.visualization.style import save
+from pipeline.visualization.style import save_figure
 from pipeline.visualization.tables import Row
 
 LEVELS = ("point", "voxel", "pixel", "frame")
 
 
 def draw_levels(
-    tally: Tally,
-    baseline: Tally,
+    tally: SplitCounts,
+    baseline: SplitCounts,
     rows: Sequence[Row],
     folder: Path,
     *,
@@ -61,7 +61,7 @@ def _precision_recall(
         prevalence=own[1].prevalence,
         note=note,
     )
-    return save(figure, folder / f"{level}_precision_recall.png")
+    return save_figure(figure, folder / f"{level}_precision_recall.png")
 
 
 def _roc(
@@ -79,10 +79,12 @@ def _roc(
         num_negative=own[1].num_neg,
         note=note,
     )
-    return save(figure, folder / f"{level}_roc.png")
+    return save_figure(figure, folder / f"{level}_roc.png")
 
 
-def _scores(tally: Tally, folder: Path, *, level: str, threshold: float | None, note: str) -> Path:
+def _scores(
+    tally: SplitCounts, folder: Path, *, level: str, threshold: float | None, note: str
+) -> Path:
     figure = score_histogram(
         tally.counts(level).to_array(),
         low=-MAX_LOGIT,
@@ -92,7 +94,7 @@ def _scores(tally: Tally, folder: Path, *, level: str, threshold: float | None, 
         threshold=threshold,
         note=note,
     )
-    return save(figure, folder / f"{level}_scores.png")
+    return save_figure(figure, folder / f"{level}_scores.png")
 
 
 def _curve(name: str, xy: tuple, row: Row) -> RankingCurve:

@@ -29,15 +29,15 @@ from pipeline.evaluation.split_scores import (
     probe_tallies_of,
     score_splits,
 )
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.detector import build_detector
 from pipeline.runtime.progress import Watch
 from pipeline.tracking import model_registry, runs
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Meta
+from pipeline.training.checkpoints import CheckpointMeta
 from pipeline.training.report import data_note
 from pipeline.training.trainer import last_run
-from pipeline.visualization.tables import Row, markdown, write_csv
+from pipeline.visualization.tables import Row, results_markdown, write_results_csv
 
 FOLDER = "test"
 TABLE_SLICES = (
@@ -62,7 +62,7 @@ TABLE_SLICES = (
 class Evaluated:
     """Counts, table and the facts for the job's JSON."""
 
-    tally: Tally
+    tally: SplitCounts
     tally_path: Path
     text: str
     facts: dict[str, Any]
@@ -73,7 +73,7 @@ class Loaded:
     """A trained model with what its checkpoint says of itself."""
 
     model: nn.Module
-    meta: Meta
+    meta: CheckpointMeta
     num_sweeps: int
     """`data.num_sweeps` of the training."""
     extras: tuple[Extra, ...]
@@ -107,14 +107,14 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     rows = result_rows(config, loaded.meta, tally, baseline, probes)
     folder = loaded.folder / FOLDER
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
-    write_csv(rows, folder / "results.csv")
+    write_results_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
     table = _table(rows, windows.manifest)
     text = f"{table}\n\nFigures\n" + "\n".join(f"  {path}" for path in figures)
     (folder / "results.md").write_text(text + "\n")
     controls = baseline.metrics("baseline") | {f"probe/{n}": m.value for n, m in probes.items()}
     _log(config, loaded.meta.run_id, tally, controls, folder)
-    runs.describe(config.tracking, loaded.meta.run_id, table)
+    runs.set_description(config.tracking, loaded.meta.run_id, table)
     model = _log_model(config, loaded)
     shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
     facts = {
@@ -203,7 +203,7 @@ def _table(rows: list[Row], manifest: Manifest) -> str:
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     head = ", ".join(part for part in ("Test split", data_note(manifest)) if part)
     return (
-        f"{head}\n\n{markdown(shown)}\n\n"
+        f"{head}\n\n{results_markdown(shown)}\n\n"
         f"baseline: {baseline_name(manifest)} on plain point features. "
         "constant predictor: AP = prevalence. shortcut probe: the best of three that see only a "
         "frame's archive, its number, or both."
@@ -214,8 +214,8 @@ def _draw(
     config: Config,
     loaded: Loaded,
     reader: BlockReader,
-    tally: Tally,
-    baseline: Tally,
+    tally: SplitCounts,
+    baseline: SplitCounts,
     rows: list[Row],
     folder: Path,
 ) -> list[Path]:
@@ -246,7 +246,7 @@ def _draw(
 
 
 def _log(
-    config: Config, run_id: str, tally: Tally, controls: dict[str, float], folder: Path
+    config: Config, run_id: str, tally: SplitCounts, controls: dict[str, float], folder: Path
 ) -> None:
     runs.log_metrics(config.tracking, run_id, tally.metrics("test") | controls)
     runs.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
@@ -255,5 +255,5 @@ def _log(
 def _log_model(config: Config, loaded: Loaded) -> str:
     """The evaluated weights, without the optimizer's moments, as the run's MLflow model."""
     with tempfile.TemporaryDirectory() as place:
-        slim = checkpoints.save(Path(place), loaded.model, None, loaded.meta)
+        slim = checkpoints.save_checkpoint(Path(place), loaded.model, None, loaded.meta)
         return model_registry.log_model(config.tracking, loaded.meta.run_id, checkpoint=slim)

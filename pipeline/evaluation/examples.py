@@ -15,14 +15,14 @@ from pipeline.datasets.anovox.geometry import project
 from pipeline.models.pixels import upsampled
 from pipeline.visualization.birdseye import birdseye
 from pipeline.visualization.overlays import camera_overlay, pixel_overlay
-from pipeline.visualization.style import frame_title, save
+from pipeline.visualization.style import frame_title, save_figure
 
 MIN_POINTS_IN_VIEW = 10
 """Anomalous points in view that an example must have: fewer cannot be seen in a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class ScoredExample:
     """A frame worth a picture."""
 
     name: str
@@ -30,7 +30,7 @@ class Example:
     row: int
 
 
-def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[Example]:
+def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[ScoredExample]:
     """The frame whose anomaly stands out most, and one whose anomaly stays below the threshold.
 
     `frames` is `Tally.frames()`; `threshold` is a point logit. Missed means that no anomalous point
@@ -42,19 +42,19 @@ def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[Example]:
     seen = frames.loc[shown].sort_values(by="point_ap")
     if seen.empty:
         return []
-    examples = [Example(name="detected", row=int(seen["row"].iloc[-1]))]
+    examples = [ScoredExample(name="detected", row=int(seen["row"].iloc[-1]))]
     missed = seen.loc[seen["max_anomaly_score"] < threshold]
     if not missed.empty:
         worst = missed.sort_values(by="num_anomaly_points_in_view")["row"].iloc[-1]
-        examples.append(Example(name="missed", row=int(worst)))
+        examples.append(ScoredExample(name="missed", row=int(worst)))
     elif len(seen) > 1:
-        examples.append(Example(name="hardest", row=int(seen["row"].iloc[0])))
+        examples.append(ScoredExample(name="hardest", row=int(seen["row"].iloc[0])))
     return examples
 
 
 @torch.inference_mode()
 def draw_example(
-    example: Example,
+    example: ScoredExample,
     model: nn.Module,
     reader: BlockReader,
     folder: Path,
@@ -97,8 +97,8 @@ def draw_example(
         note=note,
     )
     paths = [
-        save(above, folder / f"{example.name}_birdseye.png"),
-        save(camera, folder / f"{example.name}_camera.png"),
+        save_figure(above, folder / f"{example.name}_birdseye.png"),
+        save_figure(camera, folder / f"{example.name}_camera.png"),
     ]
     if scores.pixel_score is None or batch.pixel_label is None or "pixel" not in thresholds:
         return paths
@@ -111,4 +111,4 @@ def draw_example(
         title=title,
         note=note,
     )
-    return [*paths, save(pixels, folder / f"{example.name}_pixels.png")]
+    return [*paths, save_figure(pixels, folder / f"{example.name}_pixels.png")]

@@ -13,8 +13,8 @@ from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.boosted_tree import Baseline, baseline_scores
 from pipeline.evaluation.threads import add_spans, one_core_each, spans_of
-from pipeline.metrics.tally import Tally
-from pipeline.models.precision import Precision, autocast, choose
+from pipeline.metrics.tally import SplitCounts
+from pipeline.models.precision import Precision, autocast, choose_precision
 from pipeline.models.scores import Scores
 from pipeline.runtime.progress import Progress
 
@@ -28,7 +28,11 @@ class SplitScores:
     """
 
     def __init__(
-        self, reader: BlockReader, tally: Tally, detector: "Detector | None", plain: Baseline | None
+        self,
+        reader: BlockReader,
+        tally: SplitCounts,
+        detector: "DetectorForward | None",
+        plain: Baseline | None,
     ) -> None:
         self._index, self._detector, self._plain = reader.index, detector, plain
         self.precision = "" if detector is None else detector.precision
@@ -61,7 +65,7 @@ class SplitScores:
         return {name: getattr(self, name) for name in names}
 
 
-class Detector:
+class DetectorForward:
     """A model that threads share; on a GPU one batch at a time, as its memory is for one."""
 
     def __init__(self, model: nn.Module, device: torch.device, precision: Precision) -> None:
@@ -99,10 +103,10 @@ def make_scores(
     return [SplitScores(reader, tally, detector, plain) for _ in range(num)]
 
 
-def _detector(model: nn.Module, device: torch.device, config: EvaluationConfig) -> Detector:
-    precision = choose(config.precision, key="evaluation.precision", device=device)
+def _detector(model: nn.Module, device: torch.device, config: EvaluationConfig) -> DetectorForward:
+    precision = choose_precision(config.precision, key="evaluation.precision", device=device)
     logger.info("evaluation: %s", precision.reason)
-    return Detector(model, device, precision.name)
+    return DetectorForward(model, device, precision.name)
 
 
 def score_split(
@@ -115,14 +119,14 @@ def score_split(
     device: torch.device,
     progress: Progress,
     precision: Precision = "fp32",
-) -> Tally:
+) -> SplitCounts:
     """Tally of `model` (evaluation mode) over the split; a NaN score raises ValueError.
 
     By this process, one batch after the other. Voxels and pixels are counted where the reader
     brings them (`extras`).
     """
     tally = empty_tally(reader, lookalike_classes=lookalike_classes, voxel_score=voxel_score)
-    scores, frames = SplitScores(reader, tally, Detector(model, device, precision), None), 0
+    scores, frames = SplitScores(reader, tally, DetectorForward(model, device, precision), None), 0
 
     def done(num_frames: int) -> None:
         nonlocal frames
@@ -137,10 +141,10 @@ def score_split(
 
 def empty_tally(
     reader: BlockReader, *, lookalike_classes: Sequence[int], voxel_score: VoxelScore
-) -> Tally:
+) -> SplitCounts:
     """Nothing counted yet of the reader's split."""
     manifest = reader.manifest
-    return Tally(
+    return SplitCounts(
         split=reader.split,
         split_hash=manifest.split_hash,
         lookalike_classes=lookalike_classes,

@@ -7,15 +7,19 @@ from pipeline.config.schema import Config
 from pipeline.evaluation.baselines import beats
 from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.counts import Metric
-from pipeline.metrics.tally import Tally
-from pipeline.training.checkpoints import Meta
+from pipeline.metrics.tally import SplitCounts
+from pipeline.training.checkpoints import CheckpointMeta
 from pipeline.visualization.tables import Row
 
 TABLE_METRICS = ("ap", "auroc", "fpr95")
 
 
 def result_rows(
-    config: Config, meta: Meta, tally: Tally, baseline: Tally, probes: dict[str, Metric]
+    config: Config,
+    meta: CheckpointMeta,
+    tally: SplitCounts,
+    baseline: SplitCounts,
+    probes: dict[str, Metric],
 ) -> list[Row]:
     """Every metric of every slice with interval, constant predictor, baseline and shortcut probe,
     then AnoVox's own metrics of voxels."""
@@ -53,7 +57,7 @@ def result_rows(
     return rows + _benchmark_rows(tally, baseline, about) + _semantic_rows(tally, about)
 
 
-def _semantic_rows(tally: Tally, about: dict[str, Any]) -> list[Row]:
+def _semantic_rows(tally: SplitCounts, about: dict[str, Any]) -> list[Row]:
     """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
     constants = {"semantic_miou": tally.semantic.constant_miou()}
     return [
@@ -71,7 +75,7 @@ def _semantic_rows(tally: Tally, about: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, Any]) -> list[Row]:
+def _benchmark_rows(tally: SplitCounts, baseline: SplitCounts, about: dict[str, Any]) -> list[Row]:
     others = baseline.benchmark()
     return [
         Row(
@@ -88,7 +92,7 @@ def _benchmark_rows(tally: Tally, baseline: Tally, about: dict[str, Any]) -> lis
     ]
 
 
-def model_name(meta: Meta) -> str:
+def model_name(meta: CheckpointMeta) -> str:
     """What the table and the figures call the model."""
     model = meta.config["model"]
     return model["fusion"] if model["name"] == "detector" else model["name"]

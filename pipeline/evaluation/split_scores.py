@@ -17,7 +17,7 @@ from pipeline.evaluation.baselines import probe_tallies
 from pipeline.evaluation.boosted_tree import Baseline
 from pipeline.evaluation.inference import make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit, count_split
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.runtime.progress import Watch
 
 SAMPLING = "by-row"
@@ -55,7 +55,7 @@ def demand_split(reader: BlockReader, blocks: Path, *, split_hash: str) -> None:
 
 def score_splits(
     config: Config, model: nn.Module, splits: dict[str, OpenSplit], blocks: Path, *, watch: Watch
-) -> tuple[Tally, Tally, str]:
+) -> tuple[SplitCounts, SplitCounts, str]:
     """Counts of the model and of the baseline on test, in one pass over its frames.
 
     Third comes the precision that the model was computed in.
@@ -73,18 +73,18 @@ def score_splits(
     if scores.baseline is not None:
         _keep(scores.baseline, kept)
     assert scores.detector is not None
-    return scores.detector, Tally.from_file(kept), scores.precision
+    return scores.detector, SplitCounts.from_file(kept), scores.precision
 
 
 def baseline_of(
     config: Config, splits: dict[str, OpenSplit], blocks: Path, *, watch: Watch
-) -> Tally:
+) -> SplitCounts:
     """The boosted tree's counts on test; kept beside the shards, under what it depends on."""
     kept = baseline_path(config, blocks)
     if not kept.is_file():
         plain = _fitted(config, splits["train"], watch=watch)
         _keep(tally_baseline(plain, splits["test"], progress=watch("boosted tree")), kept)
-    return Tally.from_file(kept)
+    return SplitCounts.from_file(kept)
 
 
 def baseline_path(config: Config, blocks: Path) -> Path:
@@ -100,13 +100,13 @@ def _fitted(config: Config, train: OpenSplit, *, watch: Watch) -> Baseline:
     return fit_plain(sample, seed=config.evaluation.bootstrap_seed)
 
 
-def _keep(tally: Tally, path: Path) -> None:
+def _keep(tally: SplitCounts, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tally.to_file(temporary)
     temporary.replace(path)
 
 
-def probe_tallies_of(splits: dict[str, OpenSplit], tally: Tally) -> dict[str, Tally]:
+def probe_tallies_of(splits: dict[str, OpenSplit], tally: SplitCounts) -> dict[str, SplitCounts]:
     """Counts of what archive and frame number alone tell of the frames of `tally`."""
     train, test = (splits[name].reader.index for name in ("train", "test"))
     return probe_tallies(tally, train=train, test=test)

@@ -18,16 +18,16 @@ from pipeline.evaluation.baselines import CONSTANT
 from pipeline.evaluation.boosted_tree import baseline_name
 from pipeline.evaluation.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.experiments.study import Study, open_study
-from pipeline.experiments.variant_runs import Cell, Outcome, run_cells
+from pipeline.experiments.variant_runs import Outcome, VariantRun, run_cells
 from pipeline.experiments.variants import parse_row, row_configs
-from pipeline.experiments.variants_table import Line, latex, markdown, write_csv
+from pipeline.experiments.variants_table import Line, latex, variants_markdown, write_variants_csv
 from pipeline.metrics.bootstrap import Interval, mean_intervals
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.tracking import runs
 from pipeline.training.report import data_note
-from pipeline.training.trainer import config_hash, log_data
+from pipeline.training.trainer import config_hash, log_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     manifest = one_split(rows)
     study = open_study(config, name=config.ablate.name, split_hash=manifest.split_hash)
     with runs.failing(config.tracking, study.run_id):
-        log_data(config, study.run_id, manifest)
+        log_dataset(config, study.run_id, manifest)
         controls = _controls(config, manifest, say)
         cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
         every = [cell for row in cells.values() for cell in row]
@@ -74,7 +74,7 @@ def one_split(rows: Mapping[str, Config]) -> Manifest:
     return manifest
 
 
-def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, Tally]:
+def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, SplitCounts]:
     """What no row may be worse than, by name.
 
     Made before the cells: side by side they would all fit the same tree.
@@ -88,12 +88,12 @@ def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, Tally]:
     return {name: plain, CONSTANT: plain.constant(), **told}
 
 
-def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[Cell]:
+def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[VariantRun]:
     cells = []
     for seed in seeds:
         seeded = merge(config, {"train": {"seed": seed}})
         name = f"{row}-seed{seed}-{config_hash(seeded)[:6]}"
-        cells.append(Cell(name=name, config=seeded))
+        cells.append(VariantRun(name=name, config=seeded))
     return cells
 
 
@@ -102,7 +102,7 @@ def _told(
     manifest: Manifest,
     study: Study,
     done: Mapping[str, list[Outcome]],
-    controls: Mapping[str, Tally],
+    controls: Mapping[str, SplitCounts],
 ) -> Ablated:
     lines = _lines(config, done, controls)
     metrics, note = config.ablate.metrics, data_note(manifest)
@@ -110,14 +110,14 @@ def _told(
         f"{config.ablate.name}: {note}; test split {manifest.split_hash}, seeds "
         f"{config.ablate.seeds}, study run {study.run_id[:8]}; table by revision "
         f"{short_revision()}\n\n"
-        f"{markdown(lines, metrics, reference=lines[0].name)}"
+        f"{variants_markdown(lines, metrics, reference=lines[0].name)}"
     )
     (study.folder / "table.md").write_text(text + "\n")
     (study.folder / "table.tex").write_text(latex(lines, metrics))
-    write_csv(lines, study.folder / "table.csv", split_hash=manifest.split_hash)
+    write_variants_csv(lines, study.folder / "table.csv", split_hash=manifest.split_hash)
     for suffix in ("md", "tex", "csv"):
         runs.log_artifact(config.tracking, study.run_id, study.folder / f"table.{suffix}")
-    runs.describe(config.tracking, study.run_id, text)
+    runs.set_description(config.tracking, study.run_id, text)
     runs.log_metrics(config.tracking, study.run_id, _study_metrics(lines, metrics))
     facts = {
         "run_id": study.run_id,
@@ -139,7 +139,7 @@ def _study_metrics(lines: Sequence[Line], metrics: Sequence[str]) -> dict[str, f
 
 
 def _lines(
-    config: Config, done: Mapping[str, list[Outcome]], controls: Mapping[str, Tally]
+    config: Config, done: Mapping[str, list[Outcome]], controls: Mapping[str, SplitCounts]
 ) -> list[Line]:
     tallies = {
         name: [one.read_tally() for one in outcomes]
@@ -156,7 +156,9 @@ def _lines(
     ]
 
 
-def _control_line(config: Config, name: str, tally: Tally, *, reference: list[Tally]) -> Line:
+def _control_line(
+    config: Config, name: str, tally: SplitCounts, *, reference: list[SplitCounts]
+) -> Line:
     return Line(
         name=name,
         changes="control",
@@ -171,7 +173,7 @@ def _control_line(config: Config, name: str, tally: Tally, *, reference: list[Ta
 
 
 def _intervals(
-    config: Config, own: Sequence[Tally], *, minus: Sequence[Tally] = ()
+    config: Config, own: Sequence[SplitCounts], *, minus: Sequence[SplitCounts] = ()
 ) -> dict[str, Interval]:
     num, seed = config.evaluation.num_bootstraps, config.evaluation.bootstrap_seed
     return mean_intervals(own, minus=minus, num_resamples=num, seed=seed)
@@ -182,8 +184,8 @@ def _line(
     text: str,
     *,
     done: Mapping[str, list[Outcome]],
-    tallies: Mapping[str, list[Tally]],
-    reference: list[Tally],
+    tallies: Mapping[str, list[SplitCounts]],
+    reference: list[SplitCounts],
 ) -> Line:
     name, overrides = parse_row(text)
     outcomes, own = done[name], tallies.get(name, [])
@@ -203,7 +205,7 @@ def _line(
     )
 
 
-def _by_seed(tallies: Sequence[Tally]) -> dict[str, list[float]]:
+def _by_seed(tallies: Sequence[SplitCounts]) -> dict[str, list[float]]:
     readings = [tally.readings() for tally in tallies]
     names = readings[0] if readings else {}
     return {name: [each[name].value for each in readings if name in each] for name in names}

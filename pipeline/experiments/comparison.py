@@ -24,15 +24,15 @@ from pipeline.evaluation.split_scores import baseline_of, open_splits
 from pipeline.experiments.study import Study, open_study
 from pipeline.experiments.variant_runs import NOTES, write_note
 from pipeline.metrics.bootstrap import Interval, differences, intervals
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.runtime import remote_storage
 from pipeline.runtime.progress import Say
 from pipeline.runtime.revision import short_revision
 from pipeline.synthetic.writer import write_archives
 from pipeline.tracking import runs
-from pipeline.training.trainer import Child, config_hash, fit
+from pipeline.training.trainer import ParentRun, config_hash, fit
 from pipeline.visualization.plots import comparison as comparison_figure
-from pipeline.visualization.style import save
+from pipeline.visualization.style import save_figure
 from pipeline.visualization.tables import aligned, sensible
 
 BASELINE = "boosted_tree"
@@ -56,14 +56,14 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class WorldRun:
     """One detector on one world."""
 
     world: int
     name: str
     run_id: str
     """Empty for the boosted tree, which is no training of ours."""
-    tally: Tally
+    tally: SplitCounts
 
 
 def compare(config: Config, *, say: Say) -> Compared:
@@ -72,7 +72,7 @@ def compare(config: Config, *, say: Say) -> Compared:
     study = open_study(config, name=NAME, split_hash="one per world", marks=marks)
     with runs.failing(config.tracking, study.run_id):
         remote_storage.fetch_files(config, Path(config.storage_path) / NOTES)
-        cells: list[Cell] = []
+        cells: list[WorldRun] = []
         for number, seed in enumerate(config.compare.world_seeds, start=1):
             say(f"compare: world {seed} ({number} of {len(config.compare.world_seeds)})")
             cells += _world(config, seed, study, say)
@@ -83,7 +83,7 @@ def compare(config: Config, *, say: Say) -> Compared:
     return Compared(text=compared.text, facts={"run_id": study.run_id} | compared.facts)
 
 
-def _world(config: Config, seed: int, study: Study, say: Say) -> list[Cell]:
+def _world(config: Config, seed: int, study: Study, say: Say) -> list[WorldRun]:
     """Every detector on one world, and the boosted tree."""
     world = world_config(config, seed)
     write_archives(world.synthetic, Path(world.data.root), _every_tenth(say, "synthesize"))
@@ -106,7 +106,7 @@ def world_config(config: Config, seed: int) -> Config:
     return merge(config, changes)
 
 
-def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell:
+def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> WorldRun:
     """Train and evaluate, unless a finished cell of the same config and split is there."""
     config = merge(world, {"model": {"fusion": fusion}})
     split_hash = read_manifest(find_blocks(config)).split_hash
@@ -116,7 +116,7 @@ def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell
         say(f"compare: world {seed}, {fusion}: found in {note}")
     else:
         say(f"compare: world {seed}, {fusion}: training")
-        child = Child(study=study.run_id, name=name, folder=study.folder / name)
+        child = ParentRun(study=study.run_id, name=name, folder=study.folder / name)
         trained = fit(config, say=say, child=child)
         evaluated = evaluate_run(
             config, trained.folder, watch=lambda phase: _every_tenth(say, phase)
@@ -128,14 +128,16 @@ def _cell(world: Config, seed: int, fusion: str, study: Study, say: Say) -> Cell
     # Relative, as the local copy of a remote storage path may lie elsewhere on another node.
     tally = Path(config.storage_path) / facts["tally"]
     remote_storage.fetch_file(config, tally)
-    return Cell(world=seed, name=fusion, run_id=facts["run_id"], tally=Tally.from_file(tally))
+    return WorldRun(
+        world=seed, name=fusion, run_id=facts["run_id"], tally=SplitCounts.from_file(tally)
+    )
 
 
-def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:
+def _baseline_cell(world: Config, seed: int, say: Say) -> WorldRun:
     say(f"compare: world {seed}, boosted tree on plain features")
     blocks = find_blocks(world)
     splits = open_splits(world, split_hash=read_manifest(blocks).split_hash)
-    return Cell(
+    return WorldRun(
         world=seed,
         name=BASELINE,
         run_id="",
@@ -143,7 +145,7 @@ def _baseline_cell(world: Config, seed: int, say: Say) -> Cell:
     )
 
 
-def _told(config: Config, cells: Sequence[Cell]) -> Compared:
+def _told(config: Config, cells: Sequence[WorldRun]) -> Compared:
     folder = Path(config.storage_path)
     values = _values_table(config, cells)
     gains = _gains_table(config, cells)
@@ -153,11 +155,11 @@ def _told(config: Config, cells: Sequence[Cell]) -> Compared:
         f"{config.compare.fusions[0]} minus the other, paired by scene\n\n{gains}"
     )
     (folder / "compare.md").write_text(text + "\n")
-    figure = save(_figure(config, cells), folder / "compare.png")
+    figure = save_figure(_figure(config, cells), folder / "compare.png")
     return Compared(text=text, facts={"table": str(folder / "compare.md"), "figure": str(figure)})
 
 
-def _values_table(config: Config, cells: Sequence[Cell]) -> str:
+def _values_table(config: Config, cells: Sequence[WorldRun]) -> str:
     """One line per cell, with what a constant predictor reaches on the same world before them."""
     lines = []
     for cell in cells:
@@ -169,14 +171,14 @@ def _values_table(config: Config, cells: Sequence[Cell]) -> str:
     return aligned(["world", "model", "run", *METRICS], lines)
 
 
-def _constants(tally: Tally) -> list[str]:
+def _constants(tally: SplitCounts) -> list[str]:
     return [
         sensible(tally.counts(name).prevalence) if metric.endswith("_ap") else "0.500"
         for metric, name in METRICS.items()
     ]
 
 
-def _gains_table(config: Config, cells: Sequence[Cell]) -> str:
+def _gains_table(config: Config, cells: Sequence[WorldRun]) -> str:
     first = config.compare.fusions[0]
     lines = []
     for world in config.compare.world_seeds:
@@ -202,7 +204,7 @@ def _interval_text(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _figure(config: Config, cells: Sequence[Cell]):
+def _figure(config: Config, cells: Sequence[WorldRun]):
     """Means over worlds as bars; the whiskers span the worlds' own values."""
     names = [*config.compare.fusions, BASELINE]
     values = np.array(

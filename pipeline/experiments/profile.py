@@ -18,13 +18,13 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.ablation import one_split
 from pipeline.experiments.timing import SPLIT, Subject, Turn, make_subject, take_turn
-from pipeline.experiments.timing_table import Cost, markdown, write_csv
+from pipeline.experiments.timing_table import Cost, timings_markdown, write_timings_csv
 from pipeline.experiments.variants import parse_row, row_configs
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.revision import git_revision, short_revision
 from pipeline.tracking import runs
 from pipeline.training.report import data_note
-from pipeline.training.trainer import config_hash, log_data
+from pipeline.training.trainer import config_hash, log_dataset
 from pipeline.training.worker import Worker, single_worker
 
 
@@ -62,7 +62,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
         },
     )
     with runs.failing(config.tracking, run_id):
-        log_data(config, run_id, manifest)
+        log_dataset(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
         costs, note = _costs(config, subjects, turns), precision_note(subjects)
         profiled = _told(config, manifest, run_id, costs, worker, note=note)
@@ -149,7 +149,7 @@ def _told(
         "batch_size": config.profile.batch_size,
         "run_id": run_id,
     }
-    write_csv(costs, folder / "profile.csv", facts=facts)
+    write_timings_csv(costs, folder / "profile.csv", facts=facts)
     for suffix in ("md", "csv"):
         runs.log_artifact(config.tracking, run_id, folder / f"profile.{suffix}")
     runs.log_metrics(config.tracking, run_id, _metrics(costs))
@@ -189,7 +189,7 @@ def _text(
         f"[smallest, largest]; latency is that of single frames, {len(costs[0].latency_ms)} of "
         f"them; without reading and optimizer; run {run_id[:8]}, revision {short_revision()}"
     )
-    parts = [head, markdown(costs)]
+    parts = [head, timings_markdown(costs)]
     if timing.backward:
         parts.append(
             f"Estimate: {len(costs)} rows x {len(config.ablate.seeds)} seeds train for "

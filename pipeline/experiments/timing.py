@@ -21,7 +21,7 @@ from pipeline.data.readers import open_reader, training_extras
 from pipeline.losses.anomaly import loss_terms
 from pipeline.losses.reduction import MIN_COUNT
 from pipeline.models.detector import build_detector
-from pipeline.models.precision import Choice, autocast, choose
+from pipeline.models.precision import Choice, autocast, choose_precision
 from pipeline.training.worker import Worker, set_threads
 
 SPLIT = "val"
@@ -105,7 +105,7 @@ def make_subject(
         reader=reader,
         rows=np.linspace(0, reader.num_rows - 1, profile.num_frames).round().astype(int).tolist(),
         pos_weight=balance.pos_weight,
-        precision=choose(config.train.precision, key="train.precision", device=device),
+        precision=choose_precision(config.train.precision, key="train.precision", device=device),
     )
 
 

@@ -63,7 +63,7 @@ def ratio(own: Sequence[float], first: Sequence[float]) -> Ratio:
     return Ratio(value=float(np.median(by_round)), low=low, high=high)
 
 
-def markdown(costs: Sequence[Cost]) -> str:
+def timings_markdown(costs: Sequence[Cost]) -> str:
     """One line per row; columns of what was not measured are left out."""
     first = costs[0].name
     columns: dict[str, list[str]] = {
@@ -83,7 +83,7 @@ def markdown(costs: Sequence[Cost]) -> str:
     return aligned(list(shown), list(zip(*shown.values(), strict=True)))
 
 
-def write_csv(costs: Sequence[Cost], path: Path, *, facts: dict[str, str | int]) -> Path:
+def write_timings_csv(costs: Sequence[Cost], path: Path, *, facts: dict[str, str | int]) -> Path:
     """One line per row at full precision, `facts` behind each; return the path."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(_record(costs[0], costs[0]) | facts))

@@ -21,16 +21,16 @@ from pipeline.config.schema import Config
 from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.experiments.resources import num_fitting
 from pipeline.experiments.study import Study
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.detector import build_detector
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Say
 from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.tracking import runs
 from pipeline.training.ray_errors import cause_of
-from pipeline.training.trainer import Child, fit
+from pipeline.training.trainer import ParentRun, fit
 from pipeline.training.worker_logs import printing
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class VariantRun:
     """One training and its evaluation."""
 
     name: str
@@ -64,12 +64,14 @@ class Outcome:
     frames_per_s: float
     """Median while training, on a machine that may have trained other cells beside it."""
 
-    def read_tally(self) -> Tally:
+    def read_tally(self) -> SplitCounts:
         """Counts of the test scores."""
-        return Tally.from_file(Path(self.tally))
+        return SplitCounts.from_file(Path(self.tally))
 
 
-def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Say) -> list[Outcome]:
+def run_cells(
+    cells: Sequence[VariantRun], study: Study, *, num_parallel: int, say: Say
+) -> list[Outcome]:
     """Outcomes in the order of the cells; those that are done already are not run again.
 
     A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
@@ -90,7 +92,7 @@ def run_cells(cells: Sequence[Cell], study: Study, *, num_parallel: int, say: Sa
 
 
 def _run_missing(
-    missing: Sequence[Cell], study: Study, num_parallel: int, say: Say
+    missing: Sequence[VariantRun], study: Study, num_parallel: int, say: Say
 ) -> dict[str, str]:
     """Messages of the cells that failed, by name."""
     ensure_ray()
@@ -134,7 +136,7 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
     as when a study is started twice: the second one waits, and has nothing to do where the first
     came to its end.
     """
-    cell = Cell(name=name, config=merge(Config(), config))
+    cell = VariantRun(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
         if "validation" in line or "going on" in line:
@@ -142,7 +144,7 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
 
     folder = study.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder / LOCK):
+    with file_lock(folder / LOCK):
         if _note(study, name).is_file():
             return
         outcome = run_cell(cell, study, say=say)
@@ -159,10 +161,10 @@ def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
     remote_storage.push_file(config, note)
 
 
-def run_cell(cell: Cell, study: Study, *, say: Say) -> Outcome:
+def run_cell(cell: VariantRun, study: Study, *, say: Say) -> Outcome:
     """Train and evaluate one cell here; a guard that ends the run is an outcome."""
     config = cell.config
-    child = Child(study=study.run_id, name=cell.name, folder=study.folder / cell.name)
+    child = ParentRun(study=study.run_id, name=cell.name, folder=study.folder / cell.name)
     status, tally = "finished", ""
     try:
         run_id = fit(config, say=say, child=child).run_id
@@ -196,7 +198,7 @@ def _note(study: Study, name: str) -> Path:
     return study.folder / NOTES / f"{name}.json"
 
 
-def _read_note(study: Study, cell: Cell) -> Outcome:
+def _read_note(study: Study, cell: VariantRun) -> Outcome:
     facts = json.loads(_note(study, cell.name).read_text())
     if facts["tally"]:
         tally = study.folder / facts["tally"]

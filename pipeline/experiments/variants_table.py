@@ -34,7 +34,7 @@ class Line:
     run_ids: list[str]
 
 
-def markdown(lines: Sequence[Line], metrics: Sequence[str], *, reference: str) -> str:
+def variants_markdown(lines: Sequence[Line], metrics: Sequence[str], *, reference: str) -> str:
     """Three tables: values, differences to the first row, and what each row is made of."""
     values = [[one.name, *(_value(one, metric) for metric in metrics)] for one in lines]
     gains = [
@@ -82,7 +82,7 @@ def latex(lines: Sequence[Line], metrics: Sequence[str]) -> str:
     )
 
 
-def write_csv(lines: Sequence[Line], path: Path, *, split_hash: str) -> Path:
+def write_variants_csv(lines: Sequence[Line], path: Path, *, split_hash: str) -> Path:
     """Every metric of every row at full precision, one line each; return the path."""
     names = ("value", "low", "high")
     header = ["row", "changes", "status", "metric", *names, "spread", "by_seed"]
@@ -106,13 +106,13 @@ def _cells(line: Line, metric: str) -> list[str | float]:
         line.status,
         metric,
         *_numbers(line.values.get(metric)),
-        spread(seeds),
+        standard_deviation(seeds),
         " ".join(map(str, seeds)),
         *_numbers(line.differences.get(metric)),
     ]
 
 
-def spread(values: Sequence[float]) -> float:
+def standard_deviation(values: Sequence[float]) -> float:
     """Standard deviation of a sample; nan of fewer than two."""
     if len(values) < 2:
         return math.nan
@@ -123,7 +123,10 @@ def spread(values: Sequence[float]) -> float:
 def _value(line: Line, metric: str) -> str:
     if not line.values:
         return line.status
-    text, deviation = _interval(line.values.get(metric)), spread(line.by_seed.get(metric, []))
+    text, deviation = (
+        _interval(line.values.get(metric)),
+        standard_deviation(line.by_seed.get(metric, [])),
+    )
     return text if math.isnan(deviation) else f"{text} +- {deviation:.3f}"
 
 

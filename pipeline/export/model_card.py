@@ -10,7 +10,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES, SEMANTIC_IDS, class_name
 from pipeline.models.pixels import PIXEL_STRIDE, map_size
 from pipeline.models.scores import ScoreName
-from pipeline.training.checkpoints import Meta
+from pipeline.training.checkpoints import CheckpointMeta
 
 LIDAR_AXES = "LiDAR: x forward, y left, z up"
 SCORE_MEANING: dict[ScoreName, str] = {
@@ -26,7 +26,7 @@ HOW_TO = (
 )
 
 
-def card_of(meta: Meta, manifest: Manifest) -> dict[str, Any]:
+def card_of(meta: CheckpointMeta, manifest: Manifest) -> dict[str, Any]:
     """Inputs and outputs with shapes, units and frames of reference; thresholds; provenance."""
     trained = recorded(meta.config)
     return {

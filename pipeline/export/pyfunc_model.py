@@ -38,7 +38,7 @@ class ServedDetector(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the checkpoint that was logged as artifact `checkpoint`."""
-        self.model, self.num_columns = load(Path(context.artifacts["checkpoint"]))
+        self.model, self.num_columns = load_model(Path(context.artifacts["checkpoint"]))
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
         """`frame_score` and, where the model gives them, `point_score` (P,), `semantic` (P,
@@ -57,7 +57,7 @@ class ServedDetector(PythonModel):
         return _by_frame(scores, batch.without_past().counts().tolist())
 
 
-def load(checkpoint: Path) -> tuple[nn.Module, int]:
+def load_model(checkpoint: Path) -> tuple[nn.Module, int]:
     """The model of a checkpoint folder, for evaluation, and the columns its points have."""
     meta = checkpoints.read_meta(checkpoint)
     config = recorded(meta.config)

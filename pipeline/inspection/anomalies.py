@@ -16,7 +16,7 @@ from pipeline.datasets.anovox.geometry import FLIP
 from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.lead_vehicle import ONSET_FRAMES, ONSET_M_S2, braking_onset
 from pipeline.datasets.anovox.scene import Scene
-from pipeline.inspection.check import Check, Status, not_measured
+from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import Sample
 
 BRAKED = 100
@@ -76,7 +76,7 @@ def check_kinematics(scene: Scene, labelled: Sequence[int]) -> Check:
         return not_measured(name, expected, f"{error}.")
     onset, start = braking_onset(speeds), scene.first_frame_id
     first = min(labelled) - start if labelled else None
-    status: Status = "pass"
+    status: CheckStatus = "pass"
     found = "no braking" if onset is None else f"brakes at {scene.frame_ids[onset] - start}"
     found += ", native ids only" if first is None else f", id {BRAKED} from {first} on"
     meaning = "Velocity and label window agree."

@@ -7,14 +7,14 @@ from pathlib import Path
 from pipeline.datasets.anovox.layout import Archive, find_archives
 from pipeline.datasets.anovox.scan import Inventory
 from pipeline.datasets.anovox.scene import Scene
-from pipeline.inspection.check import Check, Status, worst, worst_check
+from pipeline.inspection.check import Check, CheckStatus, worst, worst_check
 from pipeline.inspection.sample import Sample, read_sample
-from pipeline.inspection.scene import SceneReport, inspect_scene, spread
+from pipeline.inspection.scene import SceneReport, evenly_spread, inspect_scene
 from pipeline.runtime.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class ExampleFrame:
     """One frame to look at."""
 
     scene_id: str
@@ -33,11 +33,11 @@ class ArchiveReport:
     scenes: tuple[SceneReport, ...]
     refused: tuple[tuple[str, str], ...]
     """Scene folder and reason."""
-    example: Example | None
+    example: ExampleFrame | None
     """Of the worst scene, for the figure; None where no scene can be read."""
 
     @property
-    def status(self) -> Status:
+    def status(self) -> CheckStatus:
         """The worst of all checks."""
         return worst([check.status for check in self.checks])
 
@@ -50,7 +50,7 @@ def inspect_archive(
     `progress` gets (scenes done, scenes in all), a scene once per camera pose.
     """
     folders = inventory.scenes
-    chosen = spread(range(len(folders)), num_scenes or len(folders)) if folders else ()
+    chosen = evenly_spread(range(len(folders)), num_scenes or len(folders)) if folders else ()
     scenes = [scene for place in chosen for scene in folders[place]]
     reports: list[SceneReport] = []
     for scene in scenes:
@@ -79,7 +79,7 @@ def choose_archives(root: Path, name: str) -> list[Archive]:
 
 def _check_scenes(inventory: Inventory) -> Check:
     num_folders, num_usable = inventory.archive.num_scene_folders, len(inventory.scenes)
-    status: Status = "FAIL" if num_usable == 0 else "warn" if inventory.refused else "pass"
+    status: CheckStatus = "FAIL" if num_usable == 0 else "warn" if inventory.refused else "pass"
     meaning = "Every scene can be read."
     if status == "FAIL":
         meaning = inventory.archive.refusal or "No scene can be read: extract the archive again."
@@ -97,14 +97,14 @@ def _check_scenes(inventory: Inventory) -> Check:
     )
 
 
-def _example(scenes: Sequence[Scene], reports: Sequence[SceneReport]) -> Example | None:
+def _example(scenes: Sequence[Scene], reports: Sequence[SceneReport]) -> ExampleFrame | None:
     """The frame that shows most, of the scene with most failed checks."""
     if not reports:
         return None
     num_failed = [sum(check.status == "FAIL" for check in r.checks) for r in reports]
     worst_place = num_failed.index(max(num_failed))
     frame_id = reports[worst_place].figure_frame
-    return Example(
+    return ExampleFrame(
         scene_id=reports[worst_place].scene_id,
         frame_id=frame_id,
         sample=read_sample(scenes[worst_place], frame_id),

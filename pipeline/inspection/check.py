@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["pass", "warn", "FAIL"]
-_RANK: dict[Status, int] = {"pass": 0, "warn": 1, "FAIL": 2}
+CheckStatus = Literal["pass", "warn", "FAIL"]
+_RANK: dict[CheckStatus, int] = {"pass": 0, "warn": 1, "FAIL": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Check:
     """One line of the report."""
 
     name: str
-    status: Status
+    status: CheckStatus
     found: str
     expected: str
     num_frames: int
@@ -44,9 +44,9 @@ def not_measured(name: str, expected: str, why: str) -> Check:
     )
 
 
-def worst(statuses: Sequence[Status]) -> Status:
+def worst(statuses: Sequence[CheckStatus]) -> CheckStatus:
     """FAIL before warn before pass; pass of nothing."""
-    none: Status = "pass"
+    none: CheckStatus = "pass"
     return max([none, *statuses], key=_rank)
 
 
@@ -55,5 +55,5 @@ def worst_check(checks: Sequence[Check]) -> Check:
     return max(checks, key=lambda check: _rank(check.status))
 
 
-def _rank(status: Status) -> int:
+def _rank(status: CheckStatus) -> int:
     return _RANK[status]

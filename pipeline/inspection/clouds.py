@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.anovox.class_ids import ANOMALY, IGNORE, NAMES, ROAD, ROAD_LINE, unknown_ids
 from pipeline.datasets.anovox.scene import Scene
-from pipeline.inspection.check import Check, Status, not_measured
+from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import Sample
 from pipeline.inspection.setup import LidarArgs
 
@@ -67,7 +67,7 @@ def check_rows(samples: Sequence[Sample], args: LidarArgs) -> Check:
     offsets = [_row_offset_m(s["points"], s["exact_xyz"]) for s in pairs]
     largest, num_unequal = max(offsets), sum(math.isinf(offset) for offset in offsets)
     is_noiseless = not math.isnan(target_m) and min(offsets) * ROW_FACTOR < target_m
-    status: Status = "FAIL" if largest > limit_m else "warn" if is_noiseless else "pass"
+    status: CheckStatus = "FAIL" if largest > limit_m else "warn" if is_noiseless else "pass"
     meanings = {
         "pass": "Labels of SEMANTIC-LIDAR may be used for the points of LIDAR, row by row.",
         "warn": "LIDAR has less noise than its setup says: it may be a copy of SEMANTIC-LIDAR.",

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline.datasets.anovox.class_ids import COLOURS, NAMES
-from pipeline.inspection.archive import ArchiveReport, Example
-from pipeline.inspection.check import Check, Status
+from pipeline.inspection.archive import ArchiveReport, ExampleFrame
+from pipeline.inspection.check import Check, CheckStatus
 from pipeline.inspection.images import MAX_MEDIAN_ERROR_M, depth_errors_m
 from pipeline.inspection.sample import Sample
 from pipeline.visualization.style import (
@@ -30,7 +30,7 @@ from pipeline.visualization.style import (
     new_figure,
 )
 
-SIGNS: dict[Status, tuple[str, str]] = {
+SIGNS: dict[CheckStatus, tuple[str, str]] = {
     "pass": ("o", BLUE),
     "warn": ("^", ORANGE),
     "FAIL": ("X", VERMILION),
@@ -75,7 +75,7 @@ def _title(report: ArchiveReport) -> str:
     return "\n".join(lines)
 
 
-def _draw_panels(panels: np.ndarray, example: Example) -> None:
+def _draw_panels(panels: np.ndarray, example: ExampleFrame) -> None:
     sample = example.sample
     draws = (
         (_draw_camera, "projected SEMANTIC-LIDAR, coloured by class", ("image", "exact_xyz")),

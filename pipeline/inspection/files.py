@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from pipeline.datasets.anovox.paths import FILE_SOURCES, SETUP_FILE, sensor_file_name
 from pipeline.datasets.anovox.scene import Scene
-from pipeline.inspection.check import Check, Status, not_measured
+from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import Sample
 from pipeline.inspection.setup import LidarArgs
 
@@ -91,7 +91,9 @@ def check_frames(scene: Scene) -> Check:
     ids = sorted({*scene.frame_ids, *scene.partial_frames})
     num_gaps = ids[-1] - ids[0] + 1 - len(ids)
     inner = [frame_id for frame_id in scene.partial_frames if frame_id < scene.frame_ids[-1]]
-    status: Status = "FAIL" if num_gaps or inner else "warn" if scene.partial_frames else "pass"
+    status: CheckStatus = (
+        "FAIL" if num_gaps or inner else "warn" if scene.partial_frames else "pass"
+    )
     found = f"{len(scene.frame_ids)} whole frames, {scene.frame_ids[0]} to {scene.frame_ids[-1]}"
     meaning = "Every folder has every frame."
     if num_gaps:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.anovox.class_ids import EGO, ROAD, ROAD_LINE
-from pipeline.inspection.check import Check, Status, not_measured
-from pipeline.inspection.sample import Sample, View
+from pipeline.inspection.check import Check, CheckStatus, not_measured
+from pipeline.inspection.sample import CameraView, Sample
 
 SKY = 11
 BUILDING = 3
@@ -77,7 +77,7 @@ def total(parts: Sequence[Agreement]) -> Agreement:
     return sum(parts, Agreement())
 
 
-def graded(share: float, limits: tuple[float, float]) -> Status:
+def graded(share: float, limits: tuple[float, float]) -> CheckStatus:
     """FAIL below the first limit, warn below the second."""
     return "FAIL" if share < limits[0] else "warn" if share < limits[1] else "pass"
 
@@ -214,7 +214,7 @@ def depth_errors_m(sample: Sample) -> NDArray[np.float64]:
     return np.abs(sample["depth_m"][view.v, view.u] - view.depth_m)
 
 
-def is_visible(sample: Sample, view: View) -> NDArray[np.bool_]:
+def is_visible(sample: Sample, view: CameraView) -> NDArray[np.bool_]:
     """Points (K,) whose depth one of the 3x3 pixels around theirs has: not hidden by anything."""
     depth_m, least = sample["depth_m"], np.full(len(view.u), np.inf)
     for v, u in _around(sample, view):
@@ -225,7 +225,9 @@ def is_visible(sample: Sample, view: View) -> NDArray[np.bool_]:
 _CLASS_ARRAYS = ("semantic", "exact_xyz", "point_class")
 
 
-def _around(sample: Sample, view: View) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _around(
+    sample: Sample, view: CameraView
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of the 3x3 pixels around the points', clipped at the border."""
     for dv in (-1, 0, 1):
         for du in (-1, 0, 1):

@@ -16,7 +16,7 @@ from pipeline.inspection.figure import draw_inspection
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.progress import Say, Watch
 from pipeline.synthetic.writer import is_synthetic
-from pipeline.visualization.style import save
+from pipeline.visualization.style import save_figure
 
 REASON = "inspection_failed"
 HEADINGS = ("status", "check", "found", "expected", "measured on")
@@ -45,7 +45,7 @@ def inspect(config: Config, *, say: Say, watch: Watch) -> dict[str, Any]:
             progress=watch(archive.name),
         )
         say(table(report.checks))
-        save(draw_inspection(report, note=note), folder / f"{archive.name}.png")
+        save_figure(draw_inspection(report, note=note), folder / f"{archive.name}.png")
         reports.append(report)
     facts = _write(folder, root, reports, is_synthetic=bool(note))
     if facts["verdict"] == "FAIL":

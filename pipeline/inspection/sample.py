@@ -26,7 +26,7 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class CameraView:
     """The points of a cloud that fall into the image; K of them."""
 
     rows: NDArray[np.int64]
@@ -69,14 +69,14 @@ class Sample:
         assert self.frame is not None
         return self.frame
 
-    def view(self, points: NDArray[np.floating], *, is_mirrored: bool = False) -> View:
+    def view(self, points: NDArray[np.floating], *, is_mirrored: bool = False) -> CameraView:
         """Points (P, >=3) in the image; `is_mirrored` swaps left and right, the classic error."""
         frame = self.calibration
         matrix = _MIRROR @ frame.camera_from_lidar if is_mirrored else frame.camera_from_lidar
         uv, depth = geometry.project(points, frame.intrinsics, matrix)
         rows = np.flatnonzero(geometry.in_view(uv, depth, self.width, self.height))
         u, v = uv[rows].astype(np.int64).T
-        return View(rows=rows, u=u, v=v, depth_m=depth[rows])
+        return CameraView(rows=rows, u=u, v=v, depth_m=depth[rows])
 
     def voxelised(self) -> NDArray[np.uint16]:
         """The voxel grid (M, 4) that SEMANTIC-LIDAR gives by AnoVox's rule."""

@@ -34,7 +34,7 @@ def inspect_scene(scene: Scene, *, num_frames: int) -> SceneReport:
     anomalous cells. Reads only; a damaged file becomes a FAIL, never an exception.
     """
     in_voxels = _voxel_ids(scene)
-    chosen, most = spread(scene.frame_ids, num_frames), _most_anomalous(in_voxels)
+    chosen, most = evenly_spread(scene.frame_ids, num_frames), _most_anomalous(in_voxels)
     sampled = tuple(sorted({*chosen, *most}))
     samples = [read_sample(scene, frame_id) for frame_id in sampled]
     every_id = sorted({i for ids in in_voxels.values() for i in ids})
@@ -87,7 +87,7 @@ def _content_checks(scene: Scene, samples: Sequence[Sample]) -> list[Check]:
     ]
 
 
-def spread(ids: Sequence[int], number: int) -> tuple[int, ...]:
+def evenly_spread(ids: Sequence[int], number: int) -> tuple[int, ...]:
     """That many of the ids, evenly from the first to the last; all if there are fewer."""
     places = np.linspace(0, len(ids) - 1, min(number, len(ids))).round().astype(int)
     return tuple(ids[place] for place in places.tolist())

@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
 from pipeline.metrics.counts import METRICS
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 
 MIN_SCENES = 8
 """Scenes that must hold an anomalous item, and a normal one, for an interval to be given."""
@@ -39,13 +39,13 @@ class Interval:
     reason: str = ""
 
 
-def intervals(tally: Tally, *, num_resamples: int, seed: int) -> dict[str, Interval]:
+def intervals(tally: SplitCounts, *, num_resamples: int, seed: int) -> dict[str, Interval]:
     """Intervals of every metric of every slice, by name (`point_ap`)."""
     return mean_intervals([tally], num_resamples=num_resamples, seed=seed)
 
 
 def differences(
-    tally: Tally, other: Tally, *, num_resamples: int, seed: int
+    tally: SplitCounts, other: SplitCounts, *, num_resamples: int, seed: int
 ) -> dict[str, Interval]:
     """Intervals of every metric of `tally` minus that of `other`, paired by scene.
 
@@ -55,9 +55,9 @@ def differences(
 
 
 def mean_intervals(
-    tallies: Sequence[Tally],
+    tallies: Sequence[SplitCounts],
     *,
-    minus: Sequence[Tally] = (),
+    minus: Sequence[SplitCounts] = (),
     num_resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
@@ -86,7 +86,7 @@ def mean_intervals(
     return found
 
 
-def _demand_same_scenes(tally: Tally, other: Tally) -> None:
+def _demand_same_scenes(tally: SplitCounts, other: SplitCounts) -> None:
     tally.demand_same_split(other)
     if tally.scenes != other.scenes:
         raise ValueError(

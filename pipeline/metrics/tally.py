@@ -32,7 +32,7 @@ ABOUT = ("split", "split_hash", "lookalike_classes", "held_out", "voxel_score")
 """What two tallies must share to be added or compared."""
 
 
-class Tally:
+class SplitCounts:
     """Counts and the table of frames of one model on one split; every row must be seen once."""
 
     def __init__(
@@ -154,10 +154,10 @@ class Tally:
         for name, row, score, label in itertools.chain(*items):
             self._count(name, scenes[row], bins_of(score), label)
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "SplitCounts") -> "SplitCounts":
         """Counts of both, e.g. of two ranks; ValueError where a row would count twice."""
         self.demand_same_split(other)
-        merged = Tally(**self._about())
+        merged = SplitCounts(**self._about())
         merged._note_rows([*self._rows, *other._rows])
         for name in self._counts | other._counts:
             parts = [tally for tally in (self, other) if name in tally._counts]
@@ -167,9 +167,9 @@ class Tally:
         merged.semantic = self.semantic + other.semantic
         return merged
 
-    def rescored(self, frame_score: Mapping[int, float]) -> "Tally":
+    def rescored(self, frame_score: Mapping[int, float]) -> "SplitCounts":
         """The frames alone, each with another score (by row): a control on the same slices."""
-        other = Tally(**self._about())
+        other = SplitCounts(**self._about())
         other._note_rows(self._rows)
         for record in self._frames:
             changed = record | {"frame_score": frame_score[record["row"]]}
@@ -177,7 +177,7 @@ class Tally:
             other._frames.append(changed)
         return other
 
-    def constant(self) -> "Tally":
+    def constant(self) -> "SplitCounts":
         """The same items, all with score 0: what a constant predictor reaches on every slice."""
         other = self.rescored(dict.fromkeys(self._rows, 0.0))
         (zero,) = bins_of(np.zeros(1)).tolist()
@@ -188,7 +188,7 @@ class Tally:
             other._scene_counts[name] = self._scene_counts[name].constant(zero)
         return other
 
-    def demand_same_split(self, other: "Tally") -> None:
+    def demand_same_split(self, other: "SplitCounts") -> None:
         """ValueError unless both tallies are of the same split and compare the same classes."""
         for what, ours in self._about().items():
             theirs = getattr(other, what)
@@ -277,7 +277,7 @@ class Tally:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def from_file(cls, path: Path) -> "Tally":
+    def from_file(cls, path: Path) -> "SplitCounts":
         """Inverse of `to_file`."""
         if not path.is_file():
             raise ValueError(f"{path} does not exist; evaluate that run first (jobs.evaluate)")

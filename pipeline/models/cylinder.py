@@ -16,7 +16,7 @@ from pipeline.data.batch import Batch
 from pipeline.models.cylinder_blocks import Asymmetric, Down, Gates, Geometry, Up, geometry_of
 from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
-from pipeline.models.sparse.voxels import Triple, voxelise
+from pipeline.models.sparse.voxels import Triple, sparse_voxels
 
 NUM_POINT_FEATURES = 9
 STRIDES: tuple[Triple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
@@ -65,7 +65,7 @@ class Cylinder3D(nn.Module):
         with full_precision(batch.points):
             cylindrical = to_cylinder(batch.points)
             cells = self.cells_of(cylindrical)
-            voxels, of_point = voxelise(
+            voxels, of_point = sparse_voxels(
                 batch.point_frame(), cells, shape=self.grid, num_frames=batch.num_frames
             )
             points = self.embed(self._described(batch.points, cylindrical, cells))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import Neighbours, strided, submanifold
 from pipeline.models.sparse.norm import FrameNorm
-from pipeline.models.sparse.voxels import Triple, Voxels, coarsen
+from pipeline.models.sparse.voxels import SparseVoxels, Triple, coarsen
 
 ALONG_RHO: Triple = (3, 1, 3)
 ALONG_PHI: Triple = (1, 3, 3)
@@ -26,7 +26,7 @@ WHOLE: Triple = (3, 3, 3)
 class Level:
     """Occupied cells of one resolution, with what convolutions over them need."""
 
-    voxels: Voxels
+    voxels: SparseVoxels
     table: Neighbours
     frame_sizes: list[int]
 
@@ -41,7 +41,7 @@ class Geometry:
     """From each level to the next; read backwards on the way up."""
 
 
-def geometry_of(voxels: Voxels, strides: Sequence[Triple]) -> Geometry:
+def geometry_of(voxels: SparseVoxels, strides: Sequence[Triple]) -> Geometry:
     """Levels of occupied cells, each `stride` times as coarse as the one before."""
     levels, down = [_level(voxels)], []
     for stride in strides:
@@ -52,7 +52,7 @@ def geometry_of(voxels: Voxels, strides: Sequence[Triple]) -> Geometry:
     return Geometry(levels=tuple(levels), down=tuple(down))
 
 
-def _level(voxels: Voxels) -> Level:
+def _level(voxels: SparseVoxels) -> Level:
     return Level(voxels=voxels, table=submanifold(voxels), frame_sizes=voxels.frame_sizes())
 
 

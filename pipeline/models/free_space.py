@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from pipeline.models.layers import constant
-from pipeline.models.pillars import HEIGHT_BIN_M, Grid, Pillars
+from pipeline.models.pillars import HEIGHT_BIN_M, PillarGrid, Pillars
 
 NUM_FREE_BINS = 8
 """Bins of HEIGHT_BIN_M above the ground."""
@@ -27,7 +27,7 @@ def free_space(
     height: Float32[Tensor, "P"],
     pillars: Pillars,
     *,
-    grid: Grid,
+    grid: PillarGrid,
     num_frames: int,
 ) -> Float32[Tensor, "V N"]:
     """1 where a ray crossed that height bin in the 2 x 2 pillars around a pillar, else 0.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pipeline.models.free_space import NUM_FREE_BINS, free_space
 from pipeline.models.layers import constant
-from pipeline.models.pillars import HEIGHT_BIN_M, Grid, Pillars, place_in
+from pipeline.models.pillars import HEIGHT_BIN_M, PillarGrid, Pillars, place_in
 
 NUM_HEIGHT_BINS = 9
 """Eight bins of HEIGHT_BIN_M above the ground and one for all that is higher."""
@@ -34,8 +34,8 @@ class Description:
     of_pillars: Float32[Tensor, "V G"]
 
 
-def describe(
-    points: Float32[Tensor, "P columns"], pillars: Pillars, *, grid: Grid, num_frames: int
+def hand_features(
+    points: Float32[Tensor, "P columns"], pillars: Pillars, *, grid: PillarGrid, num_frames: int
 ) -> Description:
     """Features of points (NUM_POINT_FEATURES) and of pillars (NUM_PILLAR_FEATURES).
 
@@ -80,7 +80,7 @@ def _extreme(values: Tensor, pillars: Pillars, which: Literal["amin", "amax"]) -
     return start.scatter_reduce(0, pillars.of_point, values, which, include_self=False)
 
 
-def _ground(lowest: Tensor, pillars: Pillars, *, grid: Grid, num_frames: int) -> Tensor:
+def _ground(lowest: Tensor, pillars: Pillars, *, grid: PillarGrid, num_frames: int) -> Tensor:
     """Height of the ground at each pillar; outside the grid the pillar's own lowest point."""
     per_cell = max(1, round(GROUND_CELL_M / grid.size_m))
     num_x, num_y = -(-grid.num_x // per_cell), -(-grid.num_y // per_cell)

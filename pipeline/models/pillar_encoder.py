@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from pipeline.config.model import ModelConfig
 from pipeline.data.batch import Batch
-from pipeline.models.hand_features import NUM_PILLAR_FEATURES, NUM_POINT_FEATURES, describe
+from pipeline.models.hand_features import NUM_PILLAR_FEATURES, NUM_POINT_FEATURES, hand_features
 from pipeline.models.layers import Residual, conv3x3, full_precision
-from pipeline.models.pillars import Grid, Pillars, group, make_grid
+from pipeline.models.pillars import PillarGrid, Pillars, group, make_grid
 from pipeline.models.pooling import Pooling
 
 
@@ -42,7 +42,7 @@ class PointEncoder(nn.Module):
     def forward(self, batch: Batch) -> Float32[Tensor, "P C"]:
         """Point features; a frame's points see that frame's points only."""
         pillars = group(batch.points, batch.point_frame(), grid=self.grid)
-        known = describe(batch.points, pillars, grid=self.grid, num_frames=batch.num_frames)
+        known = hand_features(batch.points, pillars, grid=self.grid, num_frames=batch.num_frames)
         with full_precision(batch.points):
             points = F.relu(self.embed(known.of_points), inplace=True)
             top = self.pooling(self.to_pillar(points), pillars.of_point, pillars.count.shape[0])
@@ -57,15 +57,15 @@ class PointEncoder(nn.Module):
     ) -> Float32[Tensor, "V C"]:
         """Bird's-eye features at the pillars."""
         inside, frame, i, j = pillars.inside, pillars.frame, pillars.i, pillars.j
-        seen = self.birds_eye(spread(columns, pillars, self.grid, num_frames))
+        seen = self.birds_eye(to_bev_grid(columns, pillars, self.grid, num_frames))
         num_x, num_y = seen.shape[2:]
         table = seen.permute(0, 2, 3, 1).flatten(0, 2).float()
         cell = torch.where(inside, (frame * num_x + i // 2) * num_y + j // 2, 0)
         return torch.where(inside[:, None], table.index_select(0, cell), self.outside)
 
 
-def spread(
-    columns: Float32[Tensor, "V C"], pillars: Pillars, grid: Grid, num_frames: int
+def to_bev_grid(
+    columns: Float32[Tensor, "V C"], pillars: Pillars, grid: PillarGrid, num_frames: int
 ) -> Float32[Tensor, "B C X Y"]:
     """Pillars on the dense grid, zero where there is none; channels last in memory."""
     num_cells = num_frames * grid.num_x * grid.num_y

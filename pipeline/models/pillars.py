@@ -17,7 +17,7 @@ _KEY = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class PillarGrid:
     """Bird's-eye grid in the LiDAR frame: cell (i, j) begins at (x_min, y_min) + (i, j) * size."""
 
     x_min_m: float
@@ -27,11 +27,11 @@ class Grid:
     num_y: int
 
 
-def make_grid(config: ModelConfig) -> Grid:
+def make_grid(config: ModelConfig) -> PillarGrid:
     """Grid over `model.pillar_range_m`; the last row and column may reach beyond it."""
     x_min, x_max, y_min, y_max = config.pillar_range_m
     size = config.pillar_size_m
-    return Grid(
+    return PillarGrid(
         x_min_m=x_min,
         y_min_m=y_min,
         size_m=size,
@@ -57,7 +57,7 @@ class Pillars:
 
 
 def group(
-    points: Float32[Tensor, "P columns"], frame: Int64[Tensor, "P"], *, grid: Grid
+    points: Float32[Tensor, "P columns"], frame: Int64[Tensor, "P"], *, grid: PillarGrid
 ) -> Pillars:
     """Pillars of points (LiDAR frame, metres) that belong to frames `frame`."""
     half = _KEY // 2
@@ -69,6 +69,6 @@ def group(
     return Pillars(of_point=of_point, count=count, frame=keys // _KEY**2, i=i, j=j, inside=inside)
 
 
-def place_in(points: Tensor, grid: Grid) -> Float32[Tensor, "P 2"]:
+def place_in(points: Tensor, grid: PillarGrid) -> Float32[Tensor, "P 2"]:
     """x and y in cells from the corner of the grid."""
     return (points[:, :2] - constant((grid.x_min_m, grid.y_min_m), points.device)) / grid.size_m

@@ -6,15 +6,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-Kind = Literal["max", "mean", "attention"]
+PoolingKind = Literal["max", "mean", "attention"]
 
 
 class Pooling(nn.Module):
     """One row per group. `attention` weighs a group's points by the softmax of a learned score."""
 
-    def __init__(self, width: int, *, kind: Kind) -> None:
+    def __init__(self, width: int, *, kind: PoolingKind) -> None:
         super().__init__()
-        self.kind: Kind = kind
+        self.kind: PoolingKind = kind
         self.score = nn.Linear(width, 1, bias=False) if kind == "attention" else None
 
     def forward(

@@ -46,7 +46,7 @@ class Ranks:
     """Elementwise sum over all ranks."""
 
 
-def choose(
+def choose_precision(
     asked: Literal["auto", "fp32", "bf16", "fp16"],
     *,
     key: str,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(lock: Path, *, refusal: Exception | None = None) -> Iterator[None]:
+def file_lock(lock: Path, *, refusal: Exception | None = None) -> Iterator[None]:
     """Wait until no other process holds `lock`, an empty file that stays, and hold it.
 
     With a `refusal`, that is raised instead of waiting.

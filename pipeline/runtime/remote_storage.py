@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline.config.schema import Config
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 
 LOCK = ".lock"
 CHUNK_BYTES = 8 * 2**20
@@ -36,7 +36,7 @@ def place(config: Config, name: str) -> str:
     return f"{address.rstrip('/')}/{name}{mark}{query}"
 
 
-def addressed(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
+def to_remote_uris(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
     """A job's facts with local run folders told by their address, for use from anywhere."""
     if not config.storage_mirror:
         return facts
@@ -51,7 +51,7 @@ def addressed(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def mirrored(config: Config) -> Iterator[None]:
+def synced(config: Config) -> Iterator[None]:
     """Upload what the block wrote under the storage path (tables, figures), failed or not.
 
     Raises ValueError before the block when the address cannot be reached.
@@ -143,7 +143,7 @@ def fetch_folders(config: Config, folder: Path, *, last: str) -> None:
     remote, base = _remote(config)
     there = f"{base}/{_relative(config, folder)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder / LOCK):
+    with file_lock(folder / LOCK):
         whole = {
             name: content
             for name in _subfolders(remote, there)

@@ -17,7 +17,7 @@ from pipeline.datasets.anovox.geometry import carla_transform
 from pipeline.synthetic import sensors
 from pipeline.synthetic.props import AnomalyType, anomaly_type_id, size_name
 from pipeline.synthetic.scenery import BUS, CAR, PEDESTRIAN, TRUCK
-from pipeline.synthetic.sensors import Mount
+from pipeline.synthetic.sensors import SensorMount
 from pipeline.synthetic.world import SceneWorld
 
 VEHICLE = "vehicle.lincoln.mkz_2020"
@@ -28,7 +28,7 @@ _MAP_PX, _PX_PER_M, _EGO_ROW = 192, 5, 152
 
 
 def action_record(
-    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[Mount]
+    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[SensorMount]
 ) -> dict[str, Any]:
     """The 28 lines of an ACTION file; the matrices are of the last camera and the last LiDAR."""
     return {
@@ -87,7 +87,7 @@ def lead_record(world: SceneWorld, frame: int, frame_id: int) -> dict[str, Any]:
 
 
 def lead_action_record(
-    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[Mount]
+    world: SceneWorld, frame: int, frame_id: int, mounts: Sequence[SensorMount]
 ) -> dict[str, Any]:
     """The same in variant B: the lines of ACTION for the car ahead, but the ego's own matrices."""
     lead = world.lead
@@ -136,7 +136,7 @@ def _driving(
     }
 
 
-def _matrices(ego: NDArray[np.float64], mounts: Sequence[Mount]) -> dict[str, Any]:
+def _matrices(ego: NDArray[np.float64], mounts: Sequence[SensorMount]) -> dict[str, Any]:
     camera = sensor_matrix(ego, [mount for mount in mounts if mount.has_camera][-1])
     lidar = sensor_matrix(ego, [mount for mount in mounts if mount.has_lidar][-1])
     return {
@@ -147,7 +147,7 @@ def _matrices(ego: NDArray[np.float64], mounts: Sequence[Mount]) -> dict[str, An
     }
 
 
-def sensor_matrix(ego: NDArray[np.float64], mount: Mount) -> NDArray[np.float64]:
+def sensor_matrix(ego: NDArray[np.float64], mount: SensorMount) -> NDArray[np.float64]:
     """CARLA's sensor-to-world matrix at a mount of an ego at right-handed x, y, yaw."""
     x, y, yaw = mount.pose(ego).tolist()
     return carla_transform((x, -y, mount.height_m), 0.0, 0.0, -math.degrees(yaw))

@@ -21,10 +21,10 @@ _COLOUR_TYPE = {1: 0, 3: 2}
 
 def write_png(path: Path, image: NDArray[np.uint8], *, is_noisy: bool = False) -> None:
     """Write (H, W) as "L" or (H, W, 3) as "RGB"; lossless whatever `is_noisy` says."""
-    path.write_bytes(encode_png(image, is_noisy=is_noisy))
+    path.write_bytes(compress_png(image, is_noisy=is_noisy))
 
 
-def encode_png(image: NDArray[np.uint8], *, is_noisy: bool = False) -> bytes:
+def compress_png(image: NDArray[np.uint8], *, is_noisy: bool = False) -> bytes:
     """PNG file of (H, W) or (H, W, 3) uint8."""
     height, width = image.shape[:2]
     num_channels = image.shape[2] if image.ndim == 3 else 1

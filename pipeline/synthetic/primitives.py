@@ -209,7 +209,7 @@ def seen_from(solids: Solids, pose: NDArray[np.float64], height: float) -> Solid
     )
 
 
-def joined(first: Solids, second: Solids, *, thing: int) -> Solids:
+def join_solids(first: Solids, second: Solids, *, thing: int) -> Solids:
     """Both, with `second`'s things numbered from `thing` on."""
     columns = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])

@@ -48,7 +48,7 @@ def pick(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 
     return r, g, b
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def darken(colour: Colour, factor: float) -> Colour:
     """The colour times a factor, kept within [0, 1]."""
     r, g, b = (min(1.0, channel * factor) for channel in colour)
     return r, g, b
@@ -148,7 +148,7 @@ def leaf_tree(rng: np.random.Generator) -> tuple[Solid, ...]:
     return (
         cylinder((0.3, 0.3, trunk + 0.8), colour=_BARK),
         *(
-            _leafy(ellipsoid((w, w, h), at, colour=shade(green, 0.45)), green)
+            _leafy(ellipsoid((w, w, h), at, colour=darken(green, 0.45)), green)
             for at, w, h in crowns
         ),
     )
@@ -158,7 +158,7 @@ def conifer(rng: np.random.Generator) -> tuple[Solid, ...]:
     """A conifer of two cones."""
     height, spread = rng.uniform(5.0, 9.0), rng.uniform(2.0, 3.0)
     green = pick(rng, ((0.13, 0.25, 0.14), (0.16, 0.3, 0.2)))
-    dark = shade(green, 0.45)
+    dark = darken(green, 0.45)
     return (
         cylinder((0.35, 0.35, 1.2), colour=_BARK),
         _leafy(cone((spread, spread, height * 0.7), (0, 0, 0.7), colour=dark), green),
@@ -173,11 +173,11 @@ def bush(rng: np.random.Generator) -> tuple[Solid, ...]:
     """A low round bush."""
     size, height = rng.uniform(0.9, 1.8), rng.uniform(0.7, 1.3)
     green = pick(rng, ((0.22, 0.36, 0.14), (0.3, 0.38, 0.18)))
-    return (_leafy(ellipsoid((size, size, height), colour=shade(green, 0.45)), green),)
+    return (_leafy(ellipsoid((size, size, height), colour=darken(green, 0.45)), green),)
 
 
 def _leafy(solid: Solid, light: Colour) -> Solid:
-    return painted(solid, shade(light, 1.5), FOLIAGE)
+    return painted(solid, darken(light, 1.5), FOLIAGE)
 
 
 def street_lamp(rng: np.random.Generator) -> tuple[Solid, ...]:
@@ -197,7 +197,7 @@ def traffic_light(rng: np.random.Generator) -> tuple[Solid, ...]:
         box(
             (0.05, 0.2, 0.2),
             (0.17, 0, 3.25 - 0.28 * i),
-            colour=bright[i] if i == lit else shade(bright[i], 0.25),
+            colour=bright[i] if i == lit else darken(bright[i], 0.25),
         )
         for i in range(3)
     )
@@ -233,14 +233,14 @@ def hedge(length: float, rng: np.random.Generator) -> tuple[Solid, ...]:
     """A clipped hedge along x."""
     green = pick(rng, ((0.2, 0.34, 0.13), (0.25, 0.36, 0.16)))
     height = rng.uniform(0.8, 1.4)
-    return (_leafy(box((length, 0.7, height), colour=shade(green, 0.45)), green),)
+    return (_leafy(box((length, 0.7, height), colour=darken(green, 0.45)), green),)
 
 
 def fence(length: float, rng: np.random.Generator) -> tuple[Solid, ...]:
     """A board fence along x."""
     wood = pick(rng, ((0.5, 0.38, 0.25), (0.62, 0.6, 0.55)))
-    board = painted(box((length, 0.1, 1.1), (0, 0, 0.1), colour=wood), shade(wood, 0.6), PLANKS)
-    return (board, box((length, 0.14, 0.1), (0, 0, 1.2), colour=shade(wood, 0.8)))
+    board = painted(box((length, 0.1, 1.1), (0, 0, 0.1), colour=wood), darken(wood, 0.6), PLANKS)
+    return (board, box((length, 0.14, 0.1), (0, 0, 1.2), colour=darken(wood, 0.8)))
 
 
 def building(
@@ -254,10 +254,10 @@ def building(
         WINDOWS,
         float(rng.uniform(2.4, 3.6)),
     )
-    roof = shade(wall, float(rng.uniform(0.5, 0.75)))
+    roof = darken(wall, float(rng.uniform(0.5, 0.75)))
     return (
         body,
-        box((length - 0.3, width - 0.3, 0.4), colour=shade(wall, 0.65)),
+        box((length - 0.3, width - 0.3, 0.4), colour=darken(wall, 0.65)),
         box((length, width, 0.4), (0, 0, height - 0.4), colour=roof),
     )
 

@@ -15,7 +15,7 @@ from pipeline.synthetic.scenery import CAR
 from pipeline.synthetic.sensors import (
     LIDAR_RANGE_M,
     NOISE_M,
-    Mount,
+    SensorMount,
     Sensors,
 )
 from pipeline.synthetic.shading import shade, to_world
@@ -174,7 +174,7 @@ def _measured(exact_xyz: NDArray[np.floating], rng: np.random.Generator) -> NDAr
     return points.T
 
 
-def voxel_grid(clouds: dict[int, Cloud], mounts: tuple[Mount, ...]) -> NDArray[np.uint16]:
+def voxel_grid(clouds: dict[int, Cloud], mounts: tuple[SensorMount, ...]) -> NDArray[np.uint16]:
     """VOXEL_GRID (M, 4) of the clouds of a set's poses, appended to one another in its order.
 
     Each is moved as AnoVox moves it (`geometry.voxel_from_lidar`), so those of MULTI do not meet.

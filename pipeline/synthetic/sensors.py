@@ -25,7 +25,7 @@ CAMERA_REACH_M = 999.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mount:
+class SensorMount:
     """One pose on the vehicle, in CARLA's axes: forward, right, up in metres; yaw to the right."""
 
     location: tuple[float, float, float]
@@ -63,12 +63,12 @@ class Mount:
         return self.has_lidar if "LIDAR" in sensor_type else self.has_camera
 
 
-MONO = Mount(location=(0, 0, 1.8))
+MONO = SensorMount(location=(0, 0, 1.8))
 _LEFT, _RIGHT = (
-    Mount(location=(0, -1, 1.8), yaw_deg=-15),
-    Mount(location=(0, 1, 1.8), yaw_deg=15),
+    SensorMount(location=(0, -1, 1.8), yaw_deg=-15),
+    SensorMount(location=(0, 1, 1.8), yaw_deg=15),
 )
-SENSOR_SETS: dict[SensorSet, tuple[Mount, ...]] = {
+SENSOR_SETS: dict[SensorSet, tuple[SensorMount, ...]] = {
     "Mono": (MONO,),
     "Stereo": (MONO, _LEFT, _RIGHT),
     "StereoOneLidar": (
@@ -78,15 +78,15 @@ SENSOR_SETS: dict[SensorSet, tuple[Mount, ...]] = {
     ),
     "Multi": (
         MONO,
-        Mount(location=(1.5, 0, 1.8)),
-        Mount(location=(1, 0.9, 1.8), yaw_deg=15),
-        Mount(location=(1, -0.9, 1.8), yaw_deg=-15),
-        Mount(location=(-1.5, 0, 1), yaw_deg=180),
-        Mount(location=(-1.5, 0.9, 1), yaw_deg=170),
-        Mount(location=(-1.5, -0.9, 1), yaw_deg=-170),
+        SensorMount(location=(1.5, 0, 1.8)),
+        SensorMount(location=(1, 0.9, 1.8), yaw_deg=15),
+        SensorMount(location=(1, -0.9, 1.8), yaw_deg=-15),
+        SensorMount(location=(-1.5, 0, 1), yaw_deg=180),
+        SensorMount(location=(-1.5, 0.9, 1), yaw_deg=170),
+        SensorMount(location=(-1.5, -0.9, 1), yaw_deg=-170),
     ),
     "Surround": tuple(
-        Mount(location=(0, 0, 1.8), yaw_deg=yaw)
+        SensorMount(location=(0, 0, 1.8), yaw_deg=yaw)
         for yaw in (0, 40, -40, 80, -80, 120, -120, 160, -160, 180)
     ),
 }
@@ -97,7 +97,7 @@ SENSOR_SETS: dict[SensorSet, tuple[Mount, ...]] = {
 class Sensors:
     """Ray grids of one camera and one LiDAR; they are the same at every pose of the set."""
 
-    mounts: tuple[Mount, ...]
+    mounts: tuple[SensorMount, ...]
 
     camera: Grid
     lidar: Grid

@@ -21,7 +21,7 @@ from pipeline.synthetic.placement import (
     swept_ground,
 )
 from pipeline.synthetic.plan import ScenePlan
-from pipeline.synthetic.primitives import Solids, Thing, joined, moved, pack
+from pipeline.synthetic.primitives import Solids, Thing, join_solids, moved, pack
 from pipeline.synthetic.props import AnomalyType
 from pipeline.synthetic.scenery import BUILDING, ego_body
 from pipeline.synthetic.sensors import FRAME_TIME_S
@@ -67,7 +67,7 @@ class SceneWorld:
 
     @cached_property
     def _solids(self) -> Solids:
-        return joined(pack(self.things), pack([ego_body()]), thing=len(self.things))
+        return join_solids(pack(self.things), pack([ego_body()]), thing=len(self.things))
 
     def class_ids(self, frame: int) -> NDArray[np.uint8]:
         """Class id (T + 1,) of every thing at a frame, the ego last."""

@@ -35,7 +35,7 @@ from pipeline.synthetic.plan import ScenePlan, plan_scenes
 from pipeline.synthetic.png import write_png
 from pipeline.synthetic.sensor_setup import Sensor, recorded_folders, sensor_setup_text
 from pipeline.synthetic.sensor_sim import Cloud, Observation, Observer
-from pipeline.synthetic.sensors import Mount, build_sensors
+from pipeline.synthetic.sensors import SensorMount, build_sensors
 from pipeline.synthetic.world import SceneWorld, build_scene
 
 logger = logging.getLogger(__name__)
@@ -278,7 +278,7 @@ def _write_action(
     world: SceneWorld,
     frame: int,
     config: SyntheticConfig,
-    mounts: Sequence[Mount],
+    mounts: Sequence[SensorMount],
 ) -> None:
     """ACTION and, unless the scene is a normal one, ANOMALY: AnoVox writes them before the rest."""
     action = format_key_value(annotations.action_record(world, frame, frame_id, mounts))

@@ -186,7 +186,7 @@ def set_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, object]) ->
     client_of(config.uri).log_batch(run_id, tags=entities)
 
 
-def describe(config: TrackingConfig, run_id: str, text: str) -> None:
+def set_description(config: TrackingConfig, run_id: str, text: str) -> None:
     """Set the Markdown that MLflow shows on the run's page; of a long text, its first lines."""
     if len(text) > MAX_TAG_LENGTH:
         whole = text[: MAX_TAG_LENGTH - 200].rpartition("\n")[0]

@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.config.schema import TrackingConfig
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
@@ -88,7 +88,7 @@ def _demand_database(database: Path) -> None:
     if database.is_file():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with alone(database.with_name(f".{database.name}.lock")):
+    with file_lock(database.with_name(f".{database.name}.lock")):
         if database.is_file():
             return
         temporary = database.with_name(f".{database.name}.tmp")

@@ -8,13 +8,13 @@ from pipeline.config.schema import Config
 NORMAL_ONLY = "val/semantic_miou"
 
 
-def chosen_by(config: Config) -> str:
+def checkpoint_metric(config: Config) -> str:
     """Name of the metric: `val/point_ap`, or `val/frame_ap` for a model that scores frames only."""
     return f"val/{'frame_ap' if config.model.name == 'simple' else config.train.monitor}"
 
 
 def choice_sees(config: Config) -> str:
     """What model choice and thresholds know of the validation split, for the tags of a run."""
-    if chosen_by(config) == NORMAL_ONLY:
+    if checkpoint_metric(config) == NORMAL_ONLY:
         return "normal points only"
     return "anomaly labels of the validation split"

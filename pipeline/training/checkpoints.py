@@ -44,7 +44,7 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meta:
+class CheckpointMeta:
     """What a checkpoint says of itself."""
 
     position: Position
@@ -74,11 +74,11 @@ class Meta:
     """State of the gradient scaler; empty unless the precision is fp16."""
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
-    meta: Meta,
+    meta: CheckpointMeta,
     *,
     average: nn.Module | None = None,
 ) -> Path:
@@ -109,7 +109,7 @@ def save(
     return final
 
 
-def read_meta(checkpoint: Path) -> Meta:
+def read_meta(checkpoint: Path) -> CheckpointMeta:
     """The facts of one checkpoint; ValueError when the folder is none or its tensors are torn."""
     path = checkpoint / META
     if not path.is_file():
@@ -126,7 +126,7 @@ def read_meta(checkpoint: Path) -> Meta:
         )
     facts = _completed(facts)
     facts["position"] = Position(**facts["position"])
-    return Meta(**facts)
+    return CheckpointMeta(**facts)
 
 
 def _completed(facts: dict[str, Any]) -> dict[str, Any]:

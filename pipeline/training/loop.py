@@ -25,8 +25,8 @@ from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.runtime.errors import RunFailed
 from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training import checkpoints
-from pipeline.training.checkpoint_selection import choice_sees, chosen_by
-from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.checkpoint_selection import checkpoint_metric, choice_sees
+from pipeline.training.checkpoints import CheckpointMeta, Position
 from pipeline.training.data_loop import open_steps
 from pipeline.training.ema import WeightAverage
 from pipeline.training.freed_memory import keep_freed_memory
@@ -36,7 +36,7 @@ from pipeline.training.optimizer import make_optimizer, update
 from pipeline.training.precision import precision_of_run
 from pipeline.training.random_labels import RandomLabels
 from pipeline.training.schedule import learning_rate
-from pipeline.training.step_logging import StepTeller
+from pipeline.training.step_logging import StepLogger
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
 from pipeline.training.timing import StepClock, StepProfile
 from pipeline.training.validation import validate
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainJob:
     """What the driver hands to every worker."""
 
     config: Config
@@ -60,7 +60,7 @@ class Job:
     """Git revision of the program."""
 
 
-def train(worker: Worker, job: Job) -> dict[str, Any]:
+def train(worker: Worker, job: TrainJob) -> dict[str, Any]:
     """Train to the end, or go on from the run folder's newest whole checkpoint.
 
     Returns `{"status", "reason", "message", "num_steps", "best", "history"}`; a run whose
@@ -84,7 +84,7 @@ def train(worker: Worker, job: Job) -> dict[str, Any]:
 class Training:
     """State of one worker: model, optimizer, position, best validation, history."""
 
-    def __init__(self, worker: Worker, job: Job) -> None:
+    def __init__(self, worker: Worker, job: TrainJob) -> None:
         config = job.config
         self.worker, self.job, self.config = worker, job, config
         self.steps = open_steps(config, job.blocks, worker)
@@ -149,7 +149,7 @@ class Training:
         self.metrics, self.teller = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
-            self.teller = self.results.teller = StepTeller(
+            self.teller = self.results.teller = StepLogger(
                 config,
                 worker,
                 self.metrics,
@@ -184,7 +184,7 @@ class Training:
         if self.position.step < self.total_steps and self.worker.rank == 0:
             self.worker.progress(
                 f"train: ended after step {self.position.step} of {self.total_steps}: no better "
-                f"{chosen_by(self.config)} since step {self.best['step']} (train.patience)"
+                f"{checkpoint_metric(self.config)} since step {self.best['step']} (train.patience)"
             )
 
     def _epoch(self, epoch: int) -> None:
@@ -270,7 +270,7 @@ class Training:
 
     def _note(self, metrics: dict[str, float]) -> None:
         """Keep history and best, by the metric that `train.monitor` names."""
-        step, key = self.position.step, chosen_by(self.config)
+        step, key = self.position.step, checkpoint_metric(self.config)
         if key in metrics and (not self.best or metrics[key] > self.best["value"]):
             sees = choice_sees(self.config)
             self.best = {"metric": key, "value": metrics[key], "step": step, "sees": sees}
@@ -287,7 +287,7 @@ class Training:
         # First the metrics, then the checkpoint: what a crash loses is replayed, so no gaps.
         if self.metrics:
             self.metrics.flush()
-        meta = Meta(
+        meta = CheckpointMeta(
             position=self.position,
             config=to_dict(self.config),
             run_id=self.job.run_id,
@@ -305,7 +305,7 @@ class Training:
         )
         folder = self.job.folder / checkpoints.FOLDER
         average = self.average.model if self.average else None
-        checkpoints.save(folder, self.model, self.optimizer, meta, average=average)
+        checkpoints.save_checkpoint(folder, self.model, self.optimizer, meta, average=average)
         checkpoints.keep(folder, {self.position.step, self.best.get("step", self.position.step)})
         checkpoints.publish(self.config, self.job.folder)
 

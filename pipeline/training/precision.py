@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.schema import Config
-from pipeline.models.precision import Choice, choose, round_products
+from pipeline.models.precision import Choice, choose_precision, round_products
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.worker import Worker
@@ -25,7 +25,7 @@ def precision_of_run(
         began = runs.read_param(config.tracking, run_id, PARAM)
     if saved:
         began = checkpoints.read_meta(saved[-1]).precision
-    chosen = choose(
+    chosen = choose_precision(
         config.train.precision,
         key="train.precision",
         device=worker.device,

@@ -5,7 +5,7 @@ from typing import Any
 from ray.train import DataConfig
 
 
-class EveryRow(DataConfig):
+class NoDropDataConfig(DataConfig):
     """Each row to exactly one rank; Ray's own default drops up to `num_workers` - 1 of them."""
 
     def configure(

@@ -3,7 +3,7 @@
 from pipeline.config.schema import ScalingConfig
 from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
-from pipeline.training.loop import Job
+from pipeline.training.loop import TrainJob
 
 # Ray keeps these two classes to itself, so they are known by name.
 TIMED_OUT = "WorkerGroupStartupTimeoutError"
@@ -12,7 +12,7 @@ MEMORY_ADVICE = "RAY_memory_usage_threshold"
 """In what Ray says when it killed a process because its node's memory ran out."""
 
 
-def failure_of(error: Exception, job: Job) -> RunFailed:
+def failure_of(error: Exception, job: TrainJob) -> RunFailed:
     """What Ray's TrainingFailedError means for the run.
 
     RunFailed `no_resources` when no node took a lost one's place, else `worker_error`.
@@ -48,7 +48,7 @@ def _ended(failures: dict[int, BaseException], scaling: ScalingConfig) -> str:
     )
 
 
-def _way_on(job: Job) -> str:
+def _way_on(job: TrainJob) -> str:
     checkpoints.fetch(job.config, job.folder)
     if checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER):
         return f"train.resume={job.folder} goes on from its last checkpoint"

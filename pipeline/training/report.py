@@ -11,10 +11,10 @@ from pipeline.data.prepare.prepare import find_blocks
 from pipeline.losses.anomaly import constant_predictor_loss, main_term
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
-from pipeline.training.checkpoint_selection import chosen_by
+from pipeline.training.checkpoint_selection import checkpoint_metric
 from pipeline.training.trainer import Trained
 from pipeline.visualization.plots import loss_curve, validation_curves
-from pipeline.visualization.style import save
+from pipeline.visualization.style import save_figure
 
 FIGURES = "figures"
 SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc", "semantic_miou")
@@ -54,14 +54,14 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
         constant_loss=_constant_loss(config, manifest, history),
         note=note,
     )
-    save(figure, folder / "loss.png")
+    save_figure(figure, folder / "loss.png")
     curves = {name: np.array([row.get(f"val/{name}", np.nan) for row in history]) for name in SHOWN}
     constants = {
         f"{level}_ap": history[-1][f"val/{level}_prevalence"]
         for level in ("point", "frame")
         if f"val/{level}_prevalence" in history[-1]
     }
-    chosen = chosen_by(config).removeprefix("val/")
+    chosen = checkpoint_metric(config).removeprefix("val/")
     figure = validation_curves(
         np.array([row["epoch"] for row in history]),
         curves,
@@ -69,7 +69,7 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
         constants=constants,
         note=note,
     )
-    save(figure, folder / "validation.png")
+    save_figure(figure, folder / "validation.png")
 
 
 def _constant_loss(config: Config, manifest: Manifest, history: list[dict[str, float]]) -> float:

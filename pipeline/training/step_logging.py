@@ -10,7 +10,7 @@ from pipeline.training.timing import StepClock, summary, window_costs
 from pipeline.training.worker import Worker
 
 
-class StepTeller:
+class StepLogger:
     """Averages the steps since the last line: single steps of a rare class are mostly noise."""
 
     def __init__(

@@ -17,9 +17,9 @@ from pipeline.config.schema import Config
 from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.losses.anomaly import main_term
 from pipeline.losses.reduction import MIN_COUNT
-from pipeline.training.checkpoints import Meta
+from pipeline.training.checkpoints import CheckpointMeta
 from pipeline.training.health_checks import CollapseGuard, CollapseSigns, check_finite
-from pipeline.training.step_logging import StepTeller
+from pipeline.training.step_logging import StepLogger
 
 
 class HostCopy:
@@ -112,7 +112,7 @@ class StepResults:
         self._config = config
         self._pending: StepFigures | None = None
         self.guard = CollapseGuard(config.health_checks)
-        self.teller: StepTeller | None = None
+        self.teller: StepLogger | None = None
         """Of rank 0."""
         self.begin_epoch()
 
@@ -121,7 +121,7 @@ class StepResults:
         self.epoch_loss = [0.0] * (2 + NUM_CLASSES)
         """Main term's total and count, and points of each class, since the epoch began."""
 
-    def restore(self, meta: Meta) -> None:
+    def restore(self, meta: CheckpointMeta) -> None:
         """Go on from a checkpoint."""
         self.epoch_loss = list(meta.epoch_loss)
         self.guard.largest_grad_norm = meta.largest_grad_norm

@@ -27,9 +27,9 @@ from pipeline.runtime.ray_cluster import demand_room, ensure_ray
 from pipeline.runtime.revision import git_revision
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
-from pipeline.training.checkpoint_selection import choice_sees, chosen_by
-from pipeline.training.checkpoints import Meta
-from pipeline.training.loop import Job, train
+from pipeline.training.checkpoint_selection import checkpoint_metric, choice_sees
+from pipeline.training.checkpoints import CheckpointMeta
+from pipeline.training.loop import TrainJob, train
 from pipeline.training.ray_errors import failure_of
 from pipeline.training.timing import TRACE
 from pipeline.training.worker import Validated, Worker, single_worker
@@ -66,7 +66,7 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Child:
+class ParentRun:
     """The place of a run in a study: killed and started again, it goes on there."""
 
     study: str
@@ -81,7 +81,7 @@ def fit(
     config: Config,
     *,
     say: Say,
-    child: Child | None = None,
+    child: ParentRun | None = None,
     validated: Validated = lambda history: None,
 ) -> Trained:
     """Train as configured; `say` takes progress lines, `validated` what `Worker` says of it.
@@ -119,7 +119,7 @@ def fit(
     )
 
 
-def log_data(config: Config, run_id: str, manifest: Manifest) -> None:
+def log_dataset(config: Config, run_id: str, manifest: Manifest) -> None:
     """Say in MLflow which data the run is about."""
     runs.log_data(
         config.tracking,
@@ -166,7 +166,7 @@ def last_run(config: Config) -> Path:
     return (Path(config.storage_path) / note.read_text().strip()).resolve()
 
 
-def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) -> Job:
+def _job(config: Config, blocks: Path, manifest: Manifest, child: ParentRun | None) -> TrainJob:
     revision = git_revision()
     # Before there is an MLflow run: a path that cannot be written must not leave one behind.
     Path(config.storage_path).mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
         meta = checkpoints.read_meta(_newest(folder))
         _check_resumable(config, meta, folder, split_hash=manifest.split_hash)
         runs.reopen(config.tracking, meta.run_id)
-        return Job(
+        return TrainJob(
             config=config, run_id=meta.run_id, folder=folder, blocks=blocks, revision=revision
         )
     tags = {
@@ -184,7 +184,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
         "config_hash": config_hash(config),
         "revision": revision,
         "blocks": str(blocks),
-        "model_choice": chosen_by(config),
+        "model_choice": checkpoint_metric(config),
         "selection_data": choice_sees(config),
     }
     if child:
@@ -194,13 +194,13 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: Child | None) 
             config.tracking, name=run_name(config), params=flatten(config), tags=tags
         )
         folder = Path(config.storage_path) / f"{run_name(config)}-{run_id[:8]}"
-    log_data(config, run_id, manifest)
+    log_dataset(config, run_id, manifest)
     folder.mkdir(parents=True, exist_ok=child is not None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
-    return Job(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)
+    return TrainJob(config=config, run_id=run_id, folder=folder, blocks=blocks, revision=revision)
 
 
-def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
+def _child_run(config: Config, child: ParentRun, tags: dict[str, str]) -> str:
     """The child's MLflow run, reopened where an earlier start of the study left one."""
     mark = {"cell": child.name}
     run_id = runs.find_run(config.tracking, mark, parent=child.study)
@@ -216,7 +216,9 @@ def _child_run(config: Config, child: Child, tags: dict[str, str]) -> str:
     )
 
 
-def _check_resumable(config: Config, meta: Meta, folder: Path, *, split_hash: str) -> None:
+def _check_resumable(
+    config: Config, meta: CheckpointMeta, folder: Path, *, split_hash: str
+) -> None:
     """ValueError unless the run was trained on this split, with all that decides its result."""
     if meta.split_hash != split_hash:
         raise ValueError(
@@ -252,7 +254,7 @@ def _newest(folder: Path) -> Path:
     return whole[-1]
 
 
-def _run_workers(config: Config, job: Job, say: Say, validated: Validated) -> dict[str, Any]:
+def _run_workers(config: Config, job: TrainJob, say: Say, validated: Validated) -> dict[str, Any]:
     if config.scaling.num_workers == 0:
         return train(single_worker(say, use_gpu=config.scaling.use_gpu, validated=validated), job)
     ensure_ray()
@@ -260,7 +262,7 @@ def _run_workers(config: Config, job: Job, say: Say, validated: Validated) -> di
         return _fit_on_ray(config, job, queue)
 
 
-def _fit_on_ray(config: Config, job: Job, queue: Any) -> dict[str, Any]:
+def _fit_on_ray(config: Config, job: TrainJob, queue: Any) -> dict[str, Any]:
     import ray.train
     from ray.train import RunConfig
     from ray.train.torch import TorchTrainer
@@ -305,16 +307,16 @@ def _patience(scaling: ScalingConfig) -> Any:
     return FailureConfig(max_failures=scaling.max_failures, controller_failure_limit=num_waits)
 
 
-def _ingest(config: Config, job: Job) -> dict[str, Any]:
+def _ingest(config: Config, job: TrainJob) -> dict[str, Any]:
     """The trainer's arguments for `data.reader=stream`."""
     if config.data.reader != "stream":
         return {}
     from pipeline.data.readers import training_extras
     from pipeline.data.stream import stream_dataset
-    from pipeline.training.ray_data_config import EveryRow
+    from pipeline.training.ray_data_config import NoDropDataConfig
 
     dataset = stream_dataset(config, job.blocks, extras=training_extras(config))
-    return {"datasets": {"train": dataset}, "dataset_config": EveryRow()}
+    return {"datasets": {"train": dataset}, "dataset_config": NoDropDataConfig()}
 
 
 def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -324,7 +326,7 @@ def _ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     context = ray.train.get_context()
     facts = settings["job"]
-    job = Job(**facts | {"config": merge(Config(), facts["config"])})
+    job = TrainJob(**facts | {"config": merge(Config(), facts["config"])})
     queue = settings["queue"]
     worker = Worker(
         rank=context.get_world_rank(),

@@ -17,7 +17,7 @@ from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.models.pixels import upsampled
 from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
-from pipeline.training.checkpoint_selection import NORMAL_ONLY, chosen_by
+from pipeline.training.checkpoint_selection import NORMAL_ONLY, checkpoint_metric
 from pipeline.training.data_loop import BatchesAhead
 from pipeline.training.worker import Worker
 
@@ -67,7 +67,7 @@ def validate(
             score=config.model.score,
         )
         losses += _loss_sums(terms)
-    sees_anomalies = chosen_by(config) != NORMAL_ONLY
+    sees_anomalies = checkpoint_metric(config) != NORMAL_ONLY
     metrics, thresholds = _metrics_over_ranks(counts, losses, worker, sees_anomalies=sees_anomalies)
     return metrics | _semantic_metrics(semantic, worker), thresholds
 

@@ -53,7 +53,7 @@ def new_figure(width_in: float, height_in: float, *, note: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG at 130 dpi, its folder with it; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DPI)

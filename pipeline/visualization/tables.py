@@ -37,7 +37,7 @@ class Row:
     """Why the value or its interval is missing."""
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def results_markdown(rows: Sequence[Row]) -> str:
     """One line per row under a header, then the split and the runs the numbers are from.
 
     Columns that would be empty are left out. Raises ValueError for rows of different splits.
@@ -71,8 +71,11 @@ def aligned(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True))
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> Path:
-    """Every field of every row at full precision; return the path. Same refusal as `markdown`."""
+def write_results_csv(rows: Sequence[Row], path: Path) -> Path:
+    """Every field of every row at full precision; return the path.
+
+    Same refusal as `results_markdown`.
+    """
     _demand_one_split(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -32,7 +32,7 @@ def test_a_process_that_breaks_is_not_timed():
 def test_opening_finds_and_opens_the_train_split(tiny_config: Config):
     times = opening(tiny_config, rounds=2)
     assert times["num_rows"] > 0
-    assert min(times["find_wall_s"], times["open_wall_s"]) > 0
+    assert times["open_wall_s"] > times["find_wall_s"] >= 0
 
 
 @pytest.mark.slow

@@ -3,14 +3,14 @@
 import dataclasses
 
 from pipeline.config.load import flatten
-from pipeline.config.reference import JOBS, NOT_SET_BY_HAND, markdown, sections, settings
+from pipeline.config.reference import JOBS, NOT_SET_BY_HAND, sections, settings, settings_page
 from pipeline.config.schema import Config
 from tests.helpers.repository import REPOSITORY
 
 
 def test_the_page_is_current() -> None:
     """Else: `python -m pipeline.config.reference > docs/config.md`."""
-    assert (REPOSITORY / "docs" / "config.md").read_text(encoding="utf-8") == markdown()
+    assert (REPOSITORY / "docs" / "config.md").read_text(encoding="utf-8") == settings_page()
 
 
 def test_every_key_is_there_once_with_a_sentence() -> None:

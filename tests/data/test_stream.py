@@ -86,9 +86,9 @@ def run_ranks(config: Config, folder: Path, kind: str, num_workers: int) -> list
         for rank in range(num_workers)
     ]
     if kind == "stream":
-        from pipeline.training.ray_data_config import EveryRow
+        from pipeline.training.ray_data_config import NoDropDataConfig
 
-        parts = EveryRow().configure(
+        parts = NoDropDataConfig().configure(
             {"train": stream_dataset(config, folder)}, num_workers, None, None
         )
         steps: list = [

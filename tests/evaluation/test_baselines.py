@@ -9,7 +9,7 @@ from pipeline.evaluation.baselines import PROBES, beats, best_of, probe_tallies
 from pipeline.metrics.bootstrap import differences
 from pipeline.metrics.counts import Metric
 from pipeline.metrics.slices import FRAME_SLICES
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 
 KINDS = ["static", "normality", "dynamic", "dynamic"]
 
@@ -41,16 +41,18 @@ def test_index() -> pd.DataFrame:
 
 
 @pytest.fixture
-def tally(test_index: pd.DataFrame) -> Tally:
+def tally(test_index: pd.DataFrame) -> SplitCounts:
     """A detector that ranks by chance."""
-    tally = Tally(split="test", split_hash="h", lookalike_classes=[20])
+    tally = SplitCounts(split="test", split_hash="h", lookalike_classes=[20])
     scores = np.random.default_rng(0).normal(size=len(test_index)).tolist()
     tally._rows = set(test_index["row"])
     tally._frames = test_index.to_dict("records")  # type: ignore[assignment]
     return tally.rescored(dict(enumerate(scores)))
 
 
-def test_probes_are_counted_on_the_frames_of_the_detector(tally: Tally, test_index: pd.DataFrame):
+def test_probes_are_counted_on_the_frames_of_the_detector(
+    tally: SplitCounts, test_index: pd.DataFrame
+):
     found = probe_tallies(tally, train=index(10), test=test_index)
     assert tuple(found) == PROBES
     for probe in found.values():
@@ -62,16 +64,16 @@ def test_probes_are_counted_on_the_frames_of_the_detector(tally: Tally, test_ind
     assert dynamic["archive"] == pytest.approx(0.4)
 
 
-def test_a_probe_reads_as_scikit_learn_does(tally: Tally, test_index: pd.DataFrame):
+def test_a_probe_reads_as_scikit_learn_does(tally: SplitCounts, test_index: pd.DataFrame):
     found = probe_tallies(tally, train=index(10), test=test_index)["archive"]
     share = (test_index["kind"] == "dynamic").to_numpy(float)
     expected = average_precision_score(test_index["frame_label"], share)
     assert found.readings()["frame_ap"].value == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_difference_to_a_probe_is_paired_by_scene(test_index: pd.DataFrame, tally: Tally):
+def test_the_difference_to_a_probe_is_paired_by_scene(test_index: pd.DataFrame, tally: SplitCounts):
     many = index(10, archives=40)
-    wide = Tally(split="test", split_hash="h", lookalike_classes=[20])
+    wide = SplitCounts(split="test", split_hash="h", lookalike_classes=[20])
     wide._rows, wide._frames = set(many["row"]), many.to_dict("records")  # type: ignore[assignment]
     detector = wide.rescored({row: float(row % 3) for row in many["row"]})
     probe = probe_tallies(detector, train=many, test=many)["frame_index"]
@@ -82,12 +84,14 @@ def test_the_difference_to_a_probe_is_paired_by_scene(test_index: pd.DataFrame, 
     assert found.low <= found.value <= found.high < 0
 
 
-def test_a_train_split_without_labelled_frames_has_no_probe(tally: Tally, test_index: pd.DataFrame):
+def test_a_train_split_without_labelled_frames_has_no_probe(
+    tally: SplitCounts, test_index: pd.DataFrame
+):
     train = index(10).assign(frame_label=255)
     assert probe_tallies(tally, train=train, test=test_index) == {}
 
 
-def test_a_constant_predictor_reaches_the_prevalence(tally: Tally):
+def test_a_constant_predictor_reaches_the_prevalence(tally: SplitCounts):
     readings = tally.constant().readings()
     for name in tally.slices:
         if tally.counts(name).num_pos:
@@ -96,7 +100,7 @@ def test_a_constant_predictor_reaches_the_prevalence(tally: Tally):
             assert readings[f"{name}_ap"].value == pytest.approx(prevalence)
 
 
-def test_the_best_control_is_taken_metric_by_metric(tally: Tally, test_index: pd.DataFrame):
+def test_the_best_control_is_taken_metric_by_metric(tally: SplitCounts, test_index: pd.DataFrame):
     found = probe_tallies(tally, train=index(10), test=test_index)
     best = best_of(list(found.values()))
     assert best["frame_dynamic_ap"].value == 1

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from pipeline.data.batch import Batch
 from pipeline.evaluation.boosted_tree import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
 from pipeline.evaluation.point_features import FEATURES, PointSample, sample_points
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_frame_index_is_no_input():
 
 def test_it_finds_anomalies_that_position_gives_away(make_split, model):
     test = make_split(num_scenes=4, frames_per_scene=3, num_points=300, seed=9)
-    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20])
+    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20])
     for row in range(test.num_rows):
         batch = test.batch([row])
         tally.update(baseline_scores(model, batch), batch, test.index)

@@ -17,7 +17,7 @@ from pipeline.evaluation.audit import fit_plain, sample_split
 from pipeline.evaluation.inference import SplitScores, make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit, count_split, starts_workers
 from pipeline.evaluation.threads import add_spans, spans_of
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed
 
@@ -63,7 +63,7 @@ def with_config(split: OpenSplit, *changes: dict) -> OpenSplit:
 def assert_same(found: SplitScores, expected: SplitScores) -> None:
     for name in ("detector", "baseline"):
         ours, theirs = getattr(found, name), getattr(expected, name)
-        assert isinstance(ours, Tally)
+        assert isinstance(ours, SplitCounts)
         assert ours.slices == theirs.slices
         assert {"point", "voxel", "frame"} <= set(ours.slices)
         for one in ours.slices:

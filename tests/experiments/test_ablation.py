@@ -13,8 +13,8 @@ from pipeline.config.load import load, merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.experiments.ablation import ablate
 from pipeline.experiments.study import Study, open_study
-from pipeline.experiments.variant_runs import Cell, _run_cell, run_cell, write_note
-from pipeline.runtime.file_lock import alone
+from pipeline.experiments.variant_runs import VariantRun, _run_cell, run_cell, write_note
+from pipeline.runtime.file_lock import file_lock
 from tests.helpers.repository import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
@@ -138,7 +138,7 @@ def test_a_cell_killed_between_its_evaluation_and_its_note_leaves_nothing_double
     config: Config, tiny_blocks: Path
 ):
     study = open_study(config, name="s", split_hash="s")
-    cell = Cell(name="full-seed0", config=config)
+    cell = VariantRun(name="full-seed0", config=config)
     first = run_cell(cell, study, say=quiet)
     client = MlflowClient(config.tracking.uri)
     models = logged_models(client.get_run(first.run_id))
@@ -160,7 +160,7 @@ def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_
     folder = study.folder / "full-seed0"
     folder.mkdir(parents=True)
     task = threading.Thread(target=_run_cell, args=("full-seed0", to_dict(config), study, Queue()))
-    with alone(folder / ".lock"):
+    with file_lock(folder / ".lock"):
         task.start()
         task.join(timeout=1)
         assert task.is_alive()

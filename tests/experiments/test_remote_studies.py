@@ -61,7 +61,7 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
         seeded = f"ablate.seeds={seeds}"
         config = on_node(node, tiny_config, tmp_path, address, "ablate.name=cells", seeded)
         said: list[str] = []
-        with remote_storage.mirrored(config):
+        with remote_storage.synced(config):
             return ablate(config, say=said.append).facts, said
 
     first, _ = run("a", "[0]")
@@ -88,7 +88,7 @@ def test_trials_that_one_node_has_run_are_found_by_another(
         search = (f"tune.num_samples={samples}", "tune.scheduler=none", "tune.num_parallel=1")
         config = on_node(node, tiny_config, tmp_path, address, *search)
         said: list[str] = []
-        with remote_storage.mirrored(config):
+        with remote_storage.synced(config):
             facts = tune(config, command=[], say=said.append).facts
         return facts, "\n".join(said)
 

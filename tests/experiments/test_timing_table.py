@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.timing_table import Cost, markdown, ratio, write_csv
+from pipeline.experiments.timing_table import Cost, ratio, timings_markdown, write_timings_csv
 
 FIRST = Cost(
     name="full",
@@ -53,7 +53,7 @@ def test_a_ratio_is_paired_so_that_what_disturbed_a_round_falls_out():
 
 
 def test_the_table_says_both_and_what_each_row_changes():
-    head, _, first, slow = markdown([FIRST, SLOW]).splitlines()
+    head, _, first, slow = timings_markdown([FIRST, SLOW]).splitlines()
     for words in ("forward over full", "training over full", "peak memory, GB"):
         assert words in head
     cells = [cell.strip() for cell in slow.strip("|").split("|")]
@@ -64,14 +64,14 @@ def test_the_table_says_both_and_what_each_row_changes():
 
 def test_what_was_not_measured_has_no_column():
     untrained = dataclasses.replace(on_cpu(FIRST), training_frames_per_s=[math.nan] * 3)
-    text = markdown([untrained, dataclasses.replace(untrained, name="other")])
+    text = timings_markdown([untrained, dataclasses.replace(untrained, name="other")])
     assert "peak memory" not in text
     assert "training" not in text
     assert "nan" not in text
 
 
 def test_the_csv_holds_every_figure_and_where_it_is_from(tmp_path: Path):
-    path = write_csv([FIRST, SLOW], tmp_path / "costs.csv", facts={"split_hash": "5b1f"})
+    path = write_timings_csv([FIRST, SLOW], tmp_path / "costs.csv", facts={"split_hash": "5b1f"})
     with path.open() as file:
         first, slow = csv.DictReader(file)
     assert slow["row"] == "slow"

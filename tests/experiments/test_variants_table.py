@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.experiments.variants_table import Line, latex, markdown
+from pipeline.experiments.variants_table import Line, latex, variants_markdown
 from pipeline.metrics.bootstrap import Interval
 
 AP = Interval(value=0.5, low=0.4, high=0.6, num_scenes=20)
@@ -36,7 +36,7 @@ def lines_of(text: str, name: str) -> list[list[str]]:
 
 
 def test_a_row_whose_guard_fired_says_so_in_place_of_numbers():
-    text = markdown([FULL, STOPPED], ["point_ap"], reference="full")
+    text = variants_markdown([FULL, STOPPED], ["point_ap"], reference="full")
     values, made_of = lines_of(text, "simple")
     assert values == ["simple", "collapsed (3 of 3)"]
     assert made_of == ["simple", "model.name=simple", "1,146,497", "", "77aa"]
@@ -45,6 +45,6 @@ def test_a_row_whose_guard_fired_says_so_in_place_of_numbers():
 
 
 def test_a_finished_row_has_its_interval_and_its_spread_over_seeds():
-    values, made_of = lines_of(markdown([FULL], ["point_ap"], reference="full"), "full")
+    values, made_of = lines_of(variants_markdown([FULL], ["point_ap"], reference="full"), "full")
     assert values == ["full", "0.500 [0.400, 0.600] +- 0.141"]
     assert made_of[3] == "12.3"

@@ -26,7 +26,7 @@ from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.checkpoints import CheckpointMeta, Position
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.streets import street_batch
 
@@ -85,7 +85,7 @@ def saved_run(tiny_config: Config, blocks: Path, place: Path, **settings: Any) -
             "evaluation": {"checkpoint": str(folder)},
         },
     )
-    meta = Meta(
+    meta = CheckpointMeta(
         position=Position(epoch=1, step_in_epoch=0, step=7),
         config=to_dict(config),
         run_id=runs.start_run(config.tracking, name="run", params={}, tags={}),
@@ -102,7 +102,7 @@ def saved_run(tiny_config: Config, blocks: Path, place: Path, **settings: Any) -
         grad_scaler={},
     )
     model = build_detector(config.model, prior=meta.prior)
-    checkpoints.save(folder / checkpoints.FOLDER, model, None, meta)
+    checkpoints.save_checkpoint(folder / checkpoints.FOLDER, model, None, meta)
     return config
 
 
@@ -207,6 +207,6 @@ def test_a_program_that_differs_is_not_kept(
 def test_shards_of_another_split_are_refused(run: Config, monkeypatch: pytest.MonkeyPatch):
     checkpoint = checkpoints.find(Path(run.evaluation.checkpoint))
     meta = dataclasses.replace(checkpoints.read_meta(checkpoint), split_hash="other")
-    checkpoints.save(checkpoint.parent, model_of(run), None, meta)
+    checkpoints.save_checkpoint(checkpoint.parent, model_of(run), None, meta)
     with pytest.raises(ValueError, match="trained on split other"):
         work(run)

@@ -20,7 +20,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.export.pyfunc_model import ServedDetector
 from pipeline.models.detector import build_detector
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.checkpoints import CheckpointMeta, Position
 from pipeline.training.trainer import fit
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.small_model import SMALL
@@ -42,7 +42,7 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
         changes["loss"] = {"name": "prior_self_supervised"}
     config = merge(Config(), changes)
     model = build_detector(config.model, prior=0.01).eval()
-    meta = Meta(
+    meta = CheckpointMeta(
         position=Position(epoch=1, step_in_epoch=0, step=1),
         config=to_dict(config),
         run_id="",
@@ -58,7 +58,7 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
         precision="fp32",
         grad_scaler={},
     )
-    return checkpoints.save(folder, model, None, meta), model
+    return checkpoints.save_checkpoint(folder, model, None, meta), model
 
 
 def served(checkpoint: Path) -> ServedDetector:

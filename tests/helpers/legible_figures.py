@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from pipeline.visualization.style import DPI, save
+from pipeline.visualization.style import DPI, save_figure
 
 Check = Callable[[Figure], np.ndarray]
 
@@ -23,7 +23,7 @@ def check(tmp_path: Path) -> Check:
     """Saves a figure and checks that its PNG is legible; returns the PNG's pixels (H, W, 3)."""
 
     def run(figure: Figure) -> np.ndarray:
-        image = Image.open(save(figure, tmp_path / "figures" / "figure.png"))
+        image = Image.open(save_figure(figure, tmp_path / "figures" / "figure.png"))
         assert image.format == "PNG"
         width, height = figure.get_size_inches() * DPI
         assert np.abs(np.subtract(image.size, (width, height))).max() < 1

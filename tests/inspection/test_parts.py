@@ -17,7 +17,7 @@ from pipeline.inspection.anomalies import check_kinematics
 from pipeline.inspection.check import Check, not_measured, worst, worst_check
 from pipeline.inspection.images import Agreement, agreement, graded, total
 from pipeline.inspection.sample import NO_CLASS, class_ids, read_sample
-from pipeline.inspection.scene import spread
+from pipeline.inspection.scene import evenly_spread
 from pipeline.inspection.setup import read_lidar_args
 
 BRAKING = [8.0] * 4 + [7.5, 7.0, 6.5, 6.0] + [5.5] * 8
@@ -68,9 +68,9 @@ def test_agreements_add_up_over_frames() -> None:
 
 
 def test_frames_are_spread_from_the_first_to_the_last() -> None:
-    assert spread(range(100, 300), 5) == (100, 150, 200, 249, 299)
-    assert spread((7, 8, 9), 8) == (7, 8, 9)
-    assert spread(range(50), 1) == (0,)
+    assert evenly_spread(range(100, 300), 5) == (100, 150, 200, 249, 299)
+    assert evenly_spread((7, 8, 9), 8) == (7, 8, 9)
+    assert evenly_spread(range(50), 1) == (0,)
 
 
 def test_values_that_are_no_class_are_kept_as_such() -> None:

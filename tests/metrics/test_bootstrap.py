@@ -18,7 +18,7 @@ from pipeline.metrics.bootstrap import (
 )
 from pipeline.metrics.counts import METRICS, bins_of
 from pipeline.metrics.scene_counts import SceneCounts
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.scores import Scores
 
 
@@ -41,8 +41,8 @@ def draw_scenes(rng, num_scenes: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return parts
 
 
-def tally_of(split, seed: int, gain: float = 1.0) -> Tally:
-    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20, 21])
+def tally_of(split, seed: int, gain: float = 1.0) -> SplitCounts:
+    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
     generator = torch.Generator().manual_seed(seed)
     for row in range(split.num_rows):
         batch = split.batch([row])
@@ -134,7 +134,7 @@ def test_models_on_different_scenes_or_splits_are_not_compared(split, make_split
     fewer = make_split(num_scenes=18, frames_per_scene=3, num_points=150, seed=0)
     with pytest.raises(ValueError, match="the tallies hold 20 and 18 scenes"):
         differences(tally, tally_of(fewer, 0), num_resamples=100, seed=0)
-    other = Tally(split="test", split_hash="xyz", lookalike_classes=[20, 21])
+    other = SplitCounts(split="test", split_hash="xyz", lookalike_classes=[20, 21])
     with pytest.raises(ValueError, match="split_hash is abc in one tally and xyz in the other"):
         differences(tally, other, num_resamples=100, seed=0)
 

@@ -7,7 +7,7 @@ from sklearn.metrics import jaccard_score
 
 from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
 from pipeline.metrics.miou import SemanticCounts
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.scores import Scores
 
 RNG = np.random.default_rng(0)
@@ -56,9 +56,9 @@ def test_the_constant_answers_the_commonest_class():
     assert math.isnan(SemanticCounts().constant_miou())
 
 
-def tallied(split, rows) -> Tally:
+def tallied(split, rows) -> SplitCounts:
     """Every point is answered as road."""
-    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20, 21])
+    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
     batch = split.batch(rows)
     num = len(batch.points)
     semantic = torch.zeros(num, NUM_CLASSES)
@@ -85,13 +85,13 @@ def test_semantics_add_up_over_tallies_and_survive_a_file(make_split, tmp_path):
     whole = tallied(split, [0, 1, 2, 3])
     parts = tallied(split, [0, 1]) + tallied(split, [2, 3])
     whole.to_file(tmp_path / "tally.npz")
-    for other in (parts, Tally.from_file(tmp_path / "tally.npz")):
+    for other in (parts, SplitCounts.from_file(tmp_path / "tally.npz")):
         assert np.array_equal(other.semantic.to_array(), whole.semantic.to_array())
 
 
 def test_a_model_without_a_semantic_head_has_no_semantic_metric(make_split):
     split = make_split(num_scenes=2, frames_per_scene=2, num_points=500, seed=0)
-    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20, 21])
+    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
     batch = split.batch([0])
     scores = Scores(point_score=torch.zeros(len(batch.points)), frame_score=torch.zeros(1))
     tally.update(scores, batch, split.index)

@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from pipeline.data.batch import Batch
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.pixels import upsampled
 from pipeline.models.scores import Scores
 from tests.helpers.streets import street_batch
@@ -43,8 +43,8 @@ def scores_of(batch: Batch) -> Scores:
     )
 
 
-def tally_of(scores: Scores, batch: Batch) -> Tally:
-    tally = Tally(split="test", split_hash="abc", lookalike_classes=[20])
+def tally_of(scores: Scores, batch: Batch) -> SplitCounts:
+    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20])
     tally.update(scores, batch, INDEX)
     return tally
 
@@ -82,6 +82,6 @@ def test_a_tally_with_pixels_survives_its_file(tmp_path):
     batch = labelled_batch()
     tally = tally_of(scores_of(batch), batch)
     tally.to_file(tmp_path / "tally.npz")
-    read = Tally.from_file(tmp_path / "tally.npz")
+    read = SplitCounts.from_file(tmp_path / "tally.npz")
     np.testing.assert_array_equal(read.counts("pixel").to_array(), tally.counts("pixel").to_array())
     assert read.metrics("test") == tally.metrics("test")

@@ -12,14 +12,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.data.batch import Batch
 from pipeline.metrics.frame_view import frame_views
 from pipeline.metrics.slices import CATEGORIES, DISTANCES_M, FRAME_SLICES
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.models.scores import Scores
 
 NEAR = [20, 21]
 
 
-def new_tally(**changes) -> Tally:
-    return Tally(**({"split": "test", "split_hash": "abc", "lookalike_classes": NEAR} | changes))
+def new_tally(**changes) -> SplitCounts:
+    return SplitCounts(
+        **({"split": "test", "split_hash": "abc", "lookalike_classes": NEAR} | changes)
+    )
 
 
 def scores_of(batch: Batch) -> Scores:
@@ -41,7 +43,7 @@ def point_scores_of(batch: Batch) -> torch.Tensor:
     return score
 
 
-def tallied(split, rows, *, batch_size: int = 4) -> Tally:
+def tallied(split, rows, *, batch_size: int = 4) -> SplitCounts:
     tally = new_tally()
     for start in range(0, len(rows), batch_size):
         batch = split.batch(rows[start : start + batch_size])
@@ -55,7 +57,7 @@ def split(make_split):
 
 
 @pytest.fixture(scope="module")
-def tally(split) -> Tally:
+def tally(split) -> SplitCounts:
     return tallied(split, list(range(split.num_rows)))
 
 
@@ -218,7 +220,7 @@ def test_the_table_of_frames_tells_detected_from_missed(split, tally):
 
 def test_a_tally_survives_its_file(tally, tmp_path):
     tally.to_file(tmp_path / "tally.npz")
-    read = Tally.from_file(tmp_path / "tally.npz")
+    read = SplitCounts.from_file(tmp_path / "tally.npz")
     assert read.readings() == pytest.approx(tally.readings(), nan_ok=True)
     assert read.frames().equals(tally.frames())
     assert (read.split, read.split_hash, read.lookalike_classes) == ("test", "abc", (20, 21))
@@ -228,7 +230,7 @@ def test_a_tally_survives_its_file(tally, tmp_path):
 
 def test_a_missing_tally_file_is_told_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"none.npz does not exist; evaluate that run first"):
-        Tally.from_file(tmp_path / "none.npz")
+        SplitCounts.from_file(tmp_path / "none.npz")
 
 
 def test_every_category_has_a_slice():
@@ -290,7 +292,7 @@ def test_what_is_held_out_survives_the_file_and_must_agree(split, tally, tmp_pat
     held_out = new_tally(held_out=["home"])
     held_out.update(scores_of(batch), batch, split.index)
     held_out.to_file(tmp_path / "tally.npz")
-    assert Tally.from_file(tmp_path / "tally.npz").held_out == ("home",)
+    assert SplitCounts.from_file(tmp_path / "tally.npz").held_out == ("home",)
     with pytest.raises(ValueError, match=r"held_out is \('home',\) in one tally and \(\) in the"):
         held_out.demand_same_split(tally)
 

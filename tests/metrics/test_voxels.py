@@ -18,7 +18,7 @@ from pipeline.datasets.anovox.label_rules import find_rule
 from pipeline.datasets.anovox.labels import TRUTH_MODALITIES, truth
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import Scene, read_scenes
-from pipeline.metrics.tally import Tally
+from pipeline.metrics.tally import SplitCounts
 from pipeline.metrics.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores
 from pipeline.synthetic.writer import write_archives
@@ -214,7 +214,7 @@ def test_a_tally_counts_voxels_where_batches_bring_them():
     score = torch.from_numpy(rng.integers(-40, 40, 600) / 16).float()
     made = Scores(point_score=score, frame_score=torch.zeros(3))
     about = {"split": "test", "split_hash": "abc", "lookalike_classes": [20]}
-    tally = Tally(**about, voxel_score="mean")
+    tally = SplitCounts(**about, voxel_score="mean")
     tally.update(made, batch, index)
     pooled = pooled_voxels(score.numpy(), batch, how="mean")
     known = pooled.label != 255
@@ -224,7 +224,7 @@ def test_a_tally_counts_voxels_where_batches_bring_them():
     assert "test/voxel_specificity" in tally.metrics("test")
     sizes = tally.counts("voxel_tiny").to_array() + tally.counts("voxel_huge").to_array()
     np.testing.assert_array_equal(sizes, tally.counts("voxel").to_array())
-    plain = Tally(**about)
+    plain = SplitCounts(**about)
     plain.update(made, dataclasses.replace(batch, voxels=None), index)
     assert not any(name.startswith("voxel") for name in plain.slices)
     with pytest.raises(ValueError, match=r"voxel_score is mean in one tally and None in the other"):

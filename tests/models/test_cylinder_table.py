@@ -9,7 +9,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.models.cylinder import STRIDES, Cylinder3D
 from pipeline.models.cylinder_blocks import Geometry, geometry_of
 from pipeline.models.sparse.norm import FrameNorm
-from pipeline.models.sparse.voxels import Triple, voxelise
+from pipeline.models.sparse.voxels import Triple, sparse_voxels
 from tests.helpers.repository import REPOSITORY
 
 DOCS = REPOSITORY / "docs" / "cylinder3d.md"
@@ -66,5 +66,7 @@ def _line_of_cells(axis: int) -> tuple[Cylinder3D, Geometry]:
         nn.init.constant_(weights, 0.01)
     cells = torch.zeros(LENGTH, 3, dtype=torch.long)
     cells[:, axis] = torch.arange(LENGTH)
-    voxels, _ = voxelise(torch.zeros(LENGTH, dtype=torch.long), cells, shape=shape, num_frames=1)
+    voxels, _ = sparse_voxels(
+        torch.zeros(LENGTH, dtype=torch.long), cells, shape=shape, num_frames=1
+    )
     return model, geometry_of(voxels, STRIDES)

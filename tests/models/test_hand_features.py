@@ -7,7 +7,7 @@ from pipeline.models.hand_features import (
     NUM_HEIGHT_BINS,
     NUM_PILLAR_FEATURES,
     NUM_POINT_FEATURES,
-    describe,
+    hand_features,
 )
 from pipeline.models.pillars import group, make_grid
 from tests.helpers.streets import street_batch
@@ -21,7 +21,7 @@ def cloud(*rows):
 
 def known(points):
     pillars = group(points, torch.zeros(len(points), dtype=torch.int64), grid=GRID)
-    return pillars, describe(points, pillars, grid=GRID, num_frames=1)
+    return pillars, hand_features(points, pillars, grid=GRID, num_frames=1)
 
 
 def test_features_of_two_points_by_hand():

@@ -1,8 +1,8 @@
 import torch
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.pillar_encoder import BirdsEye, PointEncoder, spread
-from pipeline.models.pillars import Grid, Pillars
+from pipeline.models.pillar_encoder import BirdsEye, PointEncoder, to_bev_grid
+from pipeline.models.pillars import PillarGrid, Pillars
 from pipeline.models.pooling import group_max
 from tests.helpers.streets import only_frame, street_batch, with_values
 
@@ -28,7 +28,7 @@ def test_the_gradient_of_the_maximum_is_torchs_own():
 
 
 def test_pillars_land_in_their_cells():
-    grid = Grid(x_min_m=0.0, y_min_m=0.0, size_m=1.0, num_x=3, num_y=2)
+    grid = PillarGrid(x_min_m=0.0, y_min_m=0.0, size_m=1.0, num_x=3, num_y=2)
     columns = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
     pillars = Pillars(
         of_point=torch.tensor([0, 1]),
@@ -38,7 +38,7 @@ def test_pillars_land_in_their_cells():
         j=torch.tensor([1, 1]),
         inside=torch.tensor([True, True]),
     )
-    dense = spread(columns, pillars, grid, 2)
+    dense = to_bev_grid(columns, pillars, grid, 2)
     assert dense.shape == (2, 2, 3, 2)
     assert dense[0, :, 2, 1].tolist() == [1, 10]
     assert dense[1, :, 0, 1].tolist() == [2, 20]

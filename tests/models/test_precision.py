@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pipeline.config.load import load
 from pipeline.config.schema import Config
 from pipeline.models import precision
-from pipeline.models.precision import Ranks, autocast, choose, native_precisions, slowdown
+from pipeline.models.precision import Ranks, autocast, choose_precision, native_precisions, slowdown
 from tests.helpers.repository import REPOSITORY
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ print(choose("bf16", key="train.precision", device=cpu).reason)
 def chosen(asked, *, native: set, monkeypatch: pytest.MonkeyPatch, device: str = "cpu", **facts):
     monkeypatch.setattr(precision, "native_precisions", lambda device: native)
     monkeypatch.setattr(precision, "slowdown", lambda name, device: 7.66)
-    return choose(asked, key="train.precision", device=torch.device(device), **facts)
+    return choose_precision(asked, key="train.precision", device=torch.device(device), **facts)
 
 
 def shown(**environment: str) -> list[str]:

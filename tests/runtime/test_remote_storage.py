@@ -109,7 +109,7 @@ def test_a_job_tells_addresses_and_ray_gets_one(nodes: tuple[Config, Config], tm
     facts = {"folder": f"{config.storage_path}/run", "figures": [f"{config.storage_path}/a.png"]}
     base = f"file://{tmp_path}/bucket/runs"
     told = {"folder": f"{base}/run", "figures": [f"{base}/a.png"]}
-    assert remote_storage.addressed(config, facts | {"steps": 3}) == told | {"steps": 3}
+    assert remote_storage.to_remote_uris(config, facts | {"steps": 3}) == told | {"steps": 3}
     assert remote_storage.place(config, "ray") == f"{base}/ray"
     s3 = on_node("a", tmp_path, "s3://b/runs?region=x")
     assert remote_storage.place(s3, "ray") == "s3://b/runs/ray?region=x"
@@ -182,7 +182,7 @@ def test_a_failed_job_still_uploads_its_figures_but_not_older_files(nodes: tuple
     os.utime(old, (1, 1))
 
     def job() -> None:
-        with remote_storage.mirrored(config):
+        with remote_storage.synced(config):
             write(Path(config.storage_path) / "run", loss_png="new")
             write(run_of(config) / "step-1", meta_json="1")
             raise RuntimeError("the job failed")
@@ -232,7 +232,7 @@ def test_without_a_mirror_notes_stay_as_they_are(tmp_path: Path):
 def test_a_bucket_that_is_not_there_ends_the_job_before_it_starts(tmp_path: Path, address: str):
     config = on_node("a", tmp_path, address.replace("results", "elsewhere"))
     refused = pytest.raises(ValueError, match=r"cannot be written .*that the bucket exists")
-    with refused, remote_storage.mirrored(config):
+    with refused, remote_storage.synced(config):
         pytest.fail("the block ran")
 
 
@@ -254,26 +254,26 @@ def test_a_training_on_s3_is_resumed_and_evaluated_by_other_nodes(
         return absolute_paths(merge(tiny_config, SMALL, place, uri, *changes))
 
     first = node("a", {"train": {"num_epochs": 1}})
-    with remote_storage.mirrored(first):
+    with remote_storage.synced(first):
         begun = fit(first, say=lambda line: None)
     run = f"s3://results/runs/{begun.folder.name}"
     shutil.rmtree(tmp_path / "a")
 
     second = node("b", {"train": {"resume": run}})
-    with remote_storage.mirrored(second):
+    with remote_storage.synced(second):
         ended = fit(second, say=lambda line: None)
     assert ended.run_id == begun.run_id
     assert ended.num_steps == 2 * begun.num_steps
 
     third = node("c")
-    with remote_storage.mirrored(third):
+    with remote_storage.synced(third):
         evaluated = evaluate(third, watch=lambda phase: lambda done, total: None)
     files = there(third)
     name = ended.folder.name
     assert {f"{name}/config.yaml", f"{name}/test/results.csv", "LAST_RUN"} <= files
     steps = {part.split("/")[2] for part in files if part.startswith(f"{name}/checkpoints/step-")}
     assert steps == {path.name for path in checkpoints.whole_checkpoints(ended.checkpoint.parent)}
-    told = remote_storage.addressed(third, evaluated.facts)
+    told = remote_storage.to_remote_uris(third, evaluated.facts)
     assert told["table"] == f"{run}/test/results.md"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.synthetic.png import encode_png, write_png
+from pipeline.synthetic.png import compress_png, write_png
 
 
 @pytest.mark.parametrize("is_noisy", [False, True])
@@ -22,5 +22,5 @@ def test_pil_reads_back_the_same_pixels(
 def test_flat_images_compress_better_without_the_noise_setting() -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 256, axis=1)
     depth = np.stack([ramp, ramp.T, 0 * ramp], axis=-1)
-    assert len(encode_png(depth)) < len(encode_png(depth, is_noisy=True))
-    assert len(encode_png(depth)) < depth.nbytes / 20
+    assert len(compress_png(depth)) < len(compress_png(depth, is_noisy=True))
+    assert len(compress_png(depth)) < depth.nbytes / 20

@@ -8,7 +8,7 @@ from pipeline.synthetic.primitives import (
     box,
     cone,
     cylinder,
-    joined,
+    join_solids,
     moved,
     pack,
     painted,
@@ -38,7 +38,7 @@ def test_a_sensor_sees_what_lies_ahead_of_it_on_its_x_axis() -> None:
 
 def test_each_solid_knows_its_thing_after_joining() -> None:
     two = Thing(label=6, solids=(box((1, 1, 1), colour=GREY),) * 2, x=0.0, y=0.0)
-    both = joined(pack([two, two]), pack([two]), thing=2)
+    both = join_solids(pack([two, two]), pack([two]), thing=2)
     assert both.thing.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(pack([])) == 0
 

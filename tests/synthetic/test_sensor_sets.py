@@ -25,7 +25,7 @@ from pipeline.synthetic.corruptions import archive_of
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.sensor_setup import sensor_folders, sensor_setup_text
 from pipeline.synthetic.sensor_sim import Cloud, Observation, Observer, Picture
-from pipeline.synthetic.sensors import SENSOR_SETS, Mount, build_sensors
+from pipeline.synthetic.sensors import SENSOR_SETS, SensorMount, build_sensors
 from pipeline.synthetic.world import build_scene
 from pipeline.synthetic.writer import write_archives
 
@@ -58,12 +58,14 @@ def seen() -> dict[SensorSet, Observation]:
     return {name: observed(name) for name in SENSOR_SETS}
 
 
-def on_vehicle(mount: Mount) -> np.ndarray:
+def on_vehicle(mount: SensorMount) -> np.ndarray:
     """CARLA's matrix from the sensors to the vehicle."""
     return carla_transform(mount.location, *mount.rotation)
 
 
-def agreement(cloud: Cloud, at: Mount, picture: Picture, seen_from: Mount) -> tuple[float, int]:
+def agreement(
+    cloud: Cloud, at: SensorMount, picture: Picture, seen_from: SensorMount
+) -> tuple[float, int]:
     """Share of a cloud's unhidden points whose class is that of their pixel, and their number."""
     k = intrinsics(WIDTH, HEIGHT, 90)
     matrix = camera_from_lidar(on_vehicle(at), on_vehicle(seen_from))
@@ -89,7 +91,7 @@ def test_the_sets_have_anovox_s_numbers_of_poses_and_begin_in_the_middle() -> No
 
 
 def test_a_mount_on_the_right_that_looks_to_the_right_is_there_in_the_world() -> None:
-    mount = Mount(location=(1, 0.9, 1.8), yaw_deg=15)
+    mount = SensorMount(location=(1, 0.9, 1.8), yaw_deg=15)
     x, y, yaw = mount.pose(np.array([10.0, 20.0, np.pi / 2]))
     assert (x, y) == pytest.approx((10.9, 21.0))
     assert yaw == pytest.approx(np.pi / 2 - np.radians(15))

@@ -193,7 +193,7 @@ def test_a_long_description_is_cut_between_lines_and_says_so(
     store: TrackingConfig, run_id: str
 ) -> None:
     def shown(text: str) -> list[str]:
-        runs.describe(store, run_id, text)
+        runs.set_description(store, run_id, text)
         return MlflowClient(store.uri).get_run(run_id).data.tags["mlflow.note.content"].split("\n")
 
     lines = [f"| row {number} | {'x' * 80} |" for number in range(200)]

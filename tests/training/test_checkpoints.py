@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Meta, Position
+from pipeline.training.checkpoints import CheckpointMeta, Position
 
 
-def meta(step: int, **changes) -> Meta:
+def meta(step: int, **changes) -> CheckpointMeta:
     facts = {
         "position": Position(epoch=1, step_in_epoch=2, step=step),
         "config": {"train": {"lr": 0.1}},
@@ -28,7 +28,7 @@ def meta(step: int, **changes) -> Meta:
         "precision": "bf16",
         "grad_scaler": {},
     }
-    return Meta(**facts | changes)
+    return CheckpointMeta(**facts | changes)
 
 
 def trained_model(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -44,7 +44,7 @@ def trained_model(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def test_a_checkpoint_gives_back_weights_moments_and_meta(tmp_path: Path):
     model, optimizer = trained_model()
-    path = checkpoints.save(tmp_path, model, optimizer, meta(7))
+    path = checkpoints.save_checkpoint(tmp_path, model, optimizer, meta(7))
     other, other_optimizer = trained_model(seed=1)
     checkpoints.load_model(path, other)
     checkpoints.load_optimizer(path, other, other_optimizer)
@@ -60,7 +60,7 @@ def test_a_checkpoint_gives_back_weights_moments_and_meta(tmp_path: Path):
 
 def test_an_optimizer_goes_on_from_a_checkpoint_exactly(tmp_path: Path):
     model, optimizer = trained_model()
-    path = checkpoints.save(tmp_path, model, optimizer, meta(3))
+    path = checkpoints.save_checkpoint(tmp_path, model, optimizer, meta(3))
     other, other_optimizer = trained_model(seed=1)
     checkpoints.load_model(path, other)
     checkpoints.load_optimizer(path, other, other_optimizer)
@@ -78,8 +78,8 @@ def test_damaged_tensors_are_refused_and_the_last_whole_checkpoint_is_found(
     tmp_path: Path, damage: str
 ):
     model, optimizer = trained_model()
-    first = checkpoints.save(tmp_path, model, optimizer, meta(1))
-    second = checkpoints.save(tmp_path, model, optimizer, meta(2))
+    first = checkpoints.save_checkpoint(tmp_path, model, optimizer, meta(1))
+    second = checkpoints.save_checkpoint(tmp_path, model, optimizer, meta(2))
     tensors = second / checkpoints.TENSORS
     content = tensors.read_bytes()
     if damage == "truncate":
@@ -95,7 +95,7 @@ def test_damaged_tensors_are_refused_and_the_last_whole_checkpoint_is_found(
 
 def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path):
     model, optimizer = trained_model()
-    whole = checkpoints.save(tmp_path, model, optimizer, meta(1))
+    whole = checkpoints.save_checkpoint(tmp_path, model, optimizer, meta(1))
     (tmp_path / ".step-00000002.99.tmp").mkdir()
     (tmp_path / "step-00000003").mkdir()
     (tmp_path / "step-00000003" / checkpoints.META).write_text("{")
@@ -105,8 +105,8 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path):
 def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path):
     model, _ = trained_model()
     folder = tmp_path / "checkpoints"
-    best = checkpoints.save(folder, model, None, meta(1))
-    last = checkpoints.save(folder, model, None, meta(2, best={"value": 0.5, "step": 1}))
+    best = checkpoints.save_checkpoint(folder, model, None, meta(1))
+    last = checkpoints.save_checkpoint(folder, model, None, meta(2, best={"value": 0.5, "step": 1}))
     assert checkpoints.find(tmp_path) == best
     assert checkpoints.find(last) == last
 
@@ -119,7 +119,7 @@ def test_a_folder_without_checkpoints_is_refused_with_the_way_out(tmp_path: Path
 def test_only_wanted_checkpoints_are_kept(tmp_path: Path):
     model, _ = trained_model()
     for step in (1, 2, 3):
-        checkpoints.save(tmp_path, model, None, meta(step))
+        checkpoints.save_checkpoint(tmp_path, model, None, meta(step))
     checkpoints.keep(tmp_path, {1, 3})
     assert [p.name for p in checkpoints.whole_checkpoints(tmp_path)] == [
         "step-00000001",
@@ -131,8 +131,10 @@ def test_writing_a_step_again_replaces_it_and_keeping_clears_what_killed_writers
     tmp_path: Path,
 ):
     model, _ = trained_model()
-    checkpoints.save(tmp_path, model, None, meta(7))
-    path = checkpoints.save(tmp_path, model, None, meta(7, metrics={"val/point_ap": 0.75}))
+    checkpoints.save_checkpoint(tmp_path, model, None, meta(7))
+    path = checkpoints.save_checkpoint(
+        tmp_path, model, None, meta(7, metrics={"val/point_ap": 0.75})
+    )
     (tmp_path / ".step-00000008.4711.tmp").mkdir()
     assert checkpoints.read_meta(path).metrics == {"val/point_ap": 0.75}
     checkpoints.keep(tmp_path, {7})
@@ -141,14 +143,16 @@ def test_writing_a_step_again_replaces_it_and_keeping_clears_what_killed_writers
 
 def test_meta_is_plain_json(tmp_path: Path):
     model, _ = trained_model()
-    path = checkpoints.save(tmp_path, model, None, meta(5))
+    path = checkpoints.save_checkpoint(tmp_path, model, None, meta(5))
     assert json.loads((path / checkpoints.META).read_text())["position"]["step"] == 5
 
 
 def test_a_checkpoint_from_before_auto_ran_in_what_its_config_says(tmp_path: Path):
     model, _ = trained_model()
     config = {"train": {"lr": 0.1, "precision": "bf16"}}
-    path = checkpoints.save(tmp_path, model, None, meta(7, config=config, precision="fp32"))
+    path = checkpoints.save_checkpoint(
+        tmp_path, model, None, meta(7, config=config, precision="fp32")
+    )
     facts = json.loads((path / checkpoints.META).read_text())
     del facts["precision"], facts["grad_scaler"]
     (path / checkpoints.META).write_text(json.dumps(facts))

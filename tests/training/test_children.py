@@ -10,7 +10,7 @@ from pipeline.config.schema import Config
 from pipeline.runtime.errors import Pruned
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
-from pipeline.training.trainer import Child, Trained, fit
+from pipeline.training.trainer import ParentRun, Trained, fit
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def short(config: Config) -> Config:
 
 
 @pytest.fixture
-def child(config: Config, tiny_blocks: Path, tmp_path: Path) -> Child:
+def child(config: Config, tiny_blocks: Path, tmp_path: Path) -> ParentRun:
     study = runs.start_run(config.tracking, name="study", params={}, tags={"study": "s"})
-    return Child(study=study, name="full-seed0", folder=tmp_path / "runs/study/full-seed0")
+    return ParentRun(study=study, name="full-seed0", folder=tmp_path / "runs/study/full-seed0")
 
 
 def quiet(line: str) -> None:

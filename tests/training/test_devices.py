@@ -47,7 +47,7 @@ def test_a_checkpoint_from_one_device_gives_its_scores_on_the_other(
 ):
     ours = detector(fusion, backbone, seed=0, device=source)
     optimizer = stepped(ours, source)
-    path = checkpoints.save(tmp_path, ours, optimizer, meta(1))
+    path = checkpoints.save_checkpoint(tmp_path, ours, optimizer, meta(1))
     theirs = detector(fusion, backbone, seed=1, device=target)
     checkpoints.load_model(path, theirs)
     for one, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):

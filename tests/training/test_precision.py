@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.models.precision import choose
+from pipeline.models.precision import choose_precision
 from pipeline.training import checkpoints
-from pipeline.training.loop import Job, train
+from pipeline.training.loop import TrainJob, train
 from pipeline.training.trainer import Trained, fit
 from pipeline.training.worker import single_worker
 
@@ -43,7 +43,7 @@ def model_tensors(trained: Trained) -> dict[str, torch.Tensor]:
 def test_what_ran_is_a_param_of_the_run_and_in_its_checkpoint_and_is_said_once(config: Config):
     lines: list[str] = []
     trained = trained_in("auto", config, say=lines.append)
-    expected = choose("auto", key="train.precision", device=torch.device("cpu"))
+    expected = choose_precision("auto", key="train.precision", device=torch.device("cpu"))
     assert checkpoints.read_meta(newest(trained)).precision == expected.name
     params = MlflowClient(config.tracking.uri).get_run(trained.run_id).data.params
     assert (params["precision"], params["train.precision"]) == (expected.name, "auto")
@@ -77,7 +77,7 @@ def test_a_run_without_a_checkpoint_goes_on_in_what_its_param_says(
     """Workers that Ray starts again on another node, before there is a checkpoint."""
     first = trained_in("bf16", config)
     checkpoints.keep(first.folder / checkpoints.FOLDER, set())
-    job = Job(
+    job = TrainJob(
         config=merge(config, {"train": {"precision": "auto"}}),
         run_id=first.run_id,
         folder=first.folder,

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from pipeline.config.schema import Config, TrackingConfig, TrainConfig
 from pipeline.tracking import runs
 from pipeline.tracking.metric_logger import MetricLogger
-from pipeline.training.step_logging import StepTeller
+from pipeline.training.step_logging import StepLogger
 from pipeline.training.timing import StepClock
 from pipeline.training.worker import Worker
 
@@ -43,7 +43,7 @@ def logged(
 
 def make_teller(
     metrics: MetricLogger, lines: list[str], clock: StepClock | None = None
-) -> StepTeller:
+) -> StepLogger:
     worker = Worker(
         rank=0,
         num_workers=1,
@@ -53,7 +53,7 @@ def make_teller(
     )
     config = Config(train=TrainConfig(num_epochs=2, log_every_n_steps=2))
     clock = clock or StepClock(worker.device)
-    return StepTeller(config, worker, metrics, clock=clock, first_step=0, total_steps=5)
+    return StepLogger(config, worker, metrics, clock=clock, first_step=0, total_steps=5)
 
 
 def test_the_mean_of_the_steps_since_the_last_line_is_logged_and_the_last_step_always(

@@ -35,7 +35,7 @@ def test_a_table_is_aligned_and_says_where_its_numbers_are_from() -> None:
             baseline=math.nan, remark="no positive item",
         ),
     ]  # fmt: skip
-    assert tables.markdown(rows) == (
+    assert tables.results_markdown(rows) == (
         "| model      | metric        |     value |  95 % interval | constant predictor | baseline"
         " | remark           |\n"
         "| ---------- | ------------- | --------: | -------------: | -----------------: | -------:"
@@ -52,7 +52,7 @@ def test_a_table_is_aligned_and_says_where_its_numbers_are_from() -> None:
 
 
 def test_columns_without_any_number_are_left_out() -> None:
-    text = tables.markdown([row(baseline=math.nan, low=math.nan, high=math.nan)])
+    text = tables.results_markdown([row(baseline=math.nan, low=math.nan, high=math.nan)])
     assert "baseline" not in text
     assert "interval" not in text
     assert "constant predictor" in text
@@ -60,7 +60,10 @@ def test_columns_without_any_number_are_left_out() -> None:
 
 def test_rows_of_different_splits_are_refused(tmp_path: Path) -> None:
     rows = [row(), row(model="lidar_only", split_hash="77aa")]
-    for write in (tables.markdown, lambda rows: tables.write_csv(rows, tmp_path / "t.csv")):
+    for write in (
+        tables.results_markdown,
+        lambda rows: tables.write_results_csv(rows, tmp_path / "t.csv"),
+    ):
         with pytest.raises(
             ValueError, match=r"from 2 splits \(5b1f00c9aa, 77aa\).* evaluate every"
         ):
@@ -70,7 +73,7 @@ def test_rows_of_different_splits_are_refused(tmp_path: Path) -> None:
 
 def test_a_table_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one row"):
-        tables.markdown([])
+        tables.results_markdown([])
 
 
 @settings(max_examples=50, deadline=None)
@@ -79,7 +82,7 @@ def test_a_csv_holds_every_number_exactly(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float, str]]
 ) -> None:
     rows = [row(value=value, low=low, remark=remark) for value, low, remark in values]
-    path = tables.write_csv(rows, tmp_path_factory.mktemp("csv") / "deeper" / "results.csv")
+    path = tables.write_results_csv(rows, tmp_path_factory.mktemp("csv") / "deeper" / "results.csv")
     with path.open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     for found, wanted in zip(read, rows, strict=True):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.config.schema import Config
 from pipeline.data.cache import fetch_tables, is_remote
-from pipeline.data.folders import choose, earlier_folder, local_folders, note_source
+from pipeline.data.folders import choose_folder, earlier_folder, local_folders, note_source
 from pipeline.data.manifest import (
     INDEX,
     MANIFEST,
@@ -59,7 +59,7 @@ from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.label_rules import SceneRule
 from pipeline.datasets.anovox.labels import truth
 from pipeline.datasets.anovox.scene import Scene
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.synthetic.writer import is_synthetic
@@ -120,7 +120,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
     busy = ValueError(f"another jobs.prepare is writing {folder}; wait for it, or stop it first")
-    with alone(folder / LOCK, refusal=busy):
+    with file_lock(folder / LOCK, refusal=busy):
         work, index, splits = _plan(config, index, folder)
         written = _write_all(work, progress)
         manifest = _seal(work, index, splits, written, image_size=image_size)
@@ -162,7 +162,7 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict
 
 
 def find_blocks(config: Config) -> Path:
-    """The prepared folder that `data.blocks` means (`folders.choose`), without a look at the input.
+    """The prepared folder that `data.blocks` means (`choose_folder`), without a look at the input.
 
     Of remote storage it is this node's copy, whose shards `open_reader` fetches. Raises ValueError
     when there is none.
@@ -170,7 +170,7 @@ def find_blocks(config: Config) -> Path:
     if is_remote(config.data.blocks):
         return fetch_tables(config)
     place = Path(config.data.blocks)
-    return Path(choose(config, local_folders(place), place=str(place)).place)
+    return Path(choose_folder(config, local_folders(place), place=str(place)).place)
 
 
 def _write_all(work: Work, progress: Progress) -> list[Written]:

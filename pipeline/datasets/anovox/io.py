@@ -66,7 +66,7 @@ def load_image(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.
         raise damaged(path, f"its pixels cannot be decoded ({error})") from None
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of a PNG, by its header. FrameError if it is none."""
     try:
         with path.open("rb") as file:

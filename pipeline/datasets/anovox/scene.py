@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.datasets.anovox.io import FrameError, image_size
+from pipeline.datasets.anovox.io import FrameError, read_image_size
 from pipeline.datasets.anovox.layout import Archive, ArchiveError, subfolders
 from pipeline.datasets.anovox.paths import (
     ANOMALY_FOLDER,
@@ -264,7 +264,7 @@ def _read_setup(
         if file is None:
             image = folders["image"] / sensor_file_name(folders["image"].name, frame_id, ".png")
             setup = setup_without_file(
-                image_size(image),
+                read_image_size(image),
                 camera=_mount_of(cameras[0]),
                 lidar=_mount_of(lidars[0]),
                 only_pose=len(content.poses("RGB-CAM")) == len(content.poses("LIDAR")) == 1,

@@ -15,7 +15,7 @@ from pipeline.experiments.search.trial import EPOCH, VALUE
 from pipeline.experiments.search.trial_store import UNFINISHED, Ledger, Validation
 
 
-class RememberingAsha(ASHAScheduler):
+class ResumableASHA(ASHAScheduler):
     """Asynchronous successive halving (Li et al., MLSys 2020) over epochs."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
@@ -47,8 +47,7 @@ class RememberingAsha(ASHAScheduler):
         """
         told = result.get("history") or [result]
         decisions = [
-            super(RememberingAsha, self).on_trial_result(tune_controller, trial, one)
-            for one in told
+            super(ResumableASHA, self).on_trial_result(tune_controller, trial, one) for one in told
         ]
         return self.STOP if self.STOP in decisions else self.CONTINUE
 

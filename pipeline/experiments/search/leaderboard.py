@@ -55,7 +55,9 @@ def board(records: Sequence[Record], *, metric: str) -> str:
     return "\n".join([aligned(header, lines), *_others(records)])
 
 
-def write_csv(records: Sequence[Record], path: Path, *, metric: str, split_hash: str) -> Path:
+def write_leaderboard_csv(
+    records: Sequence[Record], path: Path, *, metric: str, split_hash: str
+) -> Path:
     """Every record with every setting in a column of its own; return the path."""
     keys = list(dict.fromkeys(key for one in records for key in one.settings))
     header = ["trial", "status", f"val/{metric}", "epochs", "run_id", "split_hash", *keys, "reason"]

@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.experiments.resources import num_fitting
-from pipeline.experiments.search.asha import RememberingAsha
+from pipeline.experiments.search.asha import ResumableASHA
 from pipeline.experiments.search.callbacks import StudyWatch, first_line
 from pipeline.experiments.search.sampler import Proposals
 from pipeline.experiments.search.trial import VALUE, make_trial, run_trial
@@ -129,7 +129,7 @@ def trial_resources(config: Config) -> dict[str, float]:
 
 def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
     """As `tune.scheduler` says."""
-    return FIFOScheduler() if config.tune.scheduler == "none" else RememberingAsha(config, ledger)
+    return FIFOScheduler() if config.tune.scheduler == "none" else ResumableASHA(config, ledger)
 
 
 def _trial(proposal: dict[str, Any], *, base: dict[str, Any], study: Study) -> None:

@@ -20,7 +20,7 @@ from pipeline.visualization.search_figures import (
     no_importance,
     parallel_coordinates,
 )
-from pipeline.visualization.style import save
+from pipeline.visualization.style import save_figure
 
 FIGURES = "figures"
 MIN_TRIALS = 10
@@ -60,7 +60,7 @@ def draw_study(
             trials, columns, metric=metric, seed=config.tune.seed, note=note
         ),
     }
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def progress(trials: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,9 +18,9 @@ from pipeline.experiments.search.trial_store import ERROR, FINISHED, OPEN
 from pipeline.experiments.study import Study
 from pipeline.experiments.variant_runs import GUARDS, LOCK
 from pipeline.runtime.errors import Pruned, RunFailed
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.training import checkpoints
-from pipeline.training.trainer import Child, Trained, fit
+from pipeline.training.trainer import ParentRun, Trained, fit
 from pipeline.training.worker import Validated
 
 logger = logging.getLogger(__name__)
@@ -39,9 +39,11 @@ class Trial:
     study: Study
 
     @property
-    def child(self) -> Child:
+    def child(self) -> ParentRun:
         """Its place in the study."""
-        return Child(study=self.study.run_id, name=self.name, folder=self.study.folder / self.name)
+        return ParentRun(
+            study=self.study.run_id, name=self.name, folder=self.study.folder / self.name
+        )
 
     @property
     def metric(self) -> str:
@@ -73,7 +75,7 @@ def run_trial(trial: Trial, *, report: Report) -> None:
     trial.child.folder.mkdir(parents=True, exist_ok=True)
     try:
         # What a killed driver started may outlive it by moments.
-        with alone(trial.child.folder / LOCK):
+        with file_lock(trial.child.folder / LOCK):
             trained = fitted(trial, validated)
     except Exception as error:  # the trial's edge
         report(_failed(error))

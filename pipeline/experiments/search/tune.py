@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.evaluate import evaluate_run
-from pipeline.experiments.search.leaderboard import board, counts, ranked, write_csv
+from pipeline.experiments.search.leaderboard import board, counts, ranked, write_leaderboard_csv
 from pipeline.experiments.search.report import FIGURES, draw_study
 from pipeline.experiments.search.sampler import Proposals
 from pipeline.experiments.search.space import parse_space, words
@@ -27,13 +27,13 @@ from pipeline.experiments.study import Study, open_study
 from pipeline.experiments.variant_runs import LOCK, write_note
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Say
 from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.runtime.revision import short_revision
 from pipeline.tracking import model_registry, runs
 from pipeline.training.report import data_note
-from pipeline.training.trainer import log_data
+from pipeline.training.trainer import log_dataset
 
 ALIAS = "best"
 BOARD = "leaderboard"
@@ -69,7 +69,7 @@ def tune(config: Config, *, command: Sequence[str], say: Say) -> Tuned:
         reason="already_running",
     )
     with (
-        alone(study.folder / LOCK, refusal=busy),
+        file_lock(study.folder / LOCK, refusal=busy),
         runs.failing(config.tracking, study.run_id),
     ):
         ledger = Ledger(config, study.folder)
@@ -108,7 +108,7 @@ def open_search(config: Config, manifest: Manifest) -> Study:
         marks={"space_hash": space_hash(config)},
         varied={one.key for one in parse_space(config, config.tune.space)},
     )
-    log_data(config, study.run_id, manifest)
+    log_dataset(config, study.run_id, manifest)
     return study
 
 
@@ -151,7 +151,7 @@ def _board(
     )
     (study.folder / f"{BOARD}.md").write_text(text + "\n")
     path = study.folder / f"{BOARD}.csv"
-    write_csv(records, path, metric=metric, split_hash=manifest.split_hash)
+    write_leaderboard_csv(records, path, metric=metric, split_hash=manifest.split_hash)
     return text
 
 
@@ -170,7 +170,7 @@ def _facts(
 def _log(config: Config, study: Study, text: str, facts: dict[str, Any]) -> None:
     """Leaderboard, figures and results to the study's run."""
     store, run_id = config.tracking, study.run_id
-    runs.describe(store, run_id, text)
+    runs.set_description(store, run_id, text)
     for suffix in ("md", "csv"):
         runs.log_artifact(store, run_id, study.folder / f"{BOARD}.{suffix}")
     runs.log_artifacts(store, run_id, study.folder / FIGURES, subfolder=FIGURES)

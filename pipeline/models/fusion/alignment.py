@@ -9,13 +9,13 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from pipeline.data.batch import Batch
-from pipeline.models.fusion.projection import image_size, project
+from pipeline.models.fusion.projection import project_points, size_of_images
 
 Alignment = Literal["projection", "none", "scrambled"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class ImageView:
     """The N of P points that look at their frame's image."""
 
     num_points: int
@@ -31,7 +31,7 @@ class View:
     """Width and height, in pixels."""
 
 
-def view_of(batch: Batch, alignment: Alignment) -> View:
+def view_of(batch: Batch, alignment: Alignment) -> ImageView:
     """The view of the batch's points.
 
     `projection`: points in view, at their true pixels. `scrambled`: the same points at wrong
@@ -40,7 +40,7 @@ def view_of(batch: Batch, alignment: Alignment) -> View:
     frame = batch.point_frame()
     if alignment == "none":
         return _view(batch, torch.arange(frame.shape[0], device=frame.device), frame, None)
-    uv, seen = project(batch, frame)
+    uv, seen = project_points(batch, frame)
     rows = seen.nonzero().squeeze(1)
     uv, frame = uv.index_select(0, rows), frame.index_select(0, rows)
     if alignment == "scrambled":
@@ -48,14 +48,14 @@ def view_of(batch: Batch, alignment: Alignment) -> View:
     return _view(batch, rows, frame, uv)
 
 
-def _view(batch: Batch, rows: Tensor, frame: Tensor, uv: Tensor | None) -> View:
-    return View(
+def _view(batch: Batch, rows: Tensor, frame: Tensor, uv: Tensor | None) -> ImageView:
+    return ImageView(
         num_points=batch.points.shape[0],
         rows=rows,
         frame=frame,
         place=batch.points[:, :3].index_select(0, rows),
         uv=uv,
-        image_size=image_size(batch),
+        image_size=size_of_images(batch),
     )
 
 
@@ -68,7 +68,7 @@ def scrambled(
     by a quarter to three quarters of the image. Pixels wrap at the border: whether a point is in
     view, which is worth something by itself, stays true.
     """
-    size = image_size(batch)
+    size = size_of_images(batch)
     draw = _draws(batch.row)
     angle = (math.pi / 3 + math.pi * 4 / 3 * draw[:, 0]).float()
     shift = size * (0.25 + 0.5 * draw[:, 1:]).float()

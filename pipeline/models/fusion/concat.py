@@ -4,7 +4,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.alignment import View
+from pipeline.models.fusion.alignment import ImageView
 from pipeline.models.fusion.unimodal import CameraOnly
 from pipeline.models.image import FeatureMap
 
@@ -17,6 +17,6 @@ class Concat(nn.Module):
         self.camera = CameraOnly(config)
 
     def forward(
-        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: View
+        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: ImageView
     ) -> Float32[Tensor, "P C"]:
         return self.camera(None, maps, view) + points

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.alignment import View
+from pipeline.models.fusion.alignment import ImageView
 from pipeline.models.fusion.attention import Attention
 from pipeline.models.fusion.concat import Concat
 from pipeline.models.fusion.encoding import PositionalEncoding
@@ -42,7 +42,7 @@ class CrossAttention(nn.Module):
         self.tokens.to(memory_format=torch.channels_last)
 
     def forward(
-        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: View
+        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: ImageView
     ) -> Float32[Tensor, "P C"]:
         joined = self.concat(points, maps, view)
         coarse = FeatureMap(values=self.tokens(maps[-1].values), stride=2 * maps[-1].stride)
@@ -54,7 +54,7 @@ class CrossAttention(nn.Module):
             return joined.index_copy(0, view.rows, features)
 
     def _attended(
-        self, features: Float32[Tensor, "N C"], coarse: FeatureMap, view: View
+        self, features: Float32[Tensor, "N C"], coarse: FeatureMap, view: ImageView
     ) -> Float32[Tensor, "N C"]:
         queries = self.norm(features) + self.place(view.place / PLACE_UNIT_M)
         if view.uv is not None:
@@ -85,6 +85,6 @@ def cell_pixels(features: FeatureMap) -> Float32[Tensor, "T 2"]:
     return torch.stack([u, v], dim=2).flatten(0, 1).float() * features.stride
 
 
-def _fraction(uv: Float32[Tensor, "N 2"], view: View) -> Float32[Tensor, "N 2"]:
+def _fraction(uv: Float32[Tensor, "N 2"], view: ImageView) -> Float32[Tensor, "N 2"]:
     """Pixels as -1 (left, top) to 1."""
     return 2 * uv / view.image_size - 1

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["none", "sincos", "learned", "hybrid"]
+Encoding = Literal["none", "sincos", "learned", "hybrid"]
 LONGEST = 4.0
 """Longest wavelength of the sines: twice the span of coordinates that run from -1 to 1."""
 
@@ -21,7 +21,7 @@ class PositionalEncoding(nn.Module):
     `none`: zeros.
     """
 
-    def __init__(self, kind: Kind, width: int, *, num_axes: int, ratio: float) -> None:
+    def __init__(self, kind: Encoding, width: int, *, num_axes: int, ratio: float) -> None:
         super().__init__()
         self.width, self.ratio = width, ratio
         self.has_waves = kind in ("sincos", "hybrid")

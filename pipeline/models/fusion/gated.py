@@ -5,7 +5,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.alignment import View
+from pipeline.models.fusion.alignment import ImageView
 from pipeline.models.fusion.unimodal import CameraOnly
 from pipeline.models.image import FeatureMap
 from pipeline.models.layers import full_precision
@@ -24,7 +24,7 @@ class Gated(nn.Module):
         self.from_points = nn.Linear(config.point_channels, config.point_channels, bias=False)
 
     def forward(
-        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: View
+        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: ImageView
     ) -> Float32[Tensor, "P C"]:
         camera = self.camera(None, maps, view)
         with full_precision(points):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from pipeline.models.fusion.alignment import Alignment, View
+from pipeline.models.fusion.alignment import Alignment, ImageView
 from pipeline.models.fusion.projection import sample
 from pipeline.models.image import FeatureMap
 
@@ -23,7 +23,7 @@ class ImageSampler(nn.Module):
         self.maps = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, features: tuple[FeatureMap, ...], view: View) -> Float32[Tensor, "N C"]:
+    def forward(self, features: tuple[FeatureMap, ...], view: ImageView) -> Float32[Tensor, "N C"]:
         """Features of the points in `view`."""
         found = [
             _looked_up(FeatureMap(values=linear(one.values), stride=one.stride), view)
@@ -32,7 +32,7 @@ class ImageSampler(nn.Module):
         return reduce(torch.add, found)
 
 
-def _looked_up(features: FeatureMap, view: View) -> Float32[Tensor, "N C"]:
+def _looked_up(features: FeatureMap, view: ImageView) -> Float32[Tensor, "N C"]:
     if view.uv is None:
         return features.values.float().mean(dim=(2, 3)).index_select(0, view.frame)
     return sample(features, view.uv, view.frame)
@@ -50,7 +50,7 @@ class PointTable(nn.Module):
         if alignment != "none":
             self.not_seen = nn.Parameter(torch.randn(width) / width**0.5)
 
-    def forward(self, found: Float32[Tensor, "N C"], view: View) -> Float32[Tensor, "P C"]:
+    def forward(self, found: Float32[Tensor, "N C"], view: ImageView) -> Float32[Tensor, "P C"]:
         if self.not_seen is None:
             return found
         return self.not_seen.expand(view.num_points, -1).index_copy(0, view.rows, found)

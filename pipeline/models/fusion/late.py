@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.alignment import View
+from pipeline.models.fusion.alignment import ImageView
 from pipeline.models.fusion.image_sampling import ImageSampler
 from pipeline.models.image import FeatureMap, map_channels
 
@@ -20,7 +20,7 @@ class Apart:
     points: Float32[Tensor, "P C"]
     camera: Float32[Tensor, "N C"]
     """Of the points in `view`."""
-    view: View
+    view: ImageView
 
 
 class Late(nn.Module):
@@ -31,7 +31,7 @@ class Late(nn.Module):
         self.sampler = ImageSampler(map_channels(config), config.point_channels)
 
     def forward(
-        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: View
+        self, points: Float32[Tensor, "P C"], maps: tuple[FeatureMap, ...], view: ImageView
     ) -> Apart:
         return Apart(points=points, camera=self.sampler(maps, view), view=view)
 

@@ -18,7 +18,7 @@ MIN_DEPTH_M = 0.1
 """As in anovox.geometry.in_view."""
 
 
-def project(
+def project_points(
     batch: Batch, frame: Int64[Tensor, "P"]
 ) -> tuple[Float32[Tensor, "P 2"], Bool[Tensor, "P"]]:
     """Pixel (u, v) of each point in its frame's image, and whether it lies inside the image.
@@ -35,10 +35,10 @@ def project(
         scaled = (matrix[:, :, :3] * batch.points[:, None, :3]).sum(2) + matrix[:, :, 3]
     depth = scaled[:, 2]
     uv = scaled[:, :2] / depth.clamp(min=MIN_DEPTH_M)[:, None]
-    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < image_size(batch))).all(dim=1)
+    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < size_of_images(batch))).all(dim=1)
 
 
-def image_size(batch: Batch) -> Float32[Tensor, "2"]:
+def size_of_images(batch: Batch) -> Float32[Tensor, "2"]:
     """Width and height of the batch's images in pixels."""
     return constant((batch.image.shape[3], batch.image.shape[2]), batch.points.device)
 

@@ -4,7 +4,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.alignment import View
+from pipeline.models.fusion.alignment import ImageView
 from pipeline.models.fusion.image_sampling import ImageSampler, PointTable
 from pipeline.models.image import FeatureMap, map_channels
 
@@ -18,7 +18,7 @@ class CameraOnly(nn.Module):
         self.table = PointTable(config.point_channels, alignment=config.alignment)
 
     def forward(
-        self, points: None, maps: tuple[FeatureMap, ...], view: View
+        self, points: None, maps: tuple[FeatureMap, ...], view: ImageView
     ) -> Float32[Tensor, "P C"]:
         return self.table(self.sampler(maps, view), view)
 

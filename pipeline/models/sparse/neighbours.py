@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.models.layers import constant
-from pipeline.models.sparse.voxels import Triple, Voxels, key_step, keys_of
+from pipeline.models.sparse.voxels import SparseVoxels, Triple, key_step, keys_of
 
 Rows = tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]
 OFFSETS: tuple[Triple, ...] = tuple(
@@ -93,7 +93,7 @@ class Neighbours:
         return torch.stack(sides).int(), torch.tensor(counts, dtype=torch.int32, device=device)
 
 
-def submanifold(voxels: Voxels) -> Neighbours:
+def submanifold(voxels: SparseVoxels) -> Neighbours:
     """Table of a 3x3x3 convolution whose outputs are the voxels that its inputs are.
 
     Offset d connects input cell c + d to output cell c, as in torch's conv3d with padding 1.
@@ -112,7 +112,7 @@ def submanifold(voxels: Voxels) -> Neighbours:
     return Neighbours(pairs=pairs, num_inputs=num, num_outputs=num, identity=CENTRE)
 
 
-def strided(fine: Voxels, coarse: Voxels, stride: Triple) -> Neighbours:
+def strided(fine: SparseVoxels, coarse: SparseVoxels, stride: Triple) -> Neighbours:
     """Table of a 3x3x3 convolution from `fine` to `coarse` voxels, the latter `stride` apart.
 
     Output cell c is centred on input cell stride * c, as in torch's conv3d with padding 1.
@@ -125,7 +125,7 @@ def strided(fine: Voxels, coarse: Voxels, stride: Triple) -> Neighbours:
 
 
 def _columns(
-    voxels: Voxels, keys: Int64[Tensor, "M"], columns: Sequence[tuple[int, int]]
+    voxels: SparseVoxels, keys: Int64[Tensor, "M"], columns: Sequence[tuple[int, int]]
 ) -> list[Rows]:
     """Pairs (voxel, row of `keys`) for offsets (i, j, -1), (i, j, 0), (i, j, 1) of each (i, j)."""
     if torch.compiler.is_exporting():
@@ -150,7 +150,7 @@ def _columns(
     return list(zip(of.split(sizes), (found % max(num, 1)).split(sizes), strict=True))
 
 
-def _column(voxels: Voxels, keys: Int64[Tensor, "M"], i: int, j: int) -> list[Rows]:
+def _column(voxels: SparseVoxels, keys: Int64[Tensor, "M"], i: int, j: int) -> list[Rows]:
     """Pairs (voxel, row of `keys`) for offsets (i, j, -1), (i, j, 0), (i, j, 1)."""
     wanted = keys + key_step((i, j, -1), shape=voxels.shape)
     at = torch.searchsorted(voxels.keys, wanted)

@@ -18,7 +18,7 @@ Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voxels:
+class SparseVoxels:
     """V occupied cells of B frames, ordered by frame, i, j, k; a row of features belongs to each.
 
     A frame may have none, and V may be 0.
@@ -47,22 +47,22 @@ class Voxels:
         return frame_sizes(counts, total=self.keys.shape[0])
 
 
-def voxelise(
+def sparse_voxels(
     frame: Int64[Tensor, "P"], cells: Int64[Tensor, "P 3"], *, shape: Triple, num_frames: int
-) -> tuple[Voxels, Int64[Tensor, "P"]]:
+) -> tuple[SparseVoxels, Int64[Tensor, "P"]]:
     """The cells that hold at least one of P points, and the voxel of each point.
 
     `cells` are i, j, k inside the grid, `frame` is below `num_frames`.
     """
     keys, of_point = torch.unique(keys_of(frame, cells, shape=shape), return_inverse=True)
-    return Voxels(keys=keys, shape=shape, num_frames=num_frames), of_point
+    return SparseVoxels(keys=keys, shape=shape, num_frames=num_frames), of_point
 
 
-def coarsen(voxels: Voxels, stride: Triple) -> Voxels:
+def coarsen(voxels: SparseVoxels, stride: Triple) -> SparseVoxels:
     """The cells of a grid `stride` times as coarse that hold at least one voxel."""
     frame, ijk = voxels.cells().split([1, 3], dim=1)
     i, j, k = (-(-n // s) for n, s in zip(voxels.shape, stride, strict=True))
-    coarse, _ = voxelise(
+    coarse, _ = sparse_voxels(
         frame.squeeze(1),
         ijk // constant(stride, ijk.device).long(),
         shape=(i, j, k),

@@ -9,7 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.experiments.search.asha import RememberingAsha
+from pipeline.experiments.search.asha import ResumableASHA
 from pipeline.experiments.search.trial import EPOCH, VALUE
 from pipeline.experiments.search.trial_store import (
     FINISHED,
@@ -34,7 +34,7 @@ def write(ledger: Ledger, number: int, values: list[float], status: str) -> None
     )
 
 
-def tell(asha: RememberingAsha, name: str, epoch: int, value: float) -> str:
+def tell(asha: ResumableASHA, name: str, epoch: int, value: float) -> str:
     """The decision on a trial that Tune has under an id of its own."""
     trial = Trial("any", trial_id=f"tune-{name}", config={"name": name}, stub=True)
     controller: Any = None
@@ -49,12 +49,12 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_study_that_begins_lets_the_first_trial_pass(ledger: Ledger):
-    assert tell(RememberingAsha(CONFIG, ledger), "t0", 1, 0.1) == TrialScheduler.CONTINUE
+    assert tell(ResumableASHA(CONFIG, ledger), "t0", 1, 0.1) == TrialScheduler.CONTINUE
 
 
 def test_a_validation_whose_report_was_lost_is_judged_with_the_next(ledger: Ledger):
     write(ledger, 0, [0.3, 0.3, 0.3], FINISHED)
-    asha = RememberingAsha(CONFIG, ledger)
+    asha = ResumableASHA(CONFIG, ledger)
     trial = Trial("any", trial_id="tune-t1", config={"name": "t1"}, stub=True)
     controller: Any = None
     asha.on_trial_add(controller, trial)
@@ -67,7 +67,7 @@ def test_a_validation_whose_report_was_lost_is_judged_with_the_next(ledger: Ledg
 def test_trials_that_ended_before_a_restart_still_set_the_bar(ledger: Ledger):
     write(ledger, 0, [0.5, 0.6, 0.7], FINISHED)
     write(ledger, 1, [0.4], PRUNED)
-    asha = RememberingAsha(CONFIG, ledger)
+    asha = ResumableASHA(CONFIG, ledger)
     assert tell(asha, "t2", 1, 0.3) == TrialScheduler.STOP
     assert tell(asha, "t3", 1, 0.6) == TrialScheduler.CONTINUE
     assert tell(asha, "t3", 3, 0.6) == TrialScheduler.STOP
@@ -76,7 +76,7 @@ def test_trials_that_ended_before_a_restart_still_set_the_bar(ledger: Ledger):
 def test_a_trial_that_goes_on_is_not_judged_again_at_a_rung_it_has_passed(ledger: Ledger):
     write(ledger, 0, [0.3, 0.3], OPEN)
     write(ledger, 1, [0.9, 0.9, 0.9], FINISHED)
-    asha = RememberingAsha(CONFIG, ledger)
+    asha = ResumableASHA(CONFIG, ledger)
     # Epoch 2 is no rung, and it stands on the rung of epoch 1 already.
     assert tell(asha, "t0", 2, 0.3) == TrialScheduler.CONTINUE
     assert tell(asha, "t0", 3, 0.3) == TrialScheduler.STOP
@@ -85,13 +85,13 @@ def test_a_trial_that_goes_on_is_not_judged_again_at_a_rung_it_has_passed(ledger
 def test_before_the_grace_is_over_nothing_is_pruned(ledger: Ledger):
     config = merge(CONFIG, {"tune": {"grace_period": 2}})
     write(ledger, 0, [0.9] * 9, FINISHED)
-    asha = RememberingAsha(config, ledger)
+    asha = ResumableASHA(config, ledger)
     assert tell(asha, "t1", 1, 0.0) == TrialScheduler.CONTINUE
     assert tell(asha, "t1", 2, 0.0) == TrialScheduler.STOP
 
 
 def test_a_training_that_a_guard_ended_sets_no_bar(ledger: Ledger):
-    asha = RememberingAsha(CONFIG, ledger)
+    asha = ResumableASHA(CONFIG, ledger)
     assert tell(asha, "t0", 0, 0.0) == TrialScheduler.CONTINUE
     write(ledger, 0, [], "collapsed")
-    assert tell(RememberingAsha(CONFIG, ledger), "t1", 1, -1.0) == TrialScheduler.CONTINUE
+    assert tell(ResumableASHA(CONFIG, ledger), "t1", 1, -1.0) == TrialScheduler.CONTINUE

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config.load import merge
 from pipeline.config.schema import Config
-from pipeline.experiments.search.leaderboard import board, counts, ranked, write_csv
+from pipeline.experiments.search.leaderboard import board, counts, ranked, write_leaderboard_csv
 from pipeline.experiments.search.trial_store import (
     ERROR,
     FINISHED,
@@ -68,7 +68,7 @@ def test_the_board_ranks_and_gives_the_reason_of_those_without_a_rank():
 
 
 def test_the_csv_holds_every_record_with_its_settings(tmp_path: Path):
-    path = write_csv(RECORDS, tmp_path / "b.csv", metric="point_ap", split_hash="abc")
+    path = write_leaderboard_csv(RECORDS, tmp_path / "b.csv", metric="point_ap", split_hash="abc")
     with path.open() as file:
         lines = list(csv.DictReader(file))
     assert [line["trial"] for line in lines] == [one.name for one in RECORDS]

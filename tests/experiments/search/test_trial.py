@@ -13,7 +13,7 @@ from pipeline.experiments.search.trial_store import ERROR, FINISHED, OPEN
 from pipeline.experiments.study import Study, open_study
 from pipeline.experiments.variant_runs import LOCK
 from pipeline.runtime.errors import Pruned
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.tracking import runs
 
 
@@ -89,7 +89,7 @@ def test_a_trial_waits_for_a_process_that_still_trains_it(config: Config, study:
     trial, reports = trial_of(config, study), []
     trial.child.folder.mkdir(parents=True)
     later = threading.Thread(target=run_trial, args=(trial,), kwargs={"report": reports.append})
-    with alone(trial.child.folder / LOCK):
+    with file_lock(trial.child.folder / LOCK):
         later.start()
         later.join(timeout=2)
         assert later.is_alive()

@@ -23,7 +23,7 @@ from pipeline.experiments.search.trial_store import FINISHED, PRUNED, Ledger
 from pipeline.experiments.search.tune import open_search, tune
 from pipeline.experiments.variant_runs import LOCK
 from pipeline.runtime.errors import RunFailed
-from pipeline.runtime.file_lock import alone
+from pipeline.runtime.file_lock import file_lock
 from pipeline.training.trainer import config_hash, fit
 from tests.helpers.repository import REPOSITORY
 
@@ -140,7 +140,7 @@ def test_trials_share_a_process_and_leave_nothing_behind_in_it(
 def test_a_study_that_another_process_runs_is_not_run_beside_it(config: Config, tiny_blocks: Path):
     study = open_search(config, read_manifest(find_blocks(config)))
     with (
-        alone(study.folder / LOCK),
+        file_lock(study.folder / LOCK),
         pytest.raises(RunFailed, match=r"another process is searching in .*start the same command"),
     ):
         tune(config, command=[], say=quiet)

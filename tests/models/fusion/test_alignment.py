@@ -4,7 +4,7 @@ import torch
 
 from pipeline.data.batch import Batch
 from pipeline.models.fusion.alignment import Alignment, view_of
-from pipeline.models.fusion.projection import project
+from pipeline.models.fusion.projection import project_points
 from tests.helpers.streets import only_frame, street_batch, with_values
 
 
@@ -16,7 +16,7 @@ def pixels_of(batch: Batch, alignment: Alignment) -> torch.Tensor:
 
 def test_by_projection_the_points_in_view_look_at_their_own_pixels():
     batch = street_batch()
-    uv, seen = project(batch, batch.point_frame())
+    uv, seen = project_points(batch, batch.point_frame())
     view = view_of(batch, "projection")
     assert torch.equal(view.rows, seen.nonzero().squeeze(1))
     assert torch.equal(pixels_of(batch, "projection"), uv[seen])

@@ -5,7 +5,7 @@ from torch import nn
 
 from pipeline.models.fusion.alignment import view_of
 from pipeline.models.fusion.image_sampling import ImageSampler, PointTable
-from pipeline.models.fusion.projection import project, sample
+from pipeline.models.fusion.projection import project_points, sample
 from pipeline.models.image import FeatureMap
 from tests.helpers.streets import street_batch, with_values
 
@@ -27,7 +27,7 @@ def test_the_sum_of_sampled_maps_is_one_linear_layer_over_the_concatenated_ones(
     model, batch = sampler(), street_batch()
     fine, coarse = maps(batch)
     frame = batch.point_frame()
-    uv, seen = project(batch, frame)
+    uv, seen = project_points(batch, frame)
     parts = [sample(one, uv[seen], frame[seen]) for one in (fine, coarse)]
     layers = [layer for layer in model.maps if isinstance(layer, nn.Conv2d)]
     weight = torch.cat([layer.weight.flatten(1) for layer in layers], dim=1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.datasets.anovox import geometry
-from pipeline.models.fusion.projection import project, sample
+from pipeline.models.fusion.projection import project_points, sample
 from pipeline.models.image import FeatureMap
 from tests.helpers.streets import street_batch, with_values
 
@@ -49,7 +49,7 @@ def test_a_hand_computed_point_lands_on_its_pixel():
     """Camera at the LiDAR, 96 x 32, f 48: (12, 3, -1) is 12 m ahead, 3 m left, 1 m below."""
     batch = street_batch(num_points=(1,))
     point = torch.tensor([[12.0, 3.0, -1.0, 0.0]])
-    uv, seen = project(with_values(batch, points=point), torch.zeros(1, dtype=torch.int64))
+    uv, seen = project_points(with_values(batch, points=point), torch.zeros(1, dtype=torch.int64))
     assert uv.tolist() == [[48 - 48 * 3 / 12, 16 + 48 * 1 / 12]]
     assert seen.tolist() == [True]
 
@@ -57,7 +57,7 @@ def test_a_hand_computed_point_lands_on_its_pixel():
 def test_projection_equals_the_reference_in_numpy():
     batch = street_batch(num_points=(400, 300))
     batch = with_values(batch, intrinsics=batch.intrinsics * torch.tensor([[1.0], [1.1]]))
-    uv, seen = project(batch, batch.point_frame())
+    uv, seen = project_points(batch, batch.point_frame())
     for frame, part in enumerate((slice(0, 400), slice(400, 700))):
         pixel, depth = geometry.project(
             batch.points[part].numpy(),
@@ -73,7 +73,7 @@ def test_projection_equals_the_reference_in_numpy():
 def test_halving_image_and_intrinsics_halves_the_pixel():
     batch = street_batch(height=32, width=96)
     half = with_values(batch, image=batch.image[:, :, ::2, ::2], intrinsics=batch.intrinsics / 2)
-    uv, seen = project(batch, batch.point_frame())
-    uv_half, seen_half = project(half, half.point_frame())
+    uv, seen = project_points(batch, batch.point_frame())
+    uv_half, seen_half = project_points(half, half.point_frame())
     assert torch.equal(seen, seen_half)
     torch.testing.assert_close(uv_half[seen], uv[seen] / 2)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pipeline.models.sparse import convolution
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import strided, submanifold
-from pipeline.models.sparse.voxels import coarsen, voxelise
+from pipeline.models.sparse.voxels import coarsen, sparse_voxels
 from tests.helpers.occupied import at_voxels, dense_weight, random_voxels, to_dense
 
 KERNELS = [(3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 1, 1), (1, 3, 1), (1, 1, 3)]
@@ -130,7 +130,9 @@ def test_it_computes_in_full_precision_under_autocast():
 def test_frames_do_not_meet():
     """Neighbouring keys at the end of one frame and the start of the next are no neighbours."""
     shape, frame = (2, 2, 2), torch.tensor([0, 1])
-    voxels, _ = voxelise(frame, torch.tensor([[1, 1, 1], [0, 0, 0]]), shape=shape, num_frames=2)
+    voxels, _ = sparse_voxels(
+        frame, torch.tensor([[1, 1, 1], [0, 0, 0]]), shape=shape, num_frames=2
+    )
     pairs = submanifold(voxels).pairs
     assert sum(len(of) for of, _ in pairs) == 2
 
@@ -138,7 +140,7 @@ def test_frames_do_not_meet():
 def test_what_is_kept_for_backward_grows_with_occupied_cells_not_with_the_grid():
     def kept(side):
         cells = torch.arange(10).repeat(3, 1).T
-        voxels, _ = voxelise(
+        voxels, _ = sparse_voxels(
             torch.zeros(10, dtype=torch.int64), cells, shape=(side,) * 3, num_frames=1
         )
         table, features = submanifold(voxels), torch.ones(10, 3, requires_grad=True)
@@ -157,7 +159,7 @@ def test_a_gpu_computes_what_a_cpu_computes(kernel):
         voxels, conv = random_voxels((9, 8, 7), 2, 0.3, 0), layer(kernel).to(device)
         features = inputs(voxels).detach().to(device).requires_grad_()
         cells = voxels.cells().to(device)
-        voxels, _ = voxelise(cells[:, 0], cells[:, 1:], shape=(9, 8, 7), num_frames=2)
+        voxels, _ = sparse_voxels(cells[:, 0], cells[:, 1:], shape=(9, 8, 7), num_frames=2)
         coarse = coarsen(voxels, (2, 2, 1))
         down = conv(features, strided(voxels, coarse, (2, 2, 1)))
         up = conv(down[:, :3], strided(voxels, coarse, (2, 2, 1)).reversed())
@@ -192,7 +194,7 @@ def test_wide_features_of_a_frame_do_not_depend_on_how_many_voxels_its_companion
     for other in both:
         own = alone.cells()
         cells = torch.cat([own, other.cells()[other.cells()[:, 0] == 1]])
-        joined, _ = voxelise(cells[:, 0], cells[:, 1:], shape=(6, 5, 4), num_frames=2)
+        joined, _ = sparse_voxels(cells[:, 0], cells[:, 1:], shape=(6, 5, 4), num_frames=2)
         features = torch.cat([inputs(alone, 16), torch.randn(len(cells) - num, 16)])
         found = conv(features, submanifold(joined))[:num]
         assert torch.equal(found, conv(inputs(alone, 16), submanifold(alone)))

@@ -11,7 +11,7 @@ from pipeline.models.detector import build_detector
 from pipeline.models.sparse.convolution import SparseConv
 from pipeline.models.sparse.neighbours import Neighbours, strided, submanifold
 from pipeline.models.sparse.spconv_backend import use_spconv
-from pipeline.models.sparse.voxels import Voxels, coarsen
+from pipeline.models.sparse.voxels import SparseVoxels, coarsen
 from tests.helpers.occupied import random_voxels
 from tests.helpers.streets import street_batch
 
@@ -21,7 +21,7 @@ KINDS = ("submanifold", "strided", "inverse")
 CYLINDER = ("model.lidar_backbone=cylinder3d", "model.cylinder_grid=[24,24,8]")
 
 
-def table_of(kind: str, fine: Voxels) -> Neighbours:
+def table_of(kind: str, fine: SparseVoxels) -> Neighbours:
     if kind == "submanifold":
         return submanifold(fine)
     table = strided(fine, coarsen(fine, STRIDE), STRIDE)
@@ -75,7 +75,7 @@ def test_a_machine_without_the_package_is_told_what_to_install(monkeypatch: pyte
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradients_are_the_same_on_a_gpu(kernel, kind):
     cells = random_voxels((9, 8, 7), 2, 0.3, seed=4)
-    voxels = Voxels(keys=cells.keys.cuda(), shape=cells.shape, num_frames=cells.num_frames)
+    voxels = SparseVoxels(keys=cells.keys.cuda(), shape=cells.shape, num_frames=cells.num_frames)
     table = table_of(kind, voxels)
     ours, theirs, features = both(kernel, table, "cuda")
     found = [

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.models.sparse.voxels import coarsen, key_step, keys_of, voxelise
+from pipeline.models.sparse.voxels import coarsen, key_step, keys_of, sparse_voxels
 from tests.helpers.occupied import random_voxels
 
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
@@ -21,7 +21,7 @@ def test_keys_lead_back_to_the_cells_in_order(shape, num_frames, seed):
 def test_points_of_a_cell_share_a_voxel_and_frames_do_not():
     frame = torch.tensor([0, 0, 1, 1])
     cells = torch.tensor([[1, 2, 0], [1, 2, 0], [1, 2, 0], [0, 2, 0]])
-    voxels, of_point = voxelise(frame, cells, shape=(2, 3, 1), num_frames=3)
+    voxels, of_point = sparse_voxels(frame, cells, shape=(2, 3, 1), num_frames=3)
     assert of_point.tolist() == [0, 0, 2, 1]
     assert voxels.cells().tolist() == [[0, 1, 2, 0], [1, 0, 2, 0], [1, 1, 2, 0]]
     assert voxels.frame_sizes() == [1, 2, 0]
@@ -43,7 +43,7 @@ def test_one_past_a_border_is_never_a_cell_of_another_row():
 def test_a_coarse_cell_is_there_if_it_holds_a_voxel():
     frame = torch.zeros(3, dtype=torch.int64)
     cells = torch.tensor([[0, 0, 0], [1, 1, 0], [4, 0, 2]])
-    voxels, _ = voxelise(frame, cells, shape=(5, 2, 3), num_frames=1)
+    voxels, _ = sparse_voxels(frame, cells, shape=(5, 2, 3), num_frames=1)
     coarse = coarsen(voxels, (2, 2, 1))
     assert coarse.shape == (3, 1, 3)
     assert coarse.cells().tolist() == [[0, 0, 0, 0], [0, 2, 0, 2]]
