@@ -50,7 +50,7 @@ def write_shard(
 
 
 def flush(folder: Path, shards: Sequence[Shard]) -> None:
-    """Wait until the shards are on disk; done once, since a wait per shard would idle the CPUs.
+    """Wait until the shards are on disk; not in the tasks that write them, whose CPUs would idle.
 
     Until then a power cut may leave a shard that is not what its hash says, which is written anew.
     """

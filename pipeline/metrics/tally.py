@@ -120,8 +120,7 @@ class SplitCounts:
         bins, scene = bins_of(scores), scene_of(truth.meta)
         coarse = SCENE_BIN[bins]
         for name, places in truth.places.items():
-            fine = self._counts.setdefault(name, ScoreCounts())
-            per_scene = self._scene_counts.setdefault(name, SceneCounts())
+            fine, per_scene = self._slice(name)
             for label, own in enumerate(places):
                 fine.add_label(label, bins[own])
                 per_scene.add_label(scene, label, coarse[own])
@@ -134,8 +133,15 @@ class SplitCounts:
     def _count(
         self, name: str, scene: str, bins: Int64[np.ndarray, "N"], labels: Shaped[np.ndarray, "N"]
     ) -> None:
-        self._counts.setdefault(name, ScoreCounts()).add_bins(bins, labels)
-        self._scene_counts.setdefault(name, SceneCounts()).add_bins(scene, bins, labels)
+        fine, per_scene = self._slice(name)
+        fine.add_bins(bins, labels)
+        per_scene.add_bins(scene, bins, labels)
+
+    def _slice(self, name: str) -> tuple[ScoreCounts, SceneCounts]:
+        """Its counts; of nothing (which is two megabytes) only where there are none yet."""
+        if name not in self._counts:
+            self._counts[name], self._scene_counts[name] = ScoreCounts(), SceneCounts()
+        return self._counts[name], self._scene_counts[name]
 
     def _count_grids(
         self,

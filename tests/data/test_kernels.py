@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.config.data import AugmentConfig
 from pipeline.data.frames import outside_box
-from pipeline.data.kernels import copy_outside, look_up
+from pipeline.data.kernels import copy_outside, halved, look_up
 from pipeline.data.transforms.augment import MAX_BRIGHTNESS, MAX_CONTRAST, Augmentation, draw
 from pipeline.data.transforms.raw_numbers import random_raw
 
@@ -51,6 +52,15 @@ def test_a_look_up_is_numpys_indexing(height, width, flip, contiguous, seed):
     found = np.empty((height, width, 3), np.uint8)
     look_up(image, table, flip=flip, out=found)
     assert np.array_equal(found, table[image[:, ::-1] if flip else image])
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(0, 7), st.integers(0, 2**31))
+def test_half_an_image_is_that_of_pillows_box_filter(height, more, seed):
+    width = height + more
+    image = np.random.default_rng(seed).integers(0, 256, (2 * height, 2 * width, 3), dtype=np.uint8)
+    by_pillow = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+    assert np.array_equal(halved(image), np.asarray(by_pillow))
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int16])

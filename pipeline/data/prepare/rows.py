@@ -86,10 +86,19 @@ def stored_image(
     height, width = image.shape[:2]
     new_height, top, bottom = stored_rows(height, width, config)
     if config.image_width < width:
-        box = Image.Resampling.BOX
-        image = np.asarray(Image.fromarray(image).resize((config.image_width, new_height), box))
+        image = _reduced(image, config.image_width, new_height)
     scaled = scale_intrinsics(intrinsics, config.image_width / width, new_height / height)
     return image[top:bottom], crop_intrinsics(scaled, top)
+
+
+def _reduced(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """By Pillow's box filter, or where an image is halved by its like: a fifth of the time."""
+    if image.shape[:2] == (2 * height, 2 * width) and height <= width:
+        # Whoever only plans shards does without the compiler.
+        from pipeline.data.kernels import halved
+
+        return halved(image)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 def stored_rows(height: int, width: int, config: PrepareConfig) -> tuple[int, int, int]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipeline.datasets.anovox import geometry
 from pipeline.datasets.anovox.annotations import Anomaly, lidar_matrix, read_anomaly, read_record
 from pipeline.datasets.anovox.class_ids import unknown_ids
-from pipeline.datasets.anovox.io import damaged, load_columns, load_image, load_table
+from pipeline.datasets.anovox.io import damaged, load_columns, load_image, load_lines, load_table
+from pipeline.datasets.anovox.png import unfiltered
 from pipeline.datasets.anovox.scene import FrameFiles, Scene
 from pipeline.datasets.anovox.sensors import SensorSetup
 
@@ -71,7 +72,7 @@ class Frame:
     @property
     def depth_m(self) -> NDArray[np.float32]:
         """Metres along the optical axis (H, W); 1000 is sky. Decoded anew at each call."""
-        return decode_depth(self._array("depth"))
+        return decode_depth(unfiltered(self._array("depth"), mode="RGB"))
 
     @property
     def semantic(self) -> NDArray[np.uint8]:
@@ -168,8 +169,8 @@ def _read_arrays(
     if "image" in modalities:
         arrays["image"] = load_image(files.image, mode="RGB", **size)
     if "depth" in modalities:
-        # Decoding to metres costs more than decompression, and few callers want it.
-        arrays["depth"] = load_image(files.depth, mode="RGB", **size)
+        # What follows, up to metres, costs more than this, and few callers want it.
+        arrays["depth"] = load_lines(files.depth, mode="RGB", **size)
     if "semantic" in modalities:
         arrays["semantic"] = load_image(files.semantic, mode="L", **size)
         _check_classes(files.semantic, arrays["semantic"])

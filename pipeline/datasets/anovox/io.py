@@ -1,12 +1,10 @@
 """Checked loading of `.npy`, `.png` and text files: whole, of the expected form, or a FrameError.
 
-A header is compared with the file's size before anything is allocated, nothing is unpickled, and a
-PNG's checksums and end are verified here because its decoder skips some of them.
+A header is compared with the file's size before anything is allocated, and nothing is unpickled.
 """
 
 import io
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
@@ -15,16 +13,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image
+
+from pipeline.datasets.anovox.png import START, read_lines, unfiltered
 
 NUM_COLUMNS = 4
 MAX_TEXT_BYTES = 1_000_000
 _MAX_PNG_EXTRA_BYTES = 1_000_000
 _NPY_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_PNG_START = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR"
 _PNG_HEAD_BYTES = 24
-_PNG_COLOUR_TYPES = {"L": 0, "RGB": 2}
-_PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
 class FrameError(ValueError):
@@ -57,13 +53,16 @@ def load_columns(path: Path, dtypes: Sequence[str]) -> NDArray:
 
 def load_image(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.uint8]:
     """A PNG of exactly this size as (H, W, 3) for mode RGB or (H, W) for mode L. FrameError."""
+    return unfiltered(load_lines(path, mode=mode, width=width, height=height), mode=mode)
+
+
+def load_lines(path: Path, *, mode: str, width: int, height: int) -> NDArray[np.uint8]:
+    """`load_image` short of its last step, `png.unfiltered`: all checks are done. FrameError."""
     content = _read(path, at_most=6 * width * height + _MAX_PNG_EXTRA_BYTES)
-    _check_png(path, content, mode, width, height)
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            return np.array(image, np.uint8)
-    except (OSError, ValueError, SyntaxError, zlib.error) as error:
-        raise damaged(path, f"its pixels cannot be decoded ({error})") from None
+        return read_lines(content, mode=mode, width=width, height=height)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -73,9 +72,9 @@ def read_image_size(path: Path) -> tuple[int, int]:
             head = file.read(_PNG_HEAD_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
-    if len(head) < _PNG_HEAD_BYTES or not head.startswith(_PNG_START):
+    if len(head) < _PNG_HEAD_BYTES or not head.startswith(START):
         raise damaged(path, "it is not a PNG")
-    width, height = struct.unpack_from(">II", head, len(_PNG_START))
+    width, height = struct.unpack_from(">II", head, len(START))
     return width, height
 
 
@@ -138,39 +137,3 @@ def _check_table(
     if size != expected:
         raise damaged(path, f"it has {size} bytes, but its header promises {expected}")
     file.seek(start)
-
-
-def _check_png(path: Path, content: bytes, mode: str, width: int, height: int) -> None:
-    """Signature, header and checksums; so the decoder never meets an image of another size."""
-    if not content.startswith(_PNG_START):
-        raise damaged(path, f"it is not a PNG ({len(content)} bytes)")
-    if _png_chunks(path, content)[-1] != b"IEND":
-        raise damaged(path, "the PNG has no end")
-    found_width, found_height, depth, colour_type = struct.unpack_from(">IIBB", content, 16)
-    if (depth, colour_type) != (8, _PNG_COLOUR_TYPES[mode]):
-        found = _PNG_MODES.get(colour_type, f"colour type {colour_type}")
-        raise damaged(path, f"its mode is {found} with {depth} bits instead of {mode} with 8")
-    if (found_width, found_height) != (width, height):
-        raise damaged(
-            path,
-            f"its size is {found_width} x {found_height}, but sensor_setup.json says "
-            f"{width} x {height}",
-        )
-
-
-def _png_chunks(path: Path, content: bytes) -> list[bytes]:
-    """Chunk types in order, each chunk's checksum verified."""
-    types: list[bytes] = []
-    view, at = memoryview(content), 8
-    while at < len(content):
-        if at + 12 > len(content):
-            raise damaged(path, f"the PNG is truncated at byte {len(content)}")
-        length = int.from_bytes(view[at : at + 4], "big")
-        end = at + 12 + length
-        if end > len(content):
-            raise damaged(path, f"the PNG is truncated at byte {len(content)}")
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise damaged(path, f"a PNG checksum is wrong before byte {end}")
-        types.append(bytes(view[at + 4 : at + 8]))
-        at = end
-    return types

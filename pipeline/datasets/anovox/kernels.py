@@ -1,4 +1,4 @@
-"""A loop over points, compiled by Numba: NumPy would have to sort the cells of a cloud first."""
+"""Loops over pixels and points, compiled by Numba, that NumPy would need many passes for."""
 
 from typing import no_type_check
 
@@ -36,3 +36,43 @@ def row_of_cell(cells, shape, keys, out):
             while table[place] >= 0 and keys[table[place]] != key:
                 place = (place + np.uint64(1)) & mask
             out[i] = table[place]
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def unfilter(lines, step, out):
+    """Fill `out` (H, W C) from the lines (H, 1 + W C) of a PNG with `step` bytes per pixel.
+
+    Filters are None, Sub, Up, Average and Paeth (PNG specification, section 9). The pixels left,
+    above and in the corner between them are 0 outside the image.
+    """
+    for row in range(out.shape[0]):
+        kind = lines[row, 0]
+        if kind == 2 and row > 0:
+            # A loop of its own, since this one works on many bytes at a time.
+            for i in range(out.shape[1]):
+                out[row, i] = lines[row, i + 1] + out[row - 1, i]
+            continue
+        for i in range(out.shape[1]):
+            left = np.int32(out[row, i - step]) if i >= step else np.int32(0)
+            above = np.int32(out[row - 1, i]) if row > 0 else np.int32(0)
+            guess = np.int32(0)
+            if kind == 1:
+                guess = left
+            elif kind == 3:
+                guess = (left + above) >> np.int32(1)
+            elif kind == 4:
+                corner = np.int32(out[row - 1, i - step]) if row > 0 and i >= step else np.int32(0)
+                guess = _paeth(left, above, corner)
+            out[row, i] = lines[row, i + 1] + guess
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _paeth(left, above, corner):
+    """Which of the three is nearest to left + above - corner; the first of equals."""
+    to_left, to_above = abs(above - corner), abs(left - corner)
+    to_corner = abs(left + above - corner - corner)
+    if to_left <= to_above and to_left <= to_corner:
+        return left
+    return above if to_above <= to_corner else corner
