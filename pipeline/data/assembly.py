@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from pipeline.data.augment import Augmentation, grey_table
+from pipeline.data.augment import Augmentation, write_image
 from pipeline.data.encoding import UNITS_PER_STEP
 from pipeline.data.frames import (
     KINDS,
@@ -25,8 +25,8 @@ from pipeline.data.frames import (
     in_metres,
     outside_box,
 )
-from pipeline.data.kernels import copy_outside, look_up
 from pipeline.data.memory import Memory
+from pipeline.data.point_rows import copy_outside
 
 ALIGNMENT = 64
 """Bytes; each tensor of a batch starts at a cache line."""
@@ -157,7 +157,7 @@ def _write_image(part: Part, place: np.ndarray) -> None:
     if part.change is None:
         place[...] = image
     else:
-        look_up(image, grey_table(part.change), flip=part.change.flip, out=place)
+        write_image(image, part.change, place)
 
 
 def _write_label(part: Part, place: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.data.kernels import look_up
+from pipeline.data import grey_levels
 from pipeline.data.raw_numbers import random_raw
 from pipeline.data_config import AugmentConfig
 
@@ -19,7 +19,6 @@ MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""
 MAX_CONTRAST = 0.25
 """Largest relative change of the distance from middle grey."""
-GREY_LEVELS = np.arange(256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +73,22 @@ def change_image(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Mirrored (column j becomes W - 1 - j) and with grey levels moved, rounded and clipped."""
     changed = np.empty(image.shape, np.uint8)
-    look_up(image, grey_table(change), flip=change.flip, out=changed)
+    write_image(image, change, changed)
     return changed
+
+
+def write_image(
+    image: UInt8[np.ndarray, "H W 3"], change: Augmentation, out: UInt8[np.ndarray, "H W 3"]
+) -> None:
+    """`change_image` into memory that is there."""
+    grey_levels.change_greys(
+        image, contrast=change.contrast, brightness=change.brightness, flip=change.flip, out=out
+    )
 
 
 def grey_table(change: Augmentation) -> UInt8[np.ndarray, "256"]:
     """What becomes of each grey level."""
-    levels = (GREY_LEVELS - 127.5) * change.contrast + 127.5 + change.brightness
-    return np.rint(levels).clip(0, 255).astype(np.uint8)
+    return grey_levels.grey_table(contrast=change.contrast, brightness=change.brightness)
 
 
 def change_points(
