@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 
 BITS = np.int32(22)
 """Behind the point of a line's numbers; 255 x 1.25 still fits before it, below a sign."""
+ROWS = 8
+"""Of an image that are changed before they are mirrored: 9 KB at the demo's size."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -49,15 +51,17 @@ def _mirror(row, width, out):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _change(image, table, line, width, flip, out):
-    if not flip:
+    if not flip or width == 0:
         _replace(image, table, line, out)
         return
-    # A row at a time, so that what is mirrored lies in the nearest cache.
-    size = 3 * width
-    row = np.empty(size, np.uint8)
-    for start in range(0, image.size, max(size, 1)):
-        _replace(image[start : start + size], table, line, row)
-        _mirror(row, width, out[start : start + size])
+    # A few rows at a time, so that what is mirrored lies in the nearest cache.
+    size, some = 3 * width, 3 * width * ROWS
+    rows = np.empty(some, np.uint8)
+    for start in range(0, image.size, some):
+        end = min(start + some, image.size)
+        _replace(image[start:end], table, line, rows)
+        for row in range(0, end - start, size):
+            _mirror(rows[row : row + size], width, out[start + row : start + row + size])
 
 
 @numba.njit(cache=True, nogil=True)

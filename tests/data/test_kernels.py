@@ -16,10 +16,11 @@ from pipeline.data_config import AugmentConfig
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**128 - 1), st.integers(0, 9))
-def test_raw_numbers_are_those_of_numpys_generator(seed, num):
-    words = np.frombuffer(seed.to_bytes(16, "little"), "<u4")
-    assert random_raw(words, num).tolist() == np.random.PCG64(seed).random_raw(num).tolist()
+@given(st.lists(st.integers(0, 2**128 - 1), max_size=3), st.integers(0, 9))
+def test_raw_numbers_are_those_of_numpys_generator(seeds, num):
+    words = np.frombuffer(b"".join(seed.to_bytes(16, "little") for seed in seeds), "<u4")
+    expected = [np.random.PCG64(seed).random_raw(num).tolist() for seed in seeds]
+    assert random_raw(words.reshape(-1, 4), num).tolist() == expected
 
 
 @settings(deadline=None)
