@@ -19,18 +19,19 @@ ROWS = 8
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _follow(image, factor, start, out):
+def _on_line(level, factor, start):
     """Whole numbers of 32 bits, of which CPUs take many at once; a look-up goes byte by byte."""
-    for i in range(image.size):
-        level = np.int32(np.int32(image[i]) * factor + start) >> BITS
-        out[i] = np.uint8(min(max(level, np.int32(0)), np.int32(255)))
+    moved = np.int32(np.int32(level) * factor + start) >> BITS
+    return np.uint8(min(max(moved, np.int32(0)), np.int32(255)))
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _replace(image, table, line, out):
-    if line[0]:
-        _follow(image, line[0], line[1], out)
+    factor, start = line
+    if factor:
+        for i in range(image.size):
+            out[i] = _on_line(image[i], factor, start)
     else:
         for i in range(image.size):
             out[i] = table[image[i]]
@@ -76,14 +77,12 @@ def _fill_table(contrast, brightness, table):
 @no_type_check
 def _line_of(contrast, brightness, table):
     """Factor and start of the line that the table follows, rounded down; zeros if it does not."""
-    start = 127.5 - 127.5 * contrast + brightness + 0.5
-    line = (np.int32(np.rint(contrast * 2.0**BITS)), np.int32(np.rint(start * 2.0**BITS)))
-    levels, found = np.arange(table.size).astype(np.uint8), np.empty(table.size, np.uint8)
-    _follow(levels, line[0], line[1], found)
+    factor = np.int32(np.rint(contrast * 2.0**BITS))
+    start = np.int32(np.rint((127.5 - 127.5 * contrast + brightness + 0.5) * 2.0**BITS))
     for level in range(table.size):
-        if found[level] != table[level]:
+        if _on_line(level, factor, start) != table[level]:
             return np.int32(0), np.int32(0)
-    return line
+    return factor, start
 
 
 @numba.njit(cache=True, nogil=True)
