@@ -40,7 +40,7 @@ from pipeline.config.data import PrepareConfig
 from pipeline.config.load import load
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import read_index
-from pipeline.data.kernels import look_up
+from pipeline.data.grey_levels import change_greys
 from pipeline.data.manifest import INDEX, read_manifest, write_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.data.schema import SPLITS
@@ -95,7 +95,7 @@ def warm_up() -> None:
     """What the first batch of any size pays once: compiled loops are read from Numba's cache."""
     image = np.zeros((2, 2, 3), np.uint8)
     for flip in (False, True):
-        look_up(image, np.arange(256, dtype=np.uint8), flip=flip, out=np.empty_like(image))
+        change_greys(image, contrast=1.0, brightness=0.0, flip=flip, out=np.empty_like(image))
 
 
 def scene_facts(folder: Path) -> list[SceneFacts]:

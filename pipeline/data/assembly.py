@@ -24,9 +24,9 @@ from pipeline.data.frames import (
     in_metres,
     outside_box,
 )
-from pipeline.data.kernels import copy_outside, look_up
 from pipeline.data.memory import Memory
-from pipeline.data.transforms.augment import Augmentation, grey_table
+from pipeline.data.point_rows import copy_outside
+from pipeline.data.transforms.augment import Augmentation, write_image
 
 ALIGNMENT = 64
 """Bytes; each tensor of a batch starts at a cache line."""
@@ -157,7 +157,7 @@ def _write_image(part: Part, place: np.ndarray) -> None:
     if part.change is None:
         place[...] = image
     else:
-        look_up(image, grey_table(part.change), flip=part.change.flip, out=place)
+        write_image(image, part.change, place)
 
 
 def _write_label(part: Part, place: np.ndarray) -> None:

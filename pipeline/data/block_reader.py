@@ -16,7 +16,7 @@ from pipeline.data.frames import Extra
 from pipeline.data.manifest import INDEX, Balance, read_manifest
 from pipeline.data.pixels import SAMPLED_FRAMES, cell_balance
 from pipeline.data.schema import SPLITS
-from pipeline.data.split_rows import RowFacts, SplitRows
+from pipeline.data.split_rows import OpenShard, RowFacts, SplitRows
 from pipeline.data.transforms.sweeps import previous_rows, relative_pose, with_past
 
 CALIBRATION = ("intrinsics", "camera_from_lidar", "world_from_lidar")
@@ -87,8 +87,9 @@ class BlockReader:
         rows = np.array(rows, dtype=np.int64)
         chosen = rows.tolist()
         assert all(0 <= row < self.num_rows for row in chosen), (chosen, self.num_rows)
+        places = [self._frames.find(row) for row in chosen]
         if self._previous is None:
-            parts = [self._collate.part(self._frames[row]) for row in chosen]
+            parts = [self._collate.part(shard.frames[place]) for shard, place in places]
         else:
             parts = [self._with_past(row, self._previous[row]) for row in chosen]
         return self._collate(
@@ -96,20 +97,14 @@ class BlockReader:
             keys=[self._facts.key(row) for row in chosen],
             row=rows,
             frame_label=self._facts.frame_label[rows],
-            intrinsics=self._numbers("intrinsics", chosen, (4,)),
-            camera_from_lidar=self._numbers("camera_from_lidar", chosen, (4, 4)),
+            intrinsics=_numbers("intrinsics", places, (4,)),
+            camera_from_lidar=_numbers("camera_from_lidar", places, (4, 4)),
             augment_seed=augment_seed,
             num_columns=4 if self._previous is None else 5,
-            voxel_from_lidar=self._numbers("voxel_from_lidar", chosen, (4, 4))
+            voxel_from_lidar=_numbers("voxel_from_lidar", places, (4, 4))
             if "voxels" in self._collate.extras
             else None,
         )
-
-    def _numbers(
-        self, name: str, rows: Sequence[int], shape: tuple[int, ...]
-    ) -> Float32[np.ndarray, "B *shape"]:
-        found = [self._frames.numbers(name, row) for row in rows]
-        return np.array(found, dtype=np.float32).reshape(-1, *shape)
 
     def cell_balance(self, *, stride: int) -> Balance:
         """Balance of the stored images' cells, for a reader of `pixels`."""
@@ -133,6 +128,14 @@ class BlockReader:
 
     def _world(self, row: int) -> np.ndarray:
         return self._frames.numbers("world_from_lidar", row).reshape(4, 4)
+
+
+def _numbers(
+    name: str, places: Sequence[tuple[OpenShard, int]], shape: tuple[int, ...]
+) -> Float32[np.ndarray, "B *shape"]:
+    """A column of fixed width at rows of shards."""
+    found = [shard.numbers[name][place] for shard, place in places]
+    return np.array(found, dtype=np.float32).reshape(-1, *shape)
 
 
 def read_index(folder: Path, split: str) -> pd.DataFrame:

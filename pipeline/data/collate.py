@@ -99,7 +99,9 @@ class Collate:
             parts = self._with_outliers(
                 parts, frame_label, intrinsics, camera_from_lidar, keys=keys, seed=augment_seed
             )
-            changes = [self._draw(augment_seed, key) for key in keys]
+            changes = augment.draw_all(
+                seed=augment_seed[0], epoch=augment_seed[1], keys=keys, config=self._augmentation
+            )
             parts = [_changed(part, change) for part, change in zip(parts, changes, strict=True)]
             self._change_calibration(intrinsics, camera_from_lidar, voxel_from_lidar, changes)
         arrays, counts = joined(
@@ -135,9 +137,6 @@ class Collate:
         frame = with_pixel_label(frame, self.image_shape, self._prepare, key)
         return part if frame is part.frame else dataclasses.replace(part, frame=frame)
 
-    def _draw(self, seed: tuple[int, int], key: Key) -> Augmentation:
-        return augment.draw(seed=seed[0], epoch=seed[1], key=key, config=self._augmentation)
-
     def _change_calibration(
         self,
         intrinsics: Float32[np.ndarray, "B 4"],
@@ -146,11 +145,11 @@ class Collate:
         changes: Sequence[Augmentation],
     ) -> None:
         """Take the calibration of each frame along with its change, in place."""
-        for i, change in enumerate(changes):
-            intrinsics[i], camera_from_lidar[i] = augment.change_calibration(
-                intrinsics[i], camera_from_lidar[i], change, width_px=self.image_shape[1]
-            )
-            if voxel_from_lidar is not None:
+        augment.change_calibrations(
+            intrinsics, camera_from_lidar, changes, width_px=self.image_shape[1]
+        )
+        if voxel_from_lidar is not None:
+            for i, change in enumerate(changes):
                 voxel_from_lidar[i] = augment.change_pose(voxel_from_lidar[i], change)
 
     def _with_outliers(
@@ -186,10 +185,11 @@ class Collate:
 def _changed(part: Part, change: Augmentation) -> Part:
     """The part with what its augmentation does; mirror and grey levels wait for the writing."""
     if change.only_mirrors:
-        return dataclasses.replace(part, change=change)
+        return Part(frame=part.frame, ego_box_m=part.ego_box_m, change=change)
     return Part(frame=augmented(part.cloud(), change))
 
 
 def _offset(lengths: Iterable[int]) -> Int64[Tensor, "B"]:
     """Cumulative lengths."""
-    return torch.tensor([*itertools.accumulate(lengths)], dtype=torch.int64)
+    # By NumPy: torch takes several times as long to read a list.
+    return torch.from_numpy(np.array([*itertools.accumulate(lengths)], dtype=np.int64))

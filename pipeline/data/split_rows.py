@@ -56,15 +56,16 @@ class SplitRows(Sequence[StoredFrame]):
         return self._firsts[-1]
 
     def __getitem__(self, row: int) -> StoredFrame:  # type: ignore[override]  no slices
-        shard, place = self._find(row)
+        shard, place = self.find(row)
         return shard.frames[place]
 
     def numbers(self, name: str, row: int) -> Float64[np.ndarray, "width"]:
         """A column of fixed width at this row."""
-        shard, place = self._find(row)
+        shard, place = self.find(row)
         return shard.numbers[name][place]
 
-    def _find(self, row: int) -> tuple[OpenShard, int]:
+    def find(self, row: int) -> tuple[OpenShard, int]:
+        """The shard that holds this row, and the row's number there."""
         if not 0 <= row < len(self):
             raise IndexError(row)
         number = bisect.bisect_right(self._firsts, row) - 1

@@ -3,6 +3,8 @@
 import gc
 import threading
 import time
+import weakref
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -83,6 +85,46 @@ def test_who_stops_early_leaves_neither_work_nor_thread():
     ahead.close()
     assert threads() == []
     assert len(done) <= 4
+
+
+def test_results_that_are_dropped_by_closing_are_not_waited_for():
+    ahead, begun = Ahead[int](depth=3, name="ahead-test"), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        time.sleep(0.2)
+        return 1
+
+    results = ahead.results([lambda: 0, slow, lambda: 2, lambda: 3])
+    assert next(results) == 0
+    assert begun.wait(10)
+    ahead.close()
+    assert next(results) == 1
+    with pytest.raises(CancelledError):
+        next(results)
+    with pytest.raises(AssertionError, match="closed"):
+        next(ahead.results([lambda: 5]))
+
+
+def test_the_thread_ends_with_who_forgets_to_close():
+    ahead = Ahead[int](depth=2, name="ahead-test")
+    assert list(ahead.results([lambda: 0])) == [0]
+    assert threads() != []
+    del ahead
+    gc.collect()
+    assert threads() == []
+
+
+def test_a_result_is_held_by_nobody_once_it_is_let_go_of():
+    ahead = Ahead[np.ndarray](depth=2, name="ahead-test")
+    results = ahead.results([lambda: np.zeros(9) for _ in range(2)])
+    last = weakref.ref(next(results))
+    for array in results:
+        last = weakref.ref(array)
+        del array
+    time.sleep(0.05)
+    assert last() is None
+    ahead.close()
 
 
 def test_buffers_are_never_lent_twice_at_once_by_many_threads():

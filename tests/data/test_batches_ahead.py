@@ -78,7 +78,7 @@ def test_a_stream_cannot_be_bounded_by_points():
 
 def test_restarts_count_equal_epochs():
     with pytest.raises(ValueError, match=r"points_per_batch=9 makes epochs of unequal length"):
-        merge(Config(), {"train": {"points_per_batch": 9, "restarts": [2]}})
+        merge(Config(), {"train": {"points_per_batch": 9, "lr_restart_epochs": [2]}})
 
 
 def final_tensors(trained: Trained) -> dict[str, torch.Tensor]:

@@ -10,16 +10,19 @@ from PIL import Image
 
 from pipeline.config.data import AugmentConfig
 from pipeline.data.frames import outside_box
-from pipeline.data.kernels import copy_outside, halved, look_up
+from pipeline.data.grey_levels import _line_of, change_greys, grey_table
+from pipeline.data.point_rows import copy_outside
+from pipeline.data.prepare.halving import halved
 from pipeline.data.transforms.augment import MAX_BRIGHTNESS, MAX_CONTRAST, Augmentation, draw
 from pipeline.data.transforms.raw_numbers import random_raw
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**128 - 1), st.integers(0, 9))
-def test_raw_numbers_are_those_of_numpys_generator(seed, num):
-    words = np.frombuffer(seed.to_bytes(16, "little"), "<u4")
-    assert random_raw(words, num).tolist() == np.random.PCG64(seed).random_raw(num).tolist()
+@given(st.lists(st.integers(0, 2**128 - 1), max_size=3), st.integers(0, 9))
+def test_raw_numbers_are_those_of_numpys_generator(seeds, num):
+    words = np.frombuffer(b"".join(seed.to_bytes(16, "little") for seed in seeds), "<u4")
+    expected = [np.random.PCG64(seed).random_raw(num).tolist() for seed in seeds]
+    assert random_raw(words.reshape(-1, 4), num).tolist() == expected
 
 
 @settings(deadline=None)
@@ -41,16 +44,50 @@ def test_an_augmentation_is_what_numpys_own_methods_draw(seed, epoch, scene, sha
     )
 
 
+def numpys_table(contrast, brightness):
+    levels = (np.arange(256) - 127.5) * contrast + 127.5 + brightness
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+
+SMALL = st.floats(-30, 30)
+TIED = st.sampled_from([0.5, -0.5, 1.5, 255.5, 0.0])
+"""Shifts under which, at contrast 1, every level lies between two: no line rounds as NumPy does."""
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.floats(0.7, 1.3) | st.sampled_from([0.0, 0.5, 1.0]), SMALL | TIED)
+def test_a_grey_table_is_what_numpy_computes(contrast, brightness):
+    found = grey_table(contrast=contrast, brightness=brightness)
+    assert found.tolist() == numpys_table(contrast, brightness).tolist()
+
+
 @settings(deadline=None)
-@given(st.integers(0, 5), st.integers(0, 7), st.booleans(), st.booleans(), st.integers(0, 99))
-def test_a_look_up_is_numpys_indexing(height, width, flip, contiguous, seed):
-    rng = np.random.default_rng(seed)
-    table = rng.integers(0, 256, 256, dtype=np.uint8)
-    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+@given(
+    st.tuples(st.integers(0, 5), st.integers(0, 70)),
+    st.floats(0.75, 1.25) | st.just(1.0),
+    SMALL | TIED,
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_greys_change_as_by_numpys_indexing(size, contrast, brightness, flip, contiguous, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     if not contiguous:
         image = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
-    found = np.empty((height, width, 3), np.uint8)
-    look_up(image, table, flip=flip, out=found)
+    found = np.empty((*size, 3), np.uint8)
+    change_greys(image, contrast=contrast, brightness=brightness, flip=flip, out=found)
+    table = numpys_table(contrast, brightness)
+    assert np.array_equal(found, table[image[:, ::-1] if flip else image])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("brightness", [0.0, 0.5])
+def test_greys_change_alike_with_and_without_a_line_to_follow(brightness, flip):
+    table = numpys_table(1.0, brightness)
+    assert bool(_line_of(1.0, brightness, table)[0]) == (brightness == 0)
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(4, 64, 3)
+    found = np.empty(image.shape, np.uint8)
+    change_greys(image, contrast=1.0, brightness=brightness, flip=flip, out=found)
     assert np.array_equal(found, table[image[:, ::-1] if flip else image])
 
 

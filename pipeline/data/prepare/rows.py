@@ -95,7 +95,7 @@ def _reduced(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
     """By Pillow's box filter, or where an image is halved by its like: a fifth of the time."""
     if image.shape[:2] == (2 * height, 2 * width) and height <= width:
         # Whoever only plans shards does without the compiler.
-        from pipeline.data.kernels import halved
+        from pipeline.data.prepare.halving import halved
 
         return halved(image)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))

@@ -4,22 +4,24 @@ A frame's changes do not depend on its batch, its rank or what was read before i
 and a run with another number of workers see the same pictures.
 """
 
-import hashlib
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from pipeline.config.data import AugmentConfig
-from pipeline.data.kernels import look_up
+from pipeline.data import grey_levels
 from pipeline.data.transforms.raw_numbers import random_raw
 
 MAX_BRIGHTNESS = 24.0
 """Largest shift of the grey level, of 255."""
 MAX_CONTRAST = 0.25
 """Largest relative change of the distance from middle grey."""
-GREY_LEVELS = np.arange(256)
+POSE_SIGNS = np.outer([-1, 1, 1, 1], [1, -1, 1, 1]).astype(np.float32)
+"""Of `camera_from_lidar` where both sensors are mirrored: camera x and LiDAR y."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +51,45 @@ class Augmentation:
 
 def draw(*, seed: int, epoch: int, key: Sequence[str | int], config: AugmentConfig) -> Augmentation:
     """The augmentation of one frame in one epoch; `key` is (archive, scene_id, frame_id, pose)."""
-    text = "\n".join(str(part) for part in (seed, epoch, *key))
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return draw_all(seed=seed, epoch=epoch, keys=[key], config=config)[0]
+
+
+def draw_all(
+    *, seed: int, epoch: int, keys: Sequence[Sequence[str | int]], config: AugmentConfig
+) -> list[Augmentation]:
+    """The augmentation of each of these frames, as `draw` gives it."""
+    start = f"{seed}\n{epoch}\n"
+    texts = (start + "\n".join(map(str, key)) for key in keys)
+    digests = b"".join(blake2b(text.encode(), digest_size=16).digest() for text in texts)
     # What `default_rng(digest)` draws by `integers(2)`, five times `uniform` and `integers(2**63)`.
-    raw = random_raw(np.frombuffer(digest, "<u4"), 7).tolist()
-    grey, factor, turn, scale, dropout = ((number >> 11) * 2.0**-53 for number in raw[1:6])
-    return Augmentation(
-        flip=bool(raw[0] >> 31 & 1),
-        brightness=_between(-MAX_BRIGHTNESS, MAX_BRIGHTNESS, grey),
-        contrast=_between(1 - MAX_CONTRAST, 1 + MAX_CONTRAST, factor),
-        rotation_rad=_between(-config.rotation_rad, config.rotation_rad, turn),
-        scale=_between(1 - config.scale, 1 + config.scale, scale),
-        point_dropout=_between(0, config.point_dropout, dropout),
-        dropout_seed=raw[6] >> 1,
-    )
+    raw = random_raw(np.frombuffer(digests, "<u4").reshape(-1, 4), 7)
+    low, width = _ranges(config)
+    drawn = low + width * ((raw[:, 1:6] >> np.uint64(11)) * 2.0**-53)
+    return [
+        Augmentation(
+            flip=bool(first >> 31 & 1),
+            brightness=brightness,
+            contrast=contrast,
+            rotation_rad=rotation_rad,
+            scale=scale,
+            point_dropout=point_dropout,
+            dropout_seed=last >> 1,
+        )
+        for first, last, (brightness, contrast, rotation_rad, scale, point_dropout) in zip(
+            raw[:, 0].tolist(), raw[:, 6].tolist(), drawn.tolist(), strict=True
+        )
+    ]
 
 
-def _between(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share
+@functools.lru_cache
+def _ranges(
+    config: AugmentConfig,
+) -> tuple[Float64[np.ndarray, "5"], Float64[np.ndarray, "5"]]:
+    """Lower ends and widths: brightness, contrast, rotation_rad, scale, point_dropout."""
+    turn, scale = config.rotation_rad, config.scale
+    low = np.array([-MAX_BRIGHTNESS, 1 - MAX_CONTRAST, -turn, 1 - scale, 0.0])
+    high = np.array([MAX_BRIGHTNESS, 1 + MAX_CONTRAST, turn, 1 + scale, config.point_dropout])
+    return low, high - low
 
 
 def change_image(
@@ -74,14 +97,22 @@ def change_image(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Mirrored (column j becomes W - 1 - j) and with grey levels moved, rounded and clipped."""
     changed = np.empty(image.shape, np.uint8)
-    look_up(image, grey_table(change), flip=change.flip, out=changed)
+    write_image(image, change, changed)
     return changed
+
+
+def write_image(
+    image: UInt8[np.ndarray, "H W 3"], change: Augmentation, out: UInt8[np.ndarray, "H W 3"]
+) -> None:
+    """`change_image` into memory that is there."""
+    grey_levels.change_greys(
+        image, contrast=change.contrast, brightness=change.brightness, flip=change.flip, out=out
+    )
 
 
 def grey_table(change: Augmentation) -> UInt8[np.ndarray, "256"]:
     """What becomes of each grey level."""
-    levels = (GREY_LEVELS - 127.5) * change.contrast + 127.5 + change.brightness
-    return np.rint(levels).clip(0, 255).astype(np.uint8)
+    return grey_levels.grey_table(contrast=change.contrast, brightness=change.brightness)
 
 
 def change_points(
@@ -128,6 +159,27 @@ def change_calibration(
         intrinsics = np.array([fx, fy, width_px - cx, cy])
         camera_from_lidar = np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera_from_lidar
     return intrinsics, change_pose(camera_from_lidar, change)
+
+
+def change_calibrations(
+    intrinsics: Float32[np.ndarray, "B 4"],
+    camera_from_lidar: Float32[np.ndarray, "B 4 4"],
+    changes: Sequence[Augmentation],
+    *,
+    width_px: int,
+) -> None:
+    """`change_calibration` of each frame, in place."""
+    for i, change in enumerate(changes):
+        if not change.only_mirrors:
+            intrinsics[i], camera_from_lidar[i] = change_calibration(
+                intrinsics[i], camera_from_lidar[i], change, width_px=width_px
+            )
+        elif change.flip:
+            # Signs alone change. A matrix product, slower by four times, has no -0: hence the sum.
+            intrinsics[i, 2] = width_px - intrinsics[i, 2]
+            pose = camera_from_lidar[i]
+            np.multiply(pose, POSE_SIGNS, out=pose)
+            np.add(pose, 0, out=pose)
 
 
 def change_pose(

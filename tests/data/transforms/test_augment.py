@@ -9,9 +9,11 @@ from pipeline.config.data import AugmentConfig
 from pipeline.data.transforms.augment import (
     Augmentation,
     change_calibration,
+    change_calibrations,
     change_image,
     change_points,
     draw,
+    draw_all,
     kept_points,
 )
 from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
@@ -70,6 +72,26 @@ def test_flipping_twice_gives_the_frame_back():
     twice = change_calibration(*change_calibration(k, pose, FLIP, width_px=6), FLIP, width_px=6)
     assert np.array_equal(twice[0], k)
     assert np.array_equal(twice[1], pose)
+
+
+@pytest.mark.parametrize("config", [OFF, ALL], ids=["mirrored", "turned"])
+def test_calibrations_change_together_as_one_by_one(config: AugmentConfig):
+    """To the bit, zeros' signs included."""
+    rng = np.random.default_rng(0)
+    k = rng.normal(size=(40, 4)).astype(np.float32)
+    poses = rng.normal(size=(40, 4, 4)).astype(np.float32)
+    poses[rng.random(poses.shape) < 0.3] = 0.0
+    poses[rng.random(poses.shape) < 0.3] *= -1
+    keys = [(*KEY[:2], frame, KEY[3]) for frame in range(40)]
+    changes = draw_all(seed=0, epoch=3, keys=keys, config=config)
+    assert changes == [draw(seed=0, epoch=3, key=key, config=config) for key in keys]
+    alone = [
+        change_calibration(one, pose, change, width_px=8)
+        for one, pose, change in zip(k, poses, changes, strict=True)
+    ]
+    change_calibrations(k, poses, changes, width_px=8)
+    assert k.tobytes() == np.array([one for one, _ in alone], np.float32).tobytes()
+    assert poses.tobytes() == np.array([pose for _, pose in alone], np.float32).tobytes()
 
 
 @pytest.mark.parametrize("shift_px", [0.0, 1.25])
