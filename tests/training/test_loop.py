@@ -225,7 +225,7 @@ def test_a_training_that_ends_early_is_judged(config: Config):
 
 @pytest.mark.slow
 def test_what_is_validated_at_a_restart_is_what_a_shorter_training_reaches(config: Config):
-    restarted = try_fit(merge(config, {"train": {"restarts": [1]}}))
+    restarted = try_fit(merge(config, {"train": {"lr_restart_epochs": [1]}}))
     short = try_fit(merge(config, {"train": {"num_epochs": 1}}))
     assert len(restarted.history) == 2
     assert restarted.history[0] == short.history[0]
@@ -336,7 +336,7 @@ def test_job_survives_a_trip_through_plain_dicts(config: Config):
 
 
 def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_there(config: Config):
-    short = try_fit(merge(config, {"train": {"max_steps": 3, "schedule": "none"}}))
+    short = try_fit(merge(config, {"train": {"max_steps": 3, "lr_schedule": "none"}}))
     (newest, *_) = reversed(checkpoints.whole_checkpoints(short.folder / checkpoints.FOLDER))
     position = checkpoints.read_meta(newest).position
     assert (position.epoch, position.step_in_epoch, position.step) == (0, 3, 3)

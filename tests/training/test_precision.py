@@ -22,7 +22,7 @@ POINTS_ALONE = {"fusion": "lidar_only", "lidar_backbone": "point_mlp"}
 
 @pytest.fixture
 def config(small_training: Config) -> Config:
-    short = {"num_epochs": 1, "max_steps": 2, "batch_size": 4, "schedule": "none"}
+    short = {"num_epochs": 1, "max_steps": 2, "batch_size": 4, "lr_schedule": "none"}
     return merge(small_training, {"train": short, "model": POINTS_ALONE})
 
 

@@ -1,12 +1,12 @@
-"""AnoVox frames to Arrow shards with Ray: planned first, written in parallel, sealed last.
+"""AnoVox frames to Arrow shards with Ray Data: planned first, written in parallel, sealed last.
 
 Which frames go to which shard is decided before anything is read, from the names on disk and the
-config alone. A shard is a Ray task that ends in a rename and a note of its hash, so a killed
+config alone. A shard is a Ray Data task that ends in a rename and a note of its hash, so a killed
 job goes on where it stopped; `manifest.json` comes last and makes the folder whole.
 """
 
 import dataclasses
-import itertools
+import functools
 import json
 import logging
 import os
@@ -196,47 +196,44 @@ def _write_all(work: Work, progress: Progress) -> list[Written]:
 
 
 def _write_with_ray(work: Work, numbers: Sequence[int]) -> Iterator[int]:
-    """Numbers of plans, as their shards get done.
-
-    Plain tasks: Ray Data would give the second of them its start a second after the first.
-    """
+    """Numbers of plans, as their shards get done."""
     if not numbers:
         return
     ensure_ray()
     import ray
+    import ray.data
 
-    task = ray.remote(_write_planned)
-    shared, waiting = ray.put(work), iter(numbers)
-    running: dict[Any, int] = {}
-
-    def start(most: int) -> None:
-        running.update({task.remote(n, shared): n for n in itertools.islice(waiting, most)})
-
-    start(_num_tasks(len(numbers)))
-    while running:
-        (done,), _ = ray.wait(list(running))
-        start(1)
-        refusal = ray.get(done)
-        if refusal:
-            raise ValueError(_ended_by(refusal))
-        yield running.pop(done)
+    # The job prints its own progress; a failed task raises here whatever Ray logs.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    task = functools.partial(_write_planned, work=ray.put(work))
+    items = ray.data.from_items(
+        [{"number": number} for number in numbers], override_num_blocks=len(numbers)
+    )
+    # Not more at a time than there are cores: each holds the rows of a shard in memory.
+    for row in items.map(task, concurrency=_num_tasks(len(numbers))).iter_rows():
+        if row["error"]:
+            raise ValueError(_ended_by(row["error"]))
+        yield row["number"]
 
 
-def _num_tasks(num_shards: int) -> int:
-    """Shards at a time: each holds its rows in memory, and a local Ray counts more CPUs than there
-    are. A cluster's CPUs are left to Ray."""
+def _num_tasks(num_shards: int) -> int | None:
+    """None leaves it to the cluster's CPUs; a local Ray counts more of them than there are."""
     if os.environ.get("RAY_ADDRESS"):
-        return num_shards
+        return None
     return min(num_shards, os.cpu_count() or 1)
 
 
-def _write_planned(number: int, work: Work) -> str:
-    """Ray task: write one shard; the reason of a frame that ends the job comes back."""
+def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
+    """Ray Data task: write one shard; the reason of a frame that ends the job comes back."""
+    import ray
+
+    loaded: Work = ray.get(work)
     try:
-        write_planned(work, work.plans[number])
+        write_planned(loaded, loaded.plans[row["number"]])
     except FrameError as error:
-        return str(error)
-    return ""
+        return row | {"error": str(error)}
+    return row | {"error": ""}
 
 
 def write_planned(work: Work, plan: ShardPlan) -> Written:
