@@ -91,7 +91,7 @@ class Change:
 
 def by_libraries(frame: Frame, change: Augmentation, ego_box_m: Sequence[float]) -> Frame:
     """The frame's arrays changed by Pillow and NumPy."""
-    image = Image.fromarray(frame["image"]).point(augment.grey_table(change).tolist() * 3)
+    image = Image.fromarray(frame["image"]).point(augment.grey_table_of(change).tolist() * 3)
     if change.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     kept = np.flatnonzero(outside_box(frame["points"], ego_box_m))

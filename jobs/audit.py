@@ -6,7 +6,7 @@ from jobs.command import run
 from jobs.progress import ProgressLine
 from pipeline.config.schema import Config
 
-HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
+_HEADLINES = ("point_ap", "point_prevalence", "small_object_ap", "small_object_prevalence")
 
 
 def work(config: Config) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def work(config: Config) -> dict[str, Any]:
         "blocks": str(folder),
         "split_hash": test.reader.manifest.split_hash,
         "shortcuts": [*_shortcuts(found.features), *_shortcuts(found.shortcuts)],
-        **{f"baseline/{name}": metrics.get(f"baseline/{name}") for name in HEADLINES},
+        **{f"baseline/{name}": metrics.get(f"baseline/{name}") for name in _HEADLINES},
     }
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pipeline.config.validators import at_least, choices, not_empty, positive
 
-KINDS = ("normality", "static", "dynamic")
+_KINDS = ("normality", "static", "dynamic")
 MIN_DYNAMIC_FRAMES = 20
 SensorSet = Literal["Mono", "Stereo", "StereoOneLidar", "Multi", "Surround"]
 
@@ -50,7 +50,7 @@ class SyntheticConfig:
     """Processes that write scenes side by side."""
 
     def __post_init__(self) -> None:
-        choices("synthetic.kinds", self.kinds, legal=KINDS)
+        choices("synthetic.kinds", self.kinds, legal=_KINDS)
         not_empty("synthetic.towns", self.towns)
         at_least("synthetic", self, "seed", 0)
         for key in ("num_scenes", "num_frames", "num_processes", "num_channels"):
@@ -223,7 +223,7 @@ class PrepareConfig:
         for key in ("seed", "split_seed"):
             at_least("prepare", self, key, 0)
         if self.train_kinds:
-            choices("prepare.train_kinds", self.train_kinds, legal=KINDS)
+            choices("prepare.train_kinds", self.train_kinds, legal=_KINDS)
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"prepare.jpeg_quality is {self.jpeg_quality}; it takes 1 to 100")
         if len(self.image_crop) != 2 or not 0 <= self.image_crop[0] < self.image_crop[1] <= 1:

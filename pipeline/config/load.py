@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config.keys import demand_known, with_names_of_now
 from pipeline.config.schema import Config
 
-STORE_SCHEMES = ("s3://", "gs://", "file://")
+_STORE_SCHEMES = ("s3://", "gs://", "file://")
 """Where prepared shards and run folders may lie, through pyarrow.fs."""
 REMOTE_SCHEMES = ("s3://", "gs://", "http://", "https://")
 
@@ -149,7 +149,7 @@ def absolute_paths(config: Config) -> Config:
 def _storage(config: Config) -> tuple[str, str]:
     """Local folder of the runs, and the address it mirrors or an empty text."""
     given = config.storage_path
-    if not given.startswith(STORE_SCHEMES):
+    if not given.startswith(_STORE_SCHEMES):
         return _absolute("storage_path", given), config.storage_mirror
     if not config.storage_cache:
         raise ValueError(
@@ -164,7 +164,7 @@ def _storage(config: Config) -> tuple[str, str]:
 
 def _run(key: str, value: str, *, local: str, mirror: str) -> str:
     """A run or checkpoint folder; one under a remote storage_path is meant by its local copy."""
-    if not value.startswith(STORE_SCHEMES):
+    if not value.startswith(_STORE_SCHEMES):
         return _absolute_if(key, value)
     address = mirror.partition("?")[0].rstrip("/")
     inside = value.partition("?")[0].removeprefix(f"{address}/")
@@ -197,12 +197,12 @@ def _absolute(key: str, value: str) -> str:
 
 def _place(key: str, value: str) -> str:
     """A URI as it is, a local path made absolute."""
-    if value.startswith(STORE_SCHEMES):
+    if value.startswith(_STORE_SCHEMES):
         return value
     if "://" in value:
         raise ValueError(
             f"{key}={value} has a scheme that is not read; it takes a local path or one of "
-            f"{', '.join(STORE_SCHEMES)}"
+            f"{', '.join(_STORE_SCHEMES)}"
         )
     return _absolute(key, value)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.config.validators import at_least
 
-STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
+_STORE_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class TrackingConfig:
     """CPU, memory, disk and network use of the job's host, every 10 s."""
 
     def __post_init__(self) -> None:
-        if not self.uri.startswith(STORE_SCHEMES):
+        if not self.uri.startswith(_STORE_SCHEMES):
             raise ValueError(
                 f"tracking.uri is {self.uri!r}; it takes a database or a server, "
                 "e.g. sqlite:///mlflow.db or http://HOST:5000"

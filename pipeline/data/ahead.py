@@ -7,17 +7,17 @@ from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class _Results(Generic[T]):
+class _Results(Generic[_T]):
     """What the calls of one iteration gave, in their order, or what they raised."""
 
     def __init__(self) -> None:
         self.wanted = True
         self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
-    def make(self, call: Callable[[], T]) -> None:
+    def make(self, call: Callable[[], _T]) -> None:
         """Called by the thread; what a call raises is raised by `take`."""
         try:
             if not self.wanted:
@@ -26,7 +26,7 @@ class _Results(Generic[T]):
         except BaseException as error:
             self._outcomes.put((None, error))
 
-    def take(self) -> T:
+    def take(self) -> _T:
         """The next result, which may have to be waited for."""
         result, error = self._outcomes.get()
         if error is None:
@@ -38,7 +38,7 @@ class _Results(Generic[T]):
             del error
 
 
-class Ahead(Generic[T]):
+class Ahead(Generic[_T]):
     """Calls made in a thread, up to `depth` of them before their results are asked for.
 
     The calls themselves are taken from their iterator by whoever asks for results, so what must
@@ -58,12 +58,12 @@ class Ahead(Generic[T]):
             self._end = weakref.finalize(self, _end, self._calls, ending, self._thread)
             self._thread.start()
 
-    def results(self, calls: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
+    def results(self, calls: Iterable[Callable[[], _T]]) -> Generator[_T, None, None]:
         """Each call's result, in order; what a call raises is raised here, in its place."""
         if self._thread is None:
             yield from (call() for call in calls)
             return
-        results, pending = _Results[T](), 0
+        results, pending = _Results[_T](), 0
         try:
             for call in calls:
                 assert self._thread.is_alive(), "closed"

@@ -35,8 +35,8 @@ from pipeline.data.shards import remove_leftovers
 from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Say
 
-CHUNK_BYTES = 4 * 2**20
-LOCK = ".lock"
+_CHUNK_BYTES = 4 * 2**20
+_LOCK = ".lock"
 SAY_EVERY_S = 2.0
 
 
@@ -107,7 +107,7 @@ def fetch_tables(config: Config) -> Path:
     store = find_store(config)
     folder = Path(config.data.cache) / store.facts["blocks_hash"]
     folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / LOCK), enough_space(config):
+    with file_lock(folder / _LOCK), enough_space(config):
         manifest = store.read(MANIFEST)
         path = folder / MANIFEST
         if path.is_file() and path.read_bytes() != manifest:
@@ -128,7 +128,7 @@ def fetch_split(config: Config, split: str, *, say: Say) -> Path:
     """
     folder = fetch_tables(config)
     shards = read_manifest(folder).shards_of(split)
-    with file_lock(folder / LOCK), enough_space(config):
+    with file_lock(folder / _LOCK), enough_space(config):
         missing = [shard for shard in shards if not _is_there(folder, shard)]
         if missing:
             _demand_space(config, folder, missing)
@@ -161,7 +161,7 @@ def _copy(store: Store, folder: Path, shard: Shard) -> None:
     source = f"{store.path}/{shard.split}/{shard.name}"
     try:
         with store.filesystem.open_input_stream(source) as remote, temporary.open("wb") as file:
-            while chunk := remote.read(CHUNK_BYTES):
+            while chunk := remote.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
     except OSError:

@@ -17,13 +17,13 @@ from numba.extending import intrinsic
 
 from pipeline.data.grey_levels import frozen
 
-COLUMNS = 4
+_COLUMNS = 4
 AT_ONCE = 8
 """Points that go over together: 128 bytes. Four and sixteen take as long."""
 WITHOUT_SIGN = 0x7FFFFFFF
 """The bits of a float32 that its absolute value keeps."""
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
-KINDS = {types.float32: FLOAT, types.int16: ir.IntType(16), types.uint8: ir.IntType(8)}
+_KINDS = {types.float32: FLOAT, types.int16: ir.IntType(16), types.uint8: ir.IntType(8)}
 """LLVM's types of the arrays' elements."""
 
 
@@ -45,13 +45,13 @@ def _copier(num):
         def pointer(argument, index, size):
             kind = signature.args[argument]
             data = context.make_array(kind)(context, builder, values[argument]).data
-            vector = ir.VectorType(KINDS[kind.dtype], size).as_pointer()
+            vector = ir.VectorType(_KINDS[kind.dtype], size).as_pointer()
             return builder.bitcast(builder.gep(data, [index]), vector)
 
         row, length, width, place = (values[argument] for argument in (3, 5, 6, 10))
-        four, size = row.type(COLUMNS), num * COLUMNS
+        four, size = row.type(_COLUMNS), num * _COLUMNS
         points = builder.load(pointer(0, builder.mul(row, four), size), align=2)
-        points = _in_metres(builder, points, builder.load(pointer(4, INT(0), COLUMNS), align=4))
+        points = _in_metres(builder, points, builder.load(pointer(4, INT(0), _COLUMNS), align=4))
         builder.store(points, pointer(7, builder.mul(place, four), size), align=4)
         for source, target in ((1, 8), (2, 9)):
             labels = builder.load(pointer(source, row, num), align=1)
@@ -70,14 +70,14 @@ def _in_metres(builder: Any, points: Any, units: Any) -> Any:
     size = points.type.count
     if points.type.element != FLOAT:
         points = builder.sitofp(points, ir.VectorType(FLOAT, size))
-    lanes = _lanes([lane % COLUMNS for lane in range(size)])
+    lanes = _lanes([lane % _COLUMNS for lane in range(size)])
     return builder.fmul(points, builder.shuffle_vector(units, units, lanes))
 
 
 def _beyond(builder: Any, points: Any, *, axis: int, limit: Any) -> Any:
     """Of each point of a vector, whether its coordinate lies further from 0 than `limit`."""
     size = points.type.count
-    lanes = range(axis, size, COLUMNS)
+    lanes = range(axis, size, _COLUMNS)
     floats, bits = ir.VectorType(FLOAT, len(lanes)), ir.VectorType(INT, len(lanes))
     values = builder.bitcast(builder.shuffle_vector(points, points, _lanes(lanes)), bits)
     values = builder.bitcast(builder.and_(values, bits([WITHOUT_SIGN] * len(lanes))), floats)

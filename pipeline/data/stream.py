@@ -33,7 +33,7 @@ from pipeline.data.split_rows import RowFacts
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
 
-SPLIT = "train"
+_SPLIT = "train"
 
 
 def stream_columns(extras: Sequence[Extra]) -> list[str]:
@@ -50,7 +50,7 @@ def stream_dataset(config: Config, folder: Path, *, extras: Sequence[Extra] = ()
     # The training tells its own progress; a failed task raises whatever Ray logs.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    shards = read_manifest(folder).shards_of(SPLIT)
+    shards = read_manifest(folder).shards_of(_SPLIT)
     firsts = itertools.accumulate((shard.num_rows for shard in shards), initial=0)
     items = [
         {"number": number, "first_row": first}
@@ -126,7 +126,7 @@ class StreamReader:
         extras: Sequence[Extra] = (),
     ) -> None:
         self.manifest = read_manifest(folder)
-        self._facts = RowFacts(folder, SPLIT)
+        self._facts = RowFacts(folder, _SPLIT)
         self.num_rows = len(self._facts)
         """Frames of the split, over all ranks."""
         self._collate = Collate(
@@ -160,7 +160,7 @@ class StreamReader:
     def _stored(self) -> Iterator[StoredFrame]:
         """The split's frames in row order, shard by shard."""
         filesystem, place = _place(self._config, self._folder)
-        for shard in self.manifest.shards_of(SPLIT):
+        for shard in self.manifest.shards_of(_SPLIT):
             block = _block(shard, filesystem, place)
             yield from BlockFrames(block, self._collate.image_shape, self._collate.extras)
 

@@ -10,7 +10,7 @@ from pipeline.visualization.plots import RankingCurve, precision_recall, roc, sc
 from pipeline.visualization.style import save_figure
 from pipeline.visualization.tables import Row
 
-LEVELS = ("point", "voxel", "pixel", "frame")
+_LEVELS = ("point", "voxel", "pixel", "frame")
 
 
 def draw_levels(
@@ -30,7 +30,7 @@ def draw_levels(
     are what the model and the baseline are called.
     """
     values, paths = {row.metric: row for row in rows}, []
-    for level in LEVELS:
+    for level in _LEVELS:
         if level not in tally.slices or tally.counts(level).undefined:
             continue
         # The baseline scores points, so it has no pixels.

@@ -39,7 +39,7 @@ from pipeline.training.report import data_note
 from pipeline.training.trainer import last_run
 from pipeline.visualization.tables import Row, results_markdown, write_results_csv
 
-FOLDER = "test"
+_FOLDER = "test"
 TABLE_SLICES = (
     "point",
     "point_in_view",
@@ -105,7 +105,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     windows = splits["test"].reader
     probes = best_of(probe_tallies_of(splits, tally).values())
     rows = result_rows(config, loaded.meta, tally, baseline, probes)
-    folder = loaded.folder / FOLDER
+    folder = loaded.folder / _FOLDER
     figures = _draw(config, loaded, windows, tally, baseline, rows, folder)
     write_results_csv(rows, folder / "results.csv")
     tally.to_file(folder / "tally.npz")
@@ -116,7 +116,7 @@ def evaluate_run(config: Config, place: Path, *, watch: Watch) -> Evaluated:
     _log(config, loaded.meta.run_id, tally, controls, folder)
     runs.set_description(config.tracking, loaded.meta.run_id, table)
     model = _log_model(config, loaded)
-    shown = {name: value for name, value in tally.metrics("test").items() if name in HEADLINES}
+    shown = {name: value for name, value in tally.metrics("test").items() if name in _HEADLINES}
     facts = {
         "run_id": loaded.meta.run_id,
         "split_hash": loaded.meta.split_hash,
@@ -150,7 +150,7 @@ def _fetch(config: Config, place: Path) -> None:
         checkpoints.fetch(config, place.parent.parent if in_run else place)
 
 
-HEADLINES = (
+_HEADLINES = (
     "test/point_ap",
     "test/point_fpr95",
     "test/point_prevalence",
@@ -249,7 +249,7 @@ def _log(
     config: Config, run_id: str, tally: SplitCounts, controls: dict[str, float], folder: Path
 ) -> None:
     runs.log_metrics(config.tracking, run_id, tally.metrics("test") | controls)
-    runs.log_artifacts(config.tracking, run_id, folder, subfolder=FOLDER)
+    runs.log_artifacts(config.tracking, run_id, folder, subfolder=_FOLDER)
 
 
 def _log_model(config: Config, loaded: Loaded) -> str:

@@ -17,7 +17,7 @@ from pipeline.visualization.birdseye import birdseye
 from pipeline.visualization.overlays import camera_overlay, pixel_overlay
 from pipeline.visualization.style import frame_title, save_figure
 
-MIN_POINTS_IN_VIEW = 10
+_MIN_POINTS_IN_VIEW = 10
 """Anomalous points in view that an example must have: fewer cannot be seen in a picture."""
 
 
@@ -33,10 +33,11 @@ class ScoredExample:
 def choose_examples(frames: pd.DataFrame, *, threshold: float) -> list[ScoredExample]:
     """The frame whose anomaly stands out most, and one whose anomaly stays below the threshold.
 
-    `frames` is `Tally.frames()`; `threshold` is a point logit. Missed means that no anomalous point
-    reaches the threshold; of several, the one with the most anomalous points in view is shown.
+    `frames` is `SplitCounts.frames()`; `threshold` is a point logit. Missed means that no
+    anomalous point reaches the threshold; of several, the one with the most anomalous points in
+    view is shown.
     """
-    shown = (frames["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW) & (
+    shown = (frames["num_anomaly_points_in_view"] >= _MIN_POINTS_IN_VIEW) & (
         frames["frame_label"] == 1
     )
     seen = frames.loc[shown].sort_values(by="point_ap")

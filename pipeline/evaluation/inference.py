@@ -120,7 +120,7 @@ def score_split(
     progress: Progress,
     precision: Precision = "fp32",
 ) -> SplitCounts:
-    """Tally of `model` (evaluation mode) over the split; a NaN score raises ValueError.
+    """Counts of `model` (evaluation mode) over the split; a NaN score raises ValueError.
 
     By this process, one batch after the other. Voxels and pixels are counted where the reader
     brings them (`extras`).

@@ -29,7 +29,7 @@ Make = Callable[[BlockReader, int], list[C]]
 """From a reader and a number of threads to as many counts of nothing; travels to Ray workers."""
 BATCHES_PER_TASK = 8
 """For each thread of a worker: enough that asking for the next ones costs nothing."""
-MEMORY_ADVICE = "RAY_memory_usage_threshold"
+_MEMORY_ADVICE = "RAY_memory_usage_threshold"
 """In what Ray says when it ended a process because its node's memory ran out."""
 
 
@@ -148,7 +148,7 @@ def _count_with_ray(make: Make[C], split: OpenSplit, *, progress: Progress) -> C
 
 def _cause(error: BaseException) -> str:
     """What a process of Ray's died of, in a few words."""
-    if MEMORY_ADVICE in str(error):
+    if _MEMORY_ADVICE in str(error):
         return "Ray ended it, as the memory of its node ran out"
     return "its process or its node ended"
 

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.evaluation.point_features import FEATURES, PointSample
 
-NUM_BINS = 40
+_NUM_BINS = 40
 LIMIT = 0.75
 """AUROC above which a probe that is not inherent counts as a shortcut."""
 SMOOTHING = 1.0
@@ -150,7 +150,7 @@ def _binned(train: Side, test: Side) -> float:
     values, labels, weights = train
     if not len(values):
         return math.nan
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _NUM_BINS + 1)[1:-1]))
     ratio = np.zeros(len(edges) + 1)
     for label, sign in ((1, 1), (0, -1)):
         own = labels == label

@@ -36,8 +36,8 @@ from pipeline.visualization.style import save_figure
 from pipeline.visualization.tables import aligned, sensible
 
 BASELINE = "boosted_tree"
-NAME = "compare"
-METRICS = {
+_NAME = "compare"
+_METRICS = {
     "point_ap": "point",
     "point_in_view_ap": "point_in_view",
     "small_object_ap": "small_object",
@@ -69,7 +69,7 @@ class WorldRun:
 def compare(config: Config, *, say: Say) -> Compared:
     """Synthesize, prepare, train and evaluate every world x fusion; then tables and a figure."""
     marks = {"worlds": str(config.compare.world_seeds)}
-    study = open_study(config, name=NAME, split_hash="one per world", marks=marks)
+    study = open_study(config, name=_NAME, split_hash="one per world", marks=marks)
     with runs.failing(config.tracking, study.run_id):
         remote_storage.fetch_files(config, Path(config.storage_path) / NOTES)
         cells: list[WorldRun] = []
@@ -166,15 +166,15 @@ def _values_table(config: Config, cells: Sequence[WorldRun]) -> str:
         if cell.name == config.compare.fusions[0]:
             lines.append([str(cell.world), "constant", "", *_constants(cell.tally)])
         found = intervals(cell.tally, **_resampling(config))
-        shown = [_interval_text(found[metric]) for metric in METRICS]
+        shown = [_interval_text(found[metric]) for metric in _METRICS]
         lines.append([str(cell.world), cell.name, cell.run_id[:8], *shown])
-    return aligned(["world", "model", "run", *METRICS], lines)
+    return aligned(["world", "model", "run", *_METRICS], lines)
 
 
 def _constants(tally: SplitCounts) -> list[str]:
     return [
         sensible(tally.counts(name).prevalence) if metric.endswith("_ap") else "0.500"
-        for metric, name in METRICS.items()
+        for metric, name in _METRICS.items()
     ]
 
 
@@ -186,9 +186,9 @@ def _gains_table(config: Config, cells: Sequence[WorldRun]) -> str:
         for name, tally in of_world.items():
             if name != first:
                 found = differences(of_world[first], tally, **_resampling(config))
-                shown = [_interval_text(found[metric]) for metric in METRICS]
+                shown = [_interval_text(found[metric]) for metric in _METRICS]
                 lines.append([str(world), name, *shown])
-    return aligned(["world", "minus", *METRICS], lines)
+    return aligned(["world", "minus", *_METRICS], lines)
 
 
 def _resampling(config: Config) -> dict[str, int]:
@@ -210,7 +210,7 @@ def _figure(config: Config, cells: Sequence[WorldRun]):
     values = np.array(
         [
             [
-                [c.tally.readings()[metric].value for metric in METRICS]
+                [c.tally.readings()[metric].value for metric in _METRICS]
                 for c in cells
                 if c.name == name
             ]
@@ -220,7 +220,7 @@ def _figure(config: Config, cells: Sequence[WorldRun]):
     constants = [_constants(c.tally) for c in cells if c.name == names[0]]
     return comparison_figure(
         names,
-        list(METRICS),
+        list(_METRICS),
         values.mean(axis=1),
         low=values.min(axis=1),
         high=values.max(axis=1),

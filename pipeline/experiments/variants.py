@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline.config.load import override
 from pipeline.config.schema import Config
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def parse_row(text: str) -> tuple[str, list[str]]:
@@ -26,7 +26,7 @@ def parse_row(text: str) -> tuple[str, list[str]]:
             f"row {text!r} has no name; write it as NAME key=value key=value, e.g. "
             "late model.fusion=late"
         )
-    if not NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise ValueError(
             f"row {text!r} is named {name!r}, which also names a folder and metrics in MLflow; use "
             "letters, digits, _, . and -"

@@ -41,7 +41,7 @@ from pipeline.tracking import runs
 
 FOLDER, PROGRAM, CARD = "export", "detector.pt2", "detector.json"
 """Of a run folder, and of the run's artifacts."""
-SPLITS = ("val", "test")
+_SPLITS = ("val", "test")
 FRAMES_PER_SPLIT = 8
 TOLERANCE = 1e-4
 """Of every score, absolute."""
@@ -106,7 +106,7 @@ def _opened(config: Config, *, say: Say) -> tuple[Loaded, list[BlockReader]]:
     blocks = find_blocks(config)
     readers = [
         open_reader(config, blocks, split, num_sweeps=loaded.num_sweeps, say=say)
-        for split in SPLITS
+        for split in _SPLITS
     ]
     demand_split(readers[0], blocks, split_hash=loaded.meta.split_hash)
     return loaded, readers

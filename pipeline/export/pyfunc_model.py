@@ -20,7 +20,7 @@ from pipeline.models.detector import build_detector
 from pipeline.models.scores import Scores
 from pipeline.training import checkpoints
 
-INPUTS = {
+_INPUTS = {
     "image": ((None, None, 3), np.uint8),
     "points": ((None, None), np.float32),
     "intrinsics": ((4,), np.float32),
@@ -29,7 +29,7 @@ INPUTS = {
 """Arrays of a frame: RGB image (H, W, 3), points (P, 4) in the LiDAR frame (x forward, y left, z
 up, metres, intensity; a fifth column, relative time in s, for models of a window), fx, fy, cx, cy
 in pixels of that image, and the camera's pose. All frames of a call have images of one size."""
-OF_POINTS = ("point_score", "semantic")
+_OF_POINTS = ("point_score", "semantic")
 """Scores that are split over the frames by their points."""
 
 
@@ -38,13 +38,13 @@ class ServedDetector(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the checkpoint that was logged as artifact `checkpoint`."""
-        self.model, self.num_columns = load_model(Path(context.artifacts["checkpoint"]))
+        self.model, self.num_columns = load_scorer(Path(context.artifacts["checkpoint"]))
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
         """`frame_score` and, where the model gives them, `point_score` (P,), `semantic` (P,
         classes) and `pixel_score` (h, w) of each frame.
 
-        `model_input` is a frame or a list of frames, each a mapping with the arrays of `INPUTS`.
+        `model_input` is a frame or a list of frames, each a mapping with the arrays of `_INPUTS`.
         Scores are raw, higher = more anomalous, and of the current points of a window. Raises
         ValueError for a wrong array.
         """
@@ -57,7 +57,7 @@ class ServedDetector(PythonModel):
         return _by_frame(scores, batch.without_past().counts().tolist())
 
 
-def load_model(checkpoint: Path) -> tuple[nn.Module, int]:
+def load_scorer(checkpoint: Path) -> tuple[nn.Module, int]:
     """The model of a checkpoint folder, for evaluation, and the columns its points have."""
     meta = checkpoints.read_meta(checkpoint)
     config = recorded(meta.config)
@@ -79,7 +79,7 @@ def to_batch(frames: Sequence[Mapping[str, Any]], *, num_columns: int) -> Batch:
             "one size per call"
         )
     lengths = torch.tensor([len(one["points"]) for one in arrays])
-    joined = {name: _stacked(arrays, name) for name in INPUTS if name != "points"}
+    joined = {name: _stacked(arrays, name) for name in _INPUTS if name != "points"}
     unlabelled = torch.full((int(lengths.sum()),), 255, dtype=torch.uint8)
     return Batch(
         image=joined["image"].permute(0, 3, 1, 2),
@@ -96,9 +96,9 @@ def to_batch(frames: Sequence[Mapping[str, Any]], *, num_columns: int) -> Batch:
 
 def _checked(frame: Mapping[str, Any], at: int, *, num_columns: int) -> dict[str, np.ndarray]:
     found = {}
-    for name, (shape, kind) in INPUTS.items():
+    for name, (shape, kind) in _INPUTS.items():
         if name not in frame:
-            raise ValueError(f"frame {at} has no {name}; a frame has {', '.join(INPUTS)}")
+            raise ValueError(f"frame {at} has no {name}; a frame has {', '.join(_INPUTS)}")
         array = np.ascontiguousarray(frame[name], dtype=kind)
         wanted = (None, num_columns) if name == "points" else shape
         fits = array.ndim == len(wanted) and all(
@@ -118,7 +118,7 @@ def _stacked(arrays: Sequence[Mapping[str, np.ndarray]], name: str) -> Tensor:
 def _by_frame(scores: Scores, counts: list[int]) -> list[dict[str, Any]]:
     """The scores of each frame that the model gives."""
     found: list[dict[str, Any]] = [{"frame_score": float(score)} for score in scores.frame_score]
-    for name in OF_POINTS:
+    for name in _OF_POINTS:
         values = getattr(scores, name)
         for one, part in zip(found, [] if values is None else values.split(counts), strict=False):
             one[name] = part.numpy()

@@ -21,7 +21,7 @@ from pipeline.inspection.sample import Sample
 
 BRAKED = 100
 """Class of the vehicle ahead inside its window, where the archive has it."""
-MIN_POINTS = 5
+_MIN_POINTS = 5
 MAX_DISTANCE_M = {"static": 2.0, "dynamic": 3.5}
 """From the record's location, which is a vehicle's middle, to the nearest labelled point."""
 MAX_ONSET_FRAMES = 3
@@ -115,7 +115,7 @@ def _distance_m(sample: Sample) -> float | None:
     frame = sample.calibration
     anomaly = frame.anomaly
     assert anomaly is not None
-    if anomaly.location is None or _num_labelled(sample) < MIN_POINTS:
+    if anomaly.location is None or _num_labelled(sample) < _MIN_POINTS:
         return None
     location = np.linalg.inv(frame.world_from_lidar) @ FLIP @ [*anomaly.location, 1.0]
     points = sample["exact_xyz"][_labelled(sample, anomaly)]

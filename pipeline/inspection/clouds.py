@@ -11,7 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.anovox.class_ids import ANOMALY, IGNORE, NAMES, ROAD, ROAD_LINE, unknown_ids
+from pipeline.datasets.anovox.class_ids import (
+    ANOMALY,
+    CLASS_NAMES,
+    IGNORE,
+    ROAD,
+    ROAD_LINE,
+    unknown_ids,
+)
 from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import Sample
@@ -101,7 +108,9 @@ def check_class_ids(samples: Sequence[Sample], scene: Scene, in_voxels: Sequence
         return not_measured(name, expected, "No label file could be read: see files readable.")
     unknown = unknown_ids(np.array(sorted(seen), np.uint8))
     anomalous = sorted(seen & ANOMALY) if scene.kind == "normality" else []
-    special = ", ".join(f"{i} {NAMES[i]}" for i in sorted(seen & (ANOMALY | IGNORE))) or "none"
+    special = (
+        ", ".join(f"{i} {CLASS_NAMES[i]}" for i in sorted(seen & (ANOMALY | IGNORE))) or "none"
+    )
     found = f"{len(seen)} ids; anomalous, agents and ego: {special}"
     if unknown:
         found = f"unknown ids {unknown}"
@@ -135,7 +144,7 @@ def check_ground(samples: Sequence[Sample]) -> Check:
     return Check(
         name=name,
         status="pass" if is_ground else "FAIL",
-        found=f"{share:.1%}; most are {common} {NAMES.get(common, 'unknown')}",
+        found=f"{share:.1%}; most are {common} {CLASS_NAMES.get(common, 'unknown')}",
         expected=expected,
         num_frames=len(classes),
         num_items=len(near),

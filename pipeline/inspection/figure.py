@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pipeline.datasets.anovox.class_ids import COLOURS, NAMES
+from pipeline.datasets.anovox.class_ids import CLASS_NAMES, COLOURS
 from pipeline.inspection.archive import ArchiveReport, ExampleFrame
 from pipeline.inspection.check import Check, CheckStatus
 from pipeline.inspection.images import MAX_MEDIAN_ERROR_M, depth_errors_m
@@ -41,10 +41,10 @@ NUM_LEGEND = 9
 NUM_DRAWN = 25_000
 """Points drawn at most; more only hide one another."""
 FAR_ERROR_M = 3.0
-REACH_M = 25.0
-CELL_M = 0.5
+_REACH_M = 25.0
+_CELL_M = 0.5
 CELL_COLOUR = "#F2C879"
-COLUMNS = (0.012, 0.03, 0.075, 0.19, 0.62)
+_COLUMNS = (0.012, 0.03, 0.075, 0.19, 0.62)
 """Left edges of sign, status, check, found and expected, as shares of the width."""
 FOUND_CHARACTERS, EXPECTED_CHARACTERS = 86, 76
 
@@ -109,7 +109,8 @@ def _draw_classes(axes: Axes, sample: Sample) -> None:
     counts = np.bincount(semantic.ravel(), minlength=256)
     common = [int(i) for i in np.argsort(-counts)[:NUM_LEGEND] if counts[i] > 0]
     patches = [
-        Patch(color=_palette()[i] / 255, label=f"{i} {NAMES.get(i, 'unknown')}") for i in common
+        Patch(color=_palette()[i] / 255, label=f"{i} {CLASS_NAMES.get(i, 'unknown')}")
+        for i in common
     ]
     axes.legend(
         handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=SMALL_PT,
@@ -137,16 +138,16 @@ def _draw_depth(axes: Axes, sample: Sample) -> None:
 def _draw_birdseye(axes: Axes, sample: Sample) -> None:
     centres = sample.voxel_centres(sample["voxels"])
     centres, points = (xyz[sample.is_off_ground(xyz)] for xyz in (centres, sample["points"]))
-    edges = np.arange(-REACH_M, REACH_M + CELL_M, CELL_M)
+    edges = np.arange(-_REACH_M, _REACH_M + _CELL_M, _CELL_M)
     occupied = np.histogram2d(centres[:, 0], centres[:, 1], bins=[edges, edges])[0] > 0
-    extent = (-REACH_M, REACH_M, -REACH_M, REACH_M)
+    extent = (-_REACH_M, _REACH_M, -_REACH_M, _REACH_M)
     picture = np.where(occupied[..., None], to_rgb(CELL_COLOUR), 1.0)
     axes.imshow(picture, origin="lower", extent=extent, interpolation="nearest")
-    near = points[(np.abs(points[:, :2]) < REACH_M).all(axis=1)]
+    near = points[(np.abs(points[:, :2]) < _REACH_M).all(axis=1)]
     some = near[:: max(1, len(near) // NUM_DRAWN)]
     axes.scatter(some[:, 1], some[:, 0], s=1.0, color=BLUE, linewidths=0)
-    axes.set_xlim(REACH_M, -REACH_M)
-    axes.set_ylim(-REACH_M, REACH_M)
+    axes.set_xlim(_REACH_M, -_REACH_M)
+    axes.set_ylim(-_REACH_M, _REACH_M)
     dress(axes, x_label="y, to the left [m]", y_label="x, forward [m]")
     axes.grid(visible=False)
     marks = [
@@ -162,19 +163,19 @@ def _draw_table(axes: Axes, checks: tuple[Check, ...]) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(len(checks) + 0.5, -1.5)
     heads = ("", "status", "check", "found", "expected")
-    for x, head in zip(COLUMNS, heads, strict=True):
+    for x, head in zip(_COLUMNS, heads, strict=True):
         axes.text(x, -1, head, va="center", fontsize=SMALL_PT, color=GREY)
     for row, check in enumerate(checks):
         marker, colour = SIGNS[check.status]
-        axes.scatter([COLUMNS[0]], [row], marker=marker, s=34, color=colour, clip_on=False)
+        axes.scatter([_COLUMNS[0]], [row], marker=marker, s=34, color=colour, clip_on=False)
         cells = (
             check.status,
             check.name,
             textwrap.shorten(check.found, FOUND_CHARACTERS, placeholder=" ..."),
             textwrap.shorten(check.expected, EXPECTED_CHARACTERS, placeholder=" ..."),
         )
-        for x, cell in zip(COLUMNS[1:], cells, strict=True):
-            weight = "bold" if check.status == "FAIL" and x < COLUMNS[3] else "normal"
+        for x, cell in zip(_COLUMNS[1:], cells, strict=True):
+            weight = "bold" if check.status == "FAIL" and x < _COLUMNS[3] else "normal"
             axes.text(x, row, cell, va="center", fontsize=SMALL_PT, fontweight=weight)
     for text in axes.texts:
         text.set_in_layout(False)

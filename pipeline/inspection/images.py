@@ -27,10 +27,10 @@ from pipeline.datasets.anovox.class_ids import EGO, ROAD, ROAD_LINE
 from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import CameraView, Sample
 
-SKY = 11
+_SKY = 11
 BUILDING = 3
 SKY_DEPTH_M = 999.0
-MIN_POINTS = 50
+MIN_COMPARED_POINTS = 50
 MAX_MEDIAN_ERROR_M = 0.3
 DEPTH_SHARES = (0.65, 0.88)
 CLASS_SHARES = (0.90, 0.94)
@@ -97,10 +97,10 @@ def check_projection(samples: Sequence[Sample]) -> Check:
         for measure, needed in ((_depth, ("depth_m", "points")), (_class, _CLASS_ARRAYS))
         for is_mirrored in (False, True)
     )
-    if max(by_depth.num, by_class.num) < MIN_POINTS:
+    if max(by_depth.num, by_class.num) < MIN_COMPARED_POINTS:
         return not_measured(name, expected, UNREADABLE)
     pairs = ((by_depth, mirrored_depth, DEPTH_MARGIN), (by_class, mirrored_class, CLASS_MARGIN))
-    heard = [pair for pair in pairs if min(pair[0].num, pair[1].num) >= MIN_POINTS]
+    heard = [pair for pair in pairs if min(pair[0].num, pair[1].num) >= MIN_COMPARED_POINTS]
     is_mirrored = any(m.share > max(t.share, CONVINCING_SHARE) for t, m, _ in heard)
     is_shown = any(t.share - m.share >= margin for t, m, margin in heard)
     meaning = "u = cx - fx y / x holds: images and clouds may be fused."
@@ -132,7 +132,7 @@ def check_depth(samples: Sequence[Sample]) -> Check:
     )
     usable = [s for s in samples if s.has("depth_m", "points")]
     found = total([_depth(s, False) for s in usable])
-    if found.num < MIN_POINTS:
+    if found.num < MIN_COMPARED_POINTS:
         why = f"Only {found.num} points off the ground are in view." if usable else UNREADABLE
         return not_measured(name, expected, why)
     errors = np.concatenate([depth_errors_m(s) for s in usable])
@@ -160,12 +160,12 @@ def check_pixel_classes(samples: Sequence[Sample]) -> Check:
     usable = [s for s in samples if s.has("depth_m", *_CLASS_ARRAYS)]
     pairs = [_visible_classes(s) for s in usable]
     all_points, objects = (total([pair[i] for pair in pairs]) for i in (0, 1))
-    if all_points.num < MIN_POINTS:
+    if all_points.num < MIN_COMPARED_POINTS:
         why = f"Only {all_points.num} points are visible by depth." if usable else UNREADABLE
         return not_measured(name, expected, why)
     status = graded(all_points.share, CLASS_SHARES)
     found = f"{all_points}, too few objects"
-    if objects.num >= MIN_POINTS:
+    if objects.num >= MIN_COMPARED_POINTS:
         found = f"{all_points}, objects {objects} of {objects.num}"
         status = "FAIL" if objects.share < OBJECT_SHARES[0] else status
         status = "warn" if status == "pass" and objects.share < OBJECT_SHARES[1] else status
@@ -189,7 +189,7 @@ def check_sky(samples: Sequence[Sample]) -> Check:
     name, expected = "sky class", f"intersection over union {SKY_SHARES[1]} with class 11"
     usable = [s for s in samples if s.has("depth_m", "semantic")]
     found, common = total([_sky(s) for s in usable]), _class_of_sky(usable)
-    if found.num < MIN_POINTS:
+    if found.num < MIN_COMPARED_POINTS:
         why = f"Only {found.num} pixels show sky." if usable else UNREADABLE
         return not_measured(name, expected, why)
     status = graded(found.share, SKY_SHARES)
@@ -263,7 +263,7 @@ def _visible_classes(sample: Sample) -> tuple[Agreement, Agreement]:
 
 
 def _sky(sample: Sample) -> Agreement:
-    by_depth, by_class = sample["depth_m"] >= SKY_DEPTH_M, sample["semantic"] == SKY
+    by_depth, by_class = sample["depth_m"] >= SKY_DEPTH_M, sample["semantic"] == _SKY
     either = by_depth | by_class
     return agreement((by_depth & by_class)[either])
 

@@ -2,7 +2,7 @@
 
 The reader's `read_frame` refuses a frame at the first contradiction; a report has to see them all.
 So the arrays come one by one from the checked loaders, and a class id that is none becomes
-`NO_CLASS` instead of an error.
+`UNSEEN_CLASS` instead of an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ from pipeline.datasets.anovox.io import FrameError, load_image, load_table
 from pipeline.datasets.anovox.scene import Scene
 from pipeline.inspection.setup import lidar_height_m
 
-NO_CLASS = 255
+UNSEEN_CLASS = 255
 """Stands for values that are no whole number from 0 to 255; not in AnoVox's table."""
-T = TypeVar("T")
+_T = TypeVar("_T")
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
@@ -135,12 +135,12 @@ def read_sample(scene: Scene, frame_id: int) -> Sample:
 
 
 def class_ids(column: NDArray) -> NDArray[np.uint8]:
-    """Class ids (N,) of a file's column, `NO_CLASS` where the value is none."""
+    """Class ids (N,) of a file's column, `UNSEEN_CLASS` where the value is none."""
     is_class = (column >= 0) & (column <= 255) & (column == np.floor(column))
-    return np.where(is_class, column, NO_CLASS).astype(np.uint8)
+    return np.where(is_class, column, UNSEEN_CLASS).astype(np.uint8)
 
 
-def _tried(errors: list[str], read: Callable[[], T]) -> T | None:
+def _tried(errors: list[str], read: Callable[[], _T]) -> _T | None:
     try:
         return read()
     except FrameError as error:

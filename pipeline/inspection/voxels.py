@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.anovox import geometry
 from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
 from pipeline.inspection.check import Check, not_measured
-from pipeline.inspection.images import MIN_POINTS, SKY_DEPTH_M, agreement, graded, total
+from pipeline.inspection.images import MIN_COMPARED_POINTS, SKY_DEPTH_M, agreement, graded, total
 from pipeline.inspection.sample import Sample
 
 CELL_SHARES = (0.97, 0.995)
@@ -57,7 +57,7 @@ def check_voxel_height(samples: Sequence[Sample]) -> Check:
     legal = _ground_layers(usable[0])
     lowest = np.concatenate([_lowest_cells(s) for s in usable])
     expected = f"ground at vz {' or '.join(map(str, legal))} (lidar mount, z shift)"
-    if len(lowest) < MIN_POINTS:
+    if len(lowest) < MIN_COMPARED_POINTS:
         return not_measured(name, expected, f"Only {len(lowest)} columns of cells near the car.")
     found, road = _most_common(lowest[:, 2]), lowest[np.isin(lowest[:, 3], (ROAD, ROAD_LINE)), 2]
     is_legal = found in legal
@@ -136,7 +136,7 @@ def check_pixel_voxels(samples: Sequence[Sample]) -> Check:
     if not usable:
         return not_measured(name, expected, NO_GRID)
     found = total([agreement(_pixel_agrees(s)) for s in usable])
-    if found.num < MIN_POINTS:
+    if found.num < MIN_COMPARED_POINTS:
         return not_measured(name, expected, f"Only {found.num} lifted pixels meet a cell.")
     status = graded(found.share, PIXEL_SHARES)
     return Check(

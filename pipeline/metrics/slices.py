@@ -47,7 +47,7 @@ FRAME_SLICES = (
     "frame_dynamic",
     "frame_held_out",
 )
-MIN_POINTS_IN_VIEW = 20
+_MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
 SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
 
@@ -91,7 +91,7 @@ def frame_slices(record: Mapping[str, Any], *, held_out: Sequence[str]) -> list[
     if record["kind"] == "static":
         names.append("frame_static")
         is_normal = record["frame_label"] == 0
-        if is_normal or record["num_anomaly_points_in_view"] >= MIN_POINTS_IN_VIEW:
+        if is_normal or record["num_anomaly_points_in_view"] >= _MIN_POINTS_IN_VIEW:
             names.append("frame_static_20in_view")
         if held_out and (is_normal or record["anomaly_category"] in held_out):
             names.append("frame_held_out")

@@ -18,7 +18,7 @@ from pipeline.models.layers import constant, full_precision
 from pipeline.models.pooling import Pooling
 from pipeline.models.sparse.voxels import Triple, sparse_voxels
 
-NUM_POINT_FEATURES = 9
+_NUM_POINT_FEATURES = 9
 STRIDES: tuple[Triple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
 """Of the four levels along rho, phi, z: the upper two keep their height cells, as in the paper."""
 
@@ -36,7 +36,7 @@ class Cylinder3D(nn.Module):
         self.grid: Triple = (rho, phi, z)
         self.range_m = tuple(config.cylinder_range_m)
         self.embed = nn.Sequential(
-            nn.Linear(NUM_POINT_FEATURES + has_time, 4 * width),
+            nn.Linear(_NUM_POINT_FEATURES + has_time, 4 * width),
             nn.ReLU(),
             nn.Linear(4 * width, 8 * width),
             nn.ReLU(),

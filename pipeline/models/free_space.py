@@ -15,7 +15,7 @@ from pipeline.models.pillars import HEIGHT_BIN_M, PillarGrid, Pillars
 
 NUM_FREE_BINS = 8
 """Bins of HEIGHT_BIN_M above the ground."""
-REACH_M = 6.0
+_REACH_M = 6.0
 """How far rays are followed back: at 15 m a ray that passes 0.8 m above the ground lands 7 m on."""
 _PILLARS_PER_CELL = 2
 _STEPS_AT_ONCE = 3
@@ -43,7 +43,7 @@ def free_space(
     place = torch.cat([points[:, :2] - corner, height[:, None]], dim=1) / scale
     range_m = points[:, :3].norm(dim=1)
     back = points[:, :3] / range_m[:, None] * cell_m / scale
-    num_steps = math.ceil(REACH_M / cell_m)
+    num_steps = math.ceil(_REACH_M / cell_m)
     lowest = torch.minimum(place[:, 2], place[:, 2] - num_steps * back[:, 2])
     inside = pillars.inside.index_select(0, pillars.of_point)
     inside &= (points[:, 4:] == 0).all(dim=1)

@@ -22,8 +22,8 @@ from pyarrow import fs
 from pipeline.config.schema import Config
 from pipeline.runtime.file_lock import file_lock
 
-LOCK = ".lock"
-CHUNK_BYTES = 8 * 2**20
+_LOCK = ".lock"
+_CHUNK_BYTES = 8 * 2**20
 NOT_AT_THE_END = ("checkpoints", "ray")
 """Folders with a way of their own: checkpoints travel when written, Ray writes to the address."""
 
@@ -143,7 +143,7 @@ def fetch_folders(config: Config, folder: Path, *, last: str) -> None:
     remote, base = _remote(config)
     there = f"{base}/{_relative(config, folder)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / LOCK):
+    with file_lock(folder / _LOCK):
         whole = {
             name: content
             for name in _subfolders(remote, there)
@@ -223,12 +223,12 @@ def _content(remote: fs.FileSystem, path: str) -> bytes | None:
 def _upload(remote: fs.FileSystem, path: Path, target: str) -> None:
     remote.create_dir(target.rpartition("/")[0], recursive=True)
     with path.open("rb") as file, remote.open_output_stream(target) as stream:
-        shutil.copyfileobj(file, stream, CHUNK_BYTES)
+        shutil.copyfileobj(file, stream, _CHUNK_BYTES)
 
 
 def _download(remote: fs.FileSystem, source: str, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     with remote.open_input_stream(source) as stream, temporary.open("wb") as file:
-        shutil.copyfileobj(stream, file, CHUNK_BYTES)
+        shutil.copyfileobj(stream, file, _CHUNK_BYTES)
     temporary.replace(path)

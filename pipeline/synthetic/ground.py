@@ -14,7 +14,7 @@ from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
 from pipeline.synthetic.primitives import Colour
 
 SIDEWALK, TERRAIN = 2, 10
-CELL_M = 0.05
+_CELL_M = 0.05
 PARKING_M = 2.2
 """Width of the parking lane on each side of a road."""
 
@@ -31,8 +31,8 @@ class Ground:
     def cells(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.int64]:
         """Flat cell number (P,) of world positions (P,) in metres."""
         rows, columns = self.label.shape
-        i = np.floor(x * (1 / CELL_M)).astype(np.int64) % rows
-        j = np.floor(y * (1 / CELL_M)).astype(np.int64) % columns
+        i = np.floor(x * (1 / _CELL_M)).astype(np.int64) % rows
+        j = np.floor(y * (1 / _CELL_M)).astype(np.int64) % columns
         return i * columns + j
 
     def label_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -70,7 +70,7 @@ def paint_ground(
 
 def _signed_offset(length: float) -> NDArray[np.float64]:
     """Metres from the nearest street's centre line, per cell along one axis of the tile."""
-    position = (np.arange(round(length / CELL_M)) + 0.5) * CELL_M
+    position = (np.arange(round(length / _CELL_M)) + 0.5) * _CELL_M
     return np.where(position > length / 2, position - length, position)
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Pattern = Callable[[Floats, Floats, Floats, NDArray[np.bool_]], NDArray]
+_Floats = NDArray[np.floating]
+Pattern = Callable[[_Floats, _Floats, _Floats, NDArray[np.bool_]], NDArray]
 
 PLAIN, CHECKER, STRIPES, DIAGONAL, DOTS, PLANKS, FOLIAGE, WINDOWS, DIRT = range(9)
 
@@ -21,12 +21,12 @@ STOREY_M = 3.2
 
 
 @lru_cache(maxsize=1)
-def noise_table() -> Floats:
+def noise_table() -> _Floats:
     """Uniform noise (256, 256) in [0, 1), the same in every world."""
     return np.random.default_rng(20).random((256, 256), dtype=np.float32)
 
 
-def noise(u: Floats, v: Floats, per_metre: float) -> Floats:
+def noise(u: _Floats, v: _Floats, per_metre: float) -> _Floats:
     """Noise in [0, 1) that is constant on squares of 1 / `per_metre` metres."""
     column = np.floor(u * np.float32(per_metre)).astype(np.int32) & 255
     row = np.floor(v * np.float32(per_metre)).astype(np.int32) & 255
@@ -34,8 +34,8 @@ def noise(u: Floats, v: Floats, per_metre: float) -> Floats:
 
 
 def weights(
-    pattern: NDArray[np.int8], u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]
-) -> Floats:
+    pattern: NDArray[np.int8], u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]
+) -> _Floats:
     """Share of the second colour (P,) at surface metres u, v (v up on sides); `side` is not top."""
     weight = np.zeros(len(u), np.float32)
     for number in np.unique(pattern):
@@ -45,35 +45,35 @@ def weights(
     return weight
 
 
-def _checker(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _checker(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     return (_index(u, cell) + _index(v, cell)) & 1
 
 
-def _stripes(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _stripes(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     return _index(v, cell) & 1
 
 
-def _diagonal(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _diagonal(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     return _index(u + v, cell * np.float32(1.41)) & 1
 
 
-def _dots(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _dots(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     pitch = cell * np.float32(1.3)
     x, y = u / pitch, v / pitch
     x, y = x - np.floor(x) - np.float32(0.5), y - np.floor(y) - np.float32(0.5)
     return x * x + y * y < 0.155
 
 
-def _planks(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _planks(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     return (_part(u, 0.3) < 0.1) | (_part(v, 0.9) < 0.04)
 
 
-def _foliage(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _foliage(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     coarse, fine = noise(u, v, 4.0), noise(u, v, 11.0)
     return 0.4 * coarse + 0.3 * fine + 0.3 * noise(v, u, 31.0)
 
 
-def _windows(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _windows(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     x, y = _part(u, cell), _part(v, STOREY_M)
     upper = (np.abs(x - 0.5) < 0.24) & (np.abs(y - 0.56) < 0.25)
     shop = (np.abs(_part(u, cell * np.float32(1.5)) - 0.5) < 0.42) & (np.abs(y - 0.43) < 0.33)
@@ -82,15 +82,15 @@ def _windows(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDA
     return glass * (np.float32(0.7) + np.float32(0.3) * pane)
 
 
-def _dirt(u: Floats, v: Floats, cell: Floats, side: NDArray[np.bool_]) -> NDArray:
+def _dirt(u: _Floats, v: _Floats, cell: _Floats, side: NDArray[np.bool_]) -> NDArray:
     return np.float32(0.5) * noise(u, v, 5.0)
 
 
-def _index(x: Floats, cell: Floats) -> NDArray[np.int32]:
+def _index(x: _Floats, cell: _Floats) -> NDArray[np.int32]:
     return np.floor(x / cell).astype(np.int32)
 
 
-def _part(x: Floats, pitch: Floats | float) -> Floats:
+def _part(x: _Floats, pitch: _Floats | float) -> _Floats:
     scaled = x / (np.float32(pitch) if isinstance(pitch, float) else pitch)
     return scaled - np.floor(scaled)
 

@@ -36,9 +36,9 @@ HOME, ANIMAL, SPECIAL = 29, 30, 32
 LENGTH_M = (1.3, 2.1)
 WIDTH_M = (1.0, 1.8)
 HEIGHT_M = (1.2, 2.0)
-CELL_M = (0.33, 0.45)
+_CELL_M = (0.33, 0.45)
 
-COLOURS: tuple[Colour, ...] = (
+_COLOURS: tuple[Colour, ...] = (
     (0.85, 0.83, 0.78),
     (0.82, 0.7, 0.2),
     (0.75, 0.45, 0.3),
@@ -97,7 +97,7 @@ def draw_small_object(rng: np.random.Generator, kind: AnomalyType | None) -> Sma
     ordinary = ORDINARY[int(rng.integers(len(ORDINARY)))]
     chosen = ordinary if kind is None else kind
     pattern = chosen.patterns[int(rng.integers(len(chosen.patterns)))]
-    cell = float(rng.uniform(*CELL_M))
+    cell = float(rng.uniform(*_CELL_M))
     return SmallObject(
         label=chosen.label,
         size=size,
@@ -132,7 +132,7 @@ def deal_anomaly_types(rng: np.random.Generator, number: int) -> list[AnomalyTyp
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    light, dark = COLOURS[int(rng.integers(4))], COLOURS[4 + int(rng.integers(4))]
+    light, dark = _COLOURS[int(rng.integers(4))], _COLOURS[4 + int(rng.integers(4))]
     return (light, dark) if rng.random() < 0.5 else (dark, light)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.floating]
+_Floats = NDArray[np.floating]
 
 _DROPS_PER_PIXEL = 0.005
 _STREAK_OPACITY = 0.45
@@ -20,7 +20,7 @@ _PUDDLE_CELLS, _PUDDLE_BLOTCHES = 512, 32
 _PUDDLE_EDGE = 0.03
 
 
-def rain_share(rows: int, columns: int, rain: float, rng: np.random.Generator) -> Floats:
+def rain_share(rows: int, columns: int, rain: float, rng: np.random.Generator) -> _Floats:
     """Share (H * W,) of each pixel that rain of this strength in (0, 1] covers: upright streaks.
 
     A window of a fixed tile, moved at random, because drawing drops afresh would cost more than
@@ -31,7 +31,7 @@ def rain_share(rows: int, columns: int, rain: float, rng: np.random.Generator) -
     return tile[i : i + rows, j : j + columns].reshape(-1)
 
 
-def puddle_share(x: Floats, y: Floats, share: float) -> Floats:
+def puddle_share(x: _Floats, y: _Floats, share: float) -> _Floats:
     """How much water covers the ground (P,) at world positions, 0 or 1 but for soft edges.
 
     `share` of all ground is covered; puddles grow with it and stay where they are.
@@ -48,7 +48,7 @@ def _length(rain: float) -> float:
 
 
 @lru_cache(maxsize=3)
-def _streaks(rows: int, columns: int, rain: float, length: int) -> Floats:
+def _streaks(rows: int, columns: int, rain: float, length: int) -> _Floats:
     rng = np.random.default_rng(22)
     drops = rng.random((rows + length, columns), dtype=np.float32) < _DROPS_PER_PIXEL * rain
     brightness = drops * rng.uniform(0.3, 1.0, drops.shape).astype(np.float32)

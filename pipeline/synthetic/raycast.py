@@ -22,16 +22,16 @@ _NEAREST_M = 0.05
 _MARGIN_RAD = 1e-4
 _HOUSE_RADIUS_M, _HOUSE_HEIGHT_M = 4.0, 4.0
 
-Floats = NDArray[np.floating]
+_Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Rays (dx[c], dy[c], dz[r]) in a sensor's frame (x forward, y left, z up)."""
 
-    dx: Floats
-    dy: Floats
-    dz: Floats
+    dx: _Floats
+    dy: _Floats
+    dz: _Floats
     """Descending: row 0 is the top."""
     angle: NDArray[np.floating]
     """Direction of each column in radians clockwise from straight ahead, ascending."""
@@ -48,7 +48,7 @@ class Grid:
 class Hits:
     """First hit of every ray (R, C): `distance` is t (inf in the sky), `surface` says of what."""
 
-    distance: Floats
+    distance: _Floats
     surface: NDArray[np.int16]
 
 
@@ -159,7 +159,7 @@ def _in_sight(grid: Grid, solids: Solids, windows: Windows, hits: Hits) -> NDArr
     return farthest >= (away - solids.radius)[windows.solid] / longest * (1 - 1e-5)
 
 
-def _cast_ground(grid: Grid, ground: float) -> tuple[Floats, NDArray[np.int16]]:
+def _cast_ground(grid: Grid, ground: float) -> tuple[_Floats, NDArray[np.int16]]:
     with np.errstate(divide="ignore"):
         distance = np.where(grid.dz < 0, np.float32(ground) / grid.dz, np.inf)
     distance = np.where(distance <= grid.reach, distance, np.inf).astype(np.float32)
@@ -173,7 +173,7 @@ class _Frames(NamedTuple):
     """Every solid's own frame, in half sizes of the solid."""
 
     kind: NDArray[np.int8]
-    numbers: Floats
+    numbers: _Floats
     """(8, S): bottom, top; the sensor's x, y; x per dx, x per dy, y per dx, y per dy of a ray."""
 
     def take(self, rows: NDArray[np.intp]) -> "_Frames":
@@ -201,8 +201,8 @@ class _Intervals(NamedTuple):
     first: list[int]
     last: list[int]
     start: list[int]
-    enter: Floats
-    leave: Floats
+    enter: _Floats
+    leave: _Floats
 
     def of(self, n: int) -> tuple[slice, slice]:
         """Window n's part of the grid and of the arrays."""
@@ -244,12 +244,12 @@ def _cast_windows(grid: Grid, frames: _Frames, windows: Windows, hits: Hits) -> 
         np.copyto(hits.surface[r, c], np.int16(solid + FIRST_SOLID), where=is_hit)
 
 
-def _directions(each: _Frames, dx: Floats, dy: Floats) -> tuple[Floats, Floats]:
+def _directions(each: _Frames, dx: _Floats, dy: _Floats) -> tuple[_Floats, _Floats]:
     _, _, _, _, xx, xy, yx, yy = each.numbers
     return dx * xx + dy * xy, dx * yx + dy * yy
 
 
-def _footprints(each: _Frames, ux: Floats, uy: Floats) -> tuple[Floats, Floats]:
+def _footprints(each: _Frames, ux: _Floats, uy: _Floats) -> tuple[_Floats, _Floats]:
     """t at which rays (P,) enter and leave their footprints, unit squares or circles."""
     _, _, x, y, *_ = each.numbers
     ix, iy = 1 / ux, 1 / uy
@@ -265,14 +265,14 @@ def _footprints(each: _Frames, ux: Floats, uy: Floats) -> tuple[Floats, Floats]:
     return np.maximum(enter, np.float32(_NEAREST_M)), leave
 
 
-def _extent(enter: Floats, leave: Floats, start: NDArray[np.intp]) -> tuple[Floats, Floats]:
+def _extent(enter: _Floats, leave: _Floats, start: NDArray[np.intp]) -> tuple[_Floats, _Floats]:
     """Smallest t at which a column of each window enters and largest at which one leaves."""
     is_met = enter < leave
     nearest = np.minimum.reduceat(np.where(is_met, enter, np.inf), start)
     return nearest, np.maximum.reduceat(np.where(is_met, leave, 0), start)
 
 
-def _row_intervals(grid: Grid, own: _Frames, nearest: Floats, farthest: Floats) -> _Intervals:
+def _row_intervals(grid: Grid, own: _Frames, nearest: _Floats, farthest: _Floats) -> _Intervals:
     """Rows that can meet each window's solid, and t at which their rays pass its two planes.
 
     One row of margin; no rows where no column meets the solid (`farthest` is 0 there).
@@ -290,7 +290,7 @@ def _row_intervals(grid: Grid, own: _Frames, nearest: Floats, farthest: Floats) 
     return _Intervals(first.tolist(), last.tolist(), start.tolist(), enter, leave)
 
 
-def _ellipsoid(numbers: list[float], ux: Floats, uy: Floats, dz: Floats) -> Floats:
+def _ellipsoid(numbers: list[float], ux: _Floats, uy: _Floats, dz: _Floats) -> _Floats:
     """t (R, C) of the near surface; nan where the ray misses."""
     bottom, top, ox, oy = numbers
     half_z = (top - bottom) / 2
@@ -301,7 +301,7 @@ def _ellipsoid(numbers: list[float], ux: Floats, uy: Floats, dz: Floats) -> Floa
     return (-b - np.sqrt(b * b - a * (ox * ox + oy * oy + oz * oz - 1))) / a
 
 
-def _cone(numbers: list[float], ux: Floats, uy: Floats, dz: Floats) -> Floats:
+def _cone(numbers: list[float], ux: _Floats, uy: _Floats, dz: _Floats) -> _Floats:
     """t (R, C) of the near surface of x^2 + y^2 = s^2 with s = 0 at the top, 1 at the bottom."""
     bottom, top, ox, oy = numbers
     height = top - bottom

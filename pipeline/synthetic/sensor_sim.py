@@ -23,7 +23,7 @@ from pipeline.synthetic.town import town_ground
 from pipeline.synthetic.world import AGENT_CAR, SUDDEN_BRAKING, VIEW_M, SceneWorld
 
 SKY_CLASS = 11
-ATTENUATION_PER_M = 0.004
+_ATTENUATION_PER_M = 0.004
 _GROUND_OBJECT, _FIRST_OBJECT = 1, 16
 
 
@@ -170,7 +170,7 @@ def _measured(exact_xyz: NDArray[np.floating], rng: np.random.Generator) -> NDAr
     noise = rng.standard_normal(len(distance), dtype=np.float32) * np.float32(NOISE_M)
     points = np.empty((4, len(distance)), np.float32)
     points[:3] = exact_xyz.T * (1 + noise / distance)
-    points[3] = np.exp(distance * np.float32(-ATTENUATION_PER_M))
+    points[3] = np.exp(distance * np.float32(-_ATTENUATION_PER_M))
     return points.T
 
 

@@ -21,18 +21,18 @@ from pipeline.synthetic.raycast import FIRST_SOLID, GROUND, SKY, Grid, Hits
 NOISE_SIGMA = 2.2
 """Standard deviation of the camera's noise in 8-bit steps."""
 
-Floats = NDArray[np.floating]
+_Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
     """Shaded points (P,): metres along the surface, sunlight by angle, how far it faces up."""
 
-    u: Floats
-    v: Floats
+    u: _Floats
+    v: _Floats
     side: NDArray[np.bool_]
-    sun: Floats
-    up: Floats
+    sun: _Floats
+    up: _Floats
 
 
 def shade(
@@ -70,7 +70,7 @@ def shade(
 
 
 def _shade_sky(
-    planes: Floats,
+    planes: _Floats,
     surface: NDArray[np.int16],
     grid: Grid,
     pose: NDArray[np.float64],
@@ -91,7 +91,7 @@ def _ground_colours(
     pose: NDArray[np.float64],
     ground: Ground,
     light: Light,
-) -> Floats:
+) -> _Floats:
     row, column = np.divmod(pixels, grid.shape[1])
     t = hits.distance.reshape(-1)[pixels]
     x, y = to_world(t * grid.dx[column], t * grid.dy[column], pose)
@@ -117,7 +117,7 @@ def _solid_colours(
     pose: NDArray[np.float64],
     height: float,
     light: Light,
-) -> Floats:
+) -> _Floats:
     row, column = np.divmod(pixels, grid.shape[1])
     number = hits.surface.reshape(-1)[pixels].astype(np.intp) - FIRST_SOLID
     t = hits.distance.reshape(-1)[pixels]
@@ -136,7 +136,7 @@ def _solid_colours(
 
 def _surface(
     number: NDArray[np.intp],
-    point: tuple[Floats, Floats, Floats],
+    point: tuple[_Floats, _Floats, _Floats],
     solids: Solids,
     sun: NDArray[np.float64],
 ) -> Surface:
@@ -164,8 +164,8 @@ def _surface(
     return Surface(side=side, **result)
 
 
-_Sun = tuple[Floats, Floats, float]
-_Point = tuple[Floats, Floats, Floats]
+_Sun = tuple[_Floats, _Floats, float]
+_Point = tuple[_Floats, _Floats, _Floats]
 
 
 def _box_faces(point: _Point, n: NDArray[np.intp], solids: Solids, sun: _Sun) -> Surface:
@@ -209,7 +209,7 @@ def _round_faces(point: _Point, n: NDArray[np.intp], solids: Solids, sun: _Sun) 
 
 
 def to_world(
-    x: Floats, y: Floats, pose: NDArray[np.float64]
+    x: _Floats, y: _Floats, pose: NDArray[np.float64]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """World positions (P,) of positions in the frame of a sensor at pose x, y, yaw."""
     cos, sin = np.float64(math.cos(pose[2])), np.float64(math.sin(pose[2]))
@@ -222,23 +222,23 @@ def _in_sensor(direction: NDArray[np.float64], pose: NDArray[np.float64]) -> NDA
     return np.array([cos * x + sin * y, -sin * x + cos * y, z])
 
 
-def _hazed(colour: Floats, t: Floats, light: Light) -> Floats:
+def _hazed(colour: _Floats, t: _Floats, light: Light) -> _Floats:
     share = 1 - np.exp(t * np.float32(-1 / light.weather.haze_m))
     return _blend(colour, share, light.weather.horizon)
 
 
-def _blend(colour: Floats, share: Floats, other: Colour) -> Floats:
+def _blend(colour: _Floats, share: _Floats, other: Colour) -> _Floats:
     """`share` (P,) of another colour in place of colours (3, P), which are changed in place."""
     colour *= 1 - share
     colour += share * _column(other)
     return colour
 
 
-def _column(colour: Colour) -> Floats:
+def _column(colour: Colour) -> _Floats:
     return np.array(colour, np.float32)[:, None]
 
 
-def _noise(rows: int, columns: int, rng: np.random.Generator) -> Floats:
+def _noise(rows: int, columns: int, rng: np.random.Generator) -> _Floats:
     """Gaussian noise (3, H * W): a window of a fixed tile, as fresh noise costs 10 ms a frame."""
     tile = _noise_tile(3 * rows + 256, columns + 256)
     i, j = rng.integers(256, size=2)
@@ -246,6 +246,6 @@ def _noise(rows: int, columns: int, rng: np.random.Generator) -> Floats:
 
 
 @lru_cache(maxsize=2)
-def _noise_tile(rows: int, columns: int) -> Floats:
+def _noise_tile(rows: int, columns: int) -> _Floats:
     normal = np.random.default_rng(21).standard_normal((rows, columns), dtype=np.float32)
     return normal * np.float32(NOISE_SIGMA)

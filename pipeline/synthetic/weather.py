@@ -56,7 +56,7 @@ _SKIES: dict[str, tuple[float, float, float, float]] = {
 }
 """Sun, cloud cover, haze distance in metres, wetness."""
 
-NAMES: tuple[str, ...] = (
+WEATHER_NAMES: tuple[str, ...] = (
     "CLEAR_NOON",
     "CLOUDY_NOON",
     "WET_NOON",

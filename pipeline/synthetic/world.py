@@ -27,7 +27,7 @@ from pipeline.synthetic.scenery import BUILDING, ego_body
 from pipeline.synthetic.sensors import FRAME_TIME_S
 from pipeline.synthetic.town import Town, build_town, things_near
 from pipeline.synthetic.traffic import Street, followers, oncoming, parked, pedestrians
-from pipeline.synthetic.weather import NAMES, Weather, preset
+from pipeline.synthetic.weather import WEATHER_NAMES, Weather, preset
 
 SUDDEN_BRAKING, AGENT_CAR = 100, 114
 """Ids of the car ahead inside and outside the window of its braking."""
@@ -118,7 +118,7 @@ def build_scene(config: SyntheticConfig, plan: ScenePlan) -> SceneWorld:
     """Draw one scene; it depends on the seed and the plan alone, not on sensors or processes."""
     rng = np.random.default_rng([config.seed, 2, plan.number])
     town = build_town(plan.town, config.seed)
-    weather = preset(NAMES[rng.integers(len(NAMES))], rich=config.rich_weather)
+    weather = preset(WEATHER_NAMES[rng.integers(len(WEATHER_NAMES))], rich=config.rich_weather)
     sun_azimuth = float(rng.uniform(0, 2 * math.pi))
     corner = draw_corner(rng, town, plan)
     reference = round(rng.uniform(0.35, 0.65) * (config.num_frames - 1))

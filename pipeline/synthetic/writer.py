@@ -40,7 +40,7 @@ from pipeline.synthetic.world import SceneWorld, build_scene
 
 logger = logging.getLogger(__name__)
 
-STAMP_FILE = ".synthetic.json"
+SYNTHETIC_STAMP = ".synthetic.json"
 GENERATOR_VERSION = 1
 """To be raised by every change after which the same config writes other arrays."""
 _PARTIAL_PREFIX = ".partial_"
@@ -98,7 +98,7 @@ def write_archives(
     _write_scenario_lists(target, plans)
     for archive in {target.archive(plan) for plan in plans}:
         # So that an archive that is packed or moved away still says what it is.
-        shutil.copyfile(root / STAMP_FILE, archive / STAMP_FILE)
+        shutil.copyfile(root / SYNTHETIC_STAMP, archive / SYNTHETIC_STAMP)
     return {
         "num_archives": len({target.archive(plan) for plan in plans}),
         "num_scenes": len(plans),
@@ -110,7 +110,7 @@ def write_archives(
 
 def is_synthetic(folders: Iterable[Path]) -> bool:
     """Whether any of these roots or archives bears this writer's stamp."""
-    return any((folder / STAMP_FILE).is_file() for folder in folders)
+    return any((folder / SYNTHETIC_STAMP).is_file() for folder in folders)
 
 
 def _warn_of_idle_settings(config: SyntheticConfig) -> None:
@@ -138,7 +138,7 @@ def _claim_root(config: SyntheticConfig, root: Path) -> None:
     """Refuse a root with archives of another config; otherwise leave this config's stamp there."""
     stamp: dict[str, object] = {"generator": GENERATOR_VERSION}
     stamp |= {key: value for key, value in asdict(config).items() if key != "num_processes"}
-    path = root / STAMP_FILE
+    path = root / SYNTHETIC_STAMP
     found = json.loads(path.read_text()) if path.exists() else None
     if isinstance(found, dict):  # of before a field existed: the default leaves arrays as they were
         found = asdict(SyntheticConfig()) | found

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Manifest
 
-IGNORE = 255
+_IGNORE = 255
 
 
 class RandomLabels:
@@ -46,4 +46,4 @@ class RandomLabels:
 
 def _drawn(parts: list[Tensor], label: UInt8[Tensor, "N"]) -> UInt8[Tensor, "N"]:
     drawn = torch.cat([torch.zeros(0, dtype=torch.bool), *parts]).to(label)
-    return torch.where(label == IGNORE, label, drawn)
+    return torch.where(label == _IGNORE, label, drawn)

@@ -8,7 +8,7 @@ from pipeline.training.loop import TrainJob
 # Ray keeps these two classes to itself, so they are known by name.
 TIMED_OUT = "WorkerGroupStartupTimeoutError"
 LOST = "WorkerHealthCheckFailedError"
-MEMORY_ADVICE = "RAY_memory_usage_threshold"
+_MEMORY_ADVICE = "RAY_memory_usage_threshold"
 """In what Ray says when it killed a process because its node's memory ran out."""
 
 
@@ -58,7 +58,7 @@ def _way_on(job: TrainJob) -> str:
 def cause_of(error: BaseException) -> str:
     """What a process of Ray's died of, in a few words; of a program's error, the last line."""
     text = str(error)
-    if MEMORY_ADVICE in text:
+    if _MEMORY_ADVICE in text:
         return "Ray ended it, as the memory of its node ran out"
     if type(error).__name__ == LOST:
         return "its process or its node died"

@@ -16,15 +16,15 @@ from pipeline.training.trainer import Trained
 from pipeline.visualization.plots import loss_curve, validation_curves
 from pipeline.visualization.style import save_figure
 
-FIGURES = "figures"
+_FIGURES = "figures"
 SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc", "semantic_miou")
 
 
 def report_training(config: Config, trained: Trained) -> dict[str, Any]:
     """Draw the curves, log them and the best checkpoint to the run, return the headline facts."""
-    folder = trained.folder / FIGURES
+    folder = trained.folder / _FIGURES
     _draw(config, trained, folder)
-    runs.log_artifacts(config.tracking, trained.run_id, folder, subfolder=FIGURES)
+    runs.log_artifacts(config.tracking, trained.run_id, folder, subfolder=_FIGURES)
     runs.log_artifacts(config.tracking, trained.run_id, trained.checkpoint, subfolder="checkpoint")
     meta = checkpoints.read_meta(trained.checkpoint)
     return {

@@ -21,8 +21,8 @@ from pipeline.training.checkpoint_selection import NORMAL_ONLY, checkpoint_metri
 from pipeline.training.data_loop import BatchesAhead
 from pipeline.training.worker import Worker
 
-LEVELS = ("point", "frame", "pixel")
-LOSSES = (*LEVELS, "semantic")
+_LEVELS = ("point", "frame", "pixel")
+LOSSES = (*_LEVELS, "semantic")
 """Terms that are summed over the whole split."""
 NORMAL_SPECIFICITY = 0.99
 """Share of normal items below the threshold where model choice sees normal points only."""
@@ -46,7 +46,7 @@ def validate(
     Every rank must call it; all get the same numbers. The model is left in evaluation mode.
     """
     model.eval()
-    counts = {level: ScoreCounts() for level in LEVELS}
+    counts = {level: ScoreCounts() for level in _LEVELS}
     losses = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
     semantic = SemanticCounts()
     for batch in _batches(reader, worker, config):
@@ -107,7 +107,7 @@ def _metrics_over_ranks(
     metrics: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     losses = worker.sum(losses.to(worker.device)).cpu()
-    for level in LEVELS:
+    for level in _LEVELS:
         summed = worker.sum(torch.from_numpy(counts[level].to_array()).to(worker.device))
         whole = ScoreCounts.from_array(summed.cpu().numpy())
         if not whole.undefined:

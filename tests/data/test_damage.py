@@ -20,7 +20,7 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.data.prepare.index import Index, scan
 from pipeline.data.prepare.plan import ShardPlan
-from pipeline.data.prepare.prepare import Work, write_planned
+from pipeline.data.prepare.prepare import PrepareWork, write_planned
 from pipeline.data.prepare.quarantine import Quarantined
 from pipeline.data.prepare.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
@@ -203,7 +203,9 @@ def prepared(root: Path, folder: Path) -> tuple[dict[tuple, str], list[Quarantin
     assert refused == {}
     frames = tuple((key, f) for key, scene in index.scenes.items() for f in scene.frame_ids)
     plan = ShardPlan(split="train", name="shard.arrow", frames=frames)
-    work = Work(folder=folder, plans=(plan,), scenes=index.scenes, rules=rules, config=config)
+    work = PrepareWork(
+        folder=folder, plans=(plan,), scenes=index.scenes, rules=rules, config=config
+    )
     written = write_planned(work, plan)
     block = open_shard(folder, written.shard)
     return _row_hashes(block), [*index.quarantined, *written.quarantined], index

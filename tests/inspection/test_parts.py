@@ -16,7 +16,7 @@ from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.inspection.anomalies import check_kinematics
 from pipeline.inspection.check import Check, not_measured, worst, worst_check
 from pipeline.inspection.images import Agreement, agreement, graded, total
-from pipeline.inspection.sample import NO_CLASS, class_ids, read_sample
+from pipeline.inspection.sample import UNSEEN_CLASS, class_ids, read_sample
 from pipeline.inspection.scene import evenly_spread
 from pipeline.inspection.setup import read_lidar_args
 
@@ -75,7 +75,7 @@ def test_frames_are_spread_from_the_first_to_the_last() -> None:
 
 def test_values_that_are_no_class_are_kept_as_such() -> None:
     column = np.array([0.0, 24.0, 214.0, -1.0, 2.5, 300.0])
-    assert class_ids(column).tolist() == [0, 24, 214, NO_CLASS, NO_CLASS, NO_CLASS]
+    assert class_ids(column).tolist() == [0, 24, 214, UNSEEN_CLASS, UNSEEN_CLASS, UNSEEN_CLASS]
 
 
 def test_a_sample_says_what_it_could_not_read_and_keeps_the_rest(scene: Scene) -> None:

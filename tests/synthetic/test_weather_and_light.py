@@ -11,7 +11,7 @@ from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.primitives import Solids, Thing, box, moved, pack
 from pipeline.synthetic.sensor_sim import Observer
 from pipeline.synthetic.sensors import build_sensors
-from pipeline.synthetic.weather import NAMES, preset
+from pipeline.synthetic.weather import WEATHER_NAMES, preset
 from pipeline.synthetic.world import build_scene
 
 GREY = (0.5, 0.5, 0.5)
@@ -23,10 +23,10 @@ def tower() -> Solids:
 
 
 def test_there_are_anovox_s_fourteen_presets_and_each_has_its_own_light() -> None:
-    assert len(NAMES) == len(set(NAMES)) == 14
+    assert len(WEATHER_NAMES) == len(set(WEATHER_NAMES)) == 14
     looks = {
         (w.sun, w.haze_m, w.wetness, w.sun_elevation_deg)
-        for w in (preset(name, rich=False) for name in NAMES)
+        for w in (preset(name, rich=False) for name in WEATHER_NAMES)
     }
     assert len(looks) == 14
 
@@ -76,7 +76,7 @@ def pictures(rich: bool) -> dict[str, np.ndarray]:
     )
     world, sensors = build_scene(config, plan_scenes(config)[5]), build_sensors(config)
     images: dict[str, np.ndarray] = {}
-    for name in NAMES:
+    for name in WEATHER_NAMES:
         observer = Observer(replace(world, weather=preset(name, rich=rich)), sensors)
         images[name] = observer.observe(3).pictures[0].image.astype(float)
     return images
@@ -97,7 +97,10 @@ def test_each_pair_of_presets_gives_measurably_different_images(
 ) -> None:
     """Mean absolute difference in 8-bit steps, the closest pair of the 91."""
     for images, least in ((plain_pictures, 1.5), (rich_pictures, 2.5)):
-        apart = [np.abs(images[a] - images[b]).mean() for a, b in itertools.combinations(NAMES, 2)]
+        apart = [
+            np.abs(images[a] - images[b]).mean()
+            for a, b in itertools.combinations(WEATHER_NAMES, 2)
+        ]
         assert len(apart) == 91
         assert min(apart) > least
 
@@ -112,7 +115,7 @@ def test_sunset_is_darker_and_warmer_than_noon(plain_pictures: dict[str, np.ndar
 def test_streaks_grow_with_the_rain_and_dry_presets_have_none(
     plain_pictures: dict[str, np.ndarray], rich_pictures: dict[str, np.ndarray]
 ) -> None:
-    above = {name: (rich_pictures[name] - plain_pictures[name])[:60] for name in NAMES}
+    above = {name: (rich_pictures[name] - plain_pictures[name])[:60] for name in WEATHER_NAMES}
     spread = [
         above[name].std()
         for name in ("WET_CLOUDY_NOON", "SOFT_RAIN_NOON", "MID_RAINY_NOON", "HARD_RAIN_NOON")

@@ -24,7 +24,7 @@ from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import read_scenes
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.writer import (
-    STAMP_FILE,
+    SYNTHETIC_STAMP,
     first_frame_id,
     is_synthetic,
     write_archives,
@@ -39,14 +39,14 @@ def checksums(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != STAMP_FILE
+        if path.is_file() and path.name != SYNTHETIC_STAMP
     }
 
 
 def test_archives_and_scenes_are_where_anovox_has_them(
     written: Path, small_config: SyntheticConfig
 ) -> None:
-    found = {path.name for path in written.iterdir()} - {STAMP_FILE}
+    found = {path.name for path in written.iterdir()} - {SYNTHETIC_STAMP}
     assert found == {
         f"AnoVox_{kind}_Mono_{town}"
         for kind in ("Normality", "Static")
@@ -192,9 +192,9 @@ def test_a_root_from_before_a_key_existed_goes_on_with_the_key_at_its_default(
 ) -> None:
     config = replace(small_config, num_scenes=1, num_frames=1)
     write_archives(config, tmp_path)
-    stamp = json.loads((tmp_path / STAMP_FILE).read_text())
+    stamp = json.loads((tmp_path / SYNTHETIC_STAMP).read_text())
     old = {key: value for key, value in stamp.items() if key not in ("sensor_set", "irregular")}
-    (tmp_path / STAMP_FILE).write_text(json.dumps(old))
+    (tmp_path / SYNTHETIC_STAMP).write_text(json.dumps(old))
     assert write_archives(config, tmp_path)["num_scenes_written"] == 0
     with pytest.raises(ValueError, match=r"with other synthetic\.sensor_set;"):
         write_archives(replace(config, sensor_set="Stereo"), tmp_path)

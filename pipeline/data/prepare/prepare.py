@@ -66,7 +66,7 @@ from pipeline.runtime.ray_cluster import ensure_ray
 from pipeline.synthetic.writer import is_synthetic
 
 logger = logging.getLogger(__name__)
-LOCK = ".lock"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PrepareWork:
     """What every task needs, shipped to the workers once."""
 
     folder: Path
@@ -121,7 +121,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
     image_size = stored_size(index.scenes.values(), config.prepare)
     folder.mkdir(parents=True, exist_ok=True)
     busy = ValueError(f"another jobs.prepare is writing {folder}; wait for it, or stop it first")
-    with file_lock(folder / LOCK, refusal=busy):
+    with file_lock(folder / _LOCK, refusal=busy):
         work, index, splits = _plan(config, index, folder)
         written = _write_all(work, progress)
         manifest = _seal(work, index, splits, written, image_size=image_size)
@@ -144,7 +144,7 @@ def _tell_of_change(config: Config, index: Index) -> None:
     )
 
 
-def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict[str, str]]:
+def _plan(config: Config, index: Index, folder: Path) -> tuple[PrepareWork, Index, dict[str, str]]:
     """What to write, once the scenes that no rule can label are out, and the deal of the rest."""
     rules, refused = find_rules(index.scenes.values(), config.prepare)
     index = index.without(refused)
@@ -152,7 +152,7 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[Work, Index, dict
     splits = make_splits(index.facts, config.prepare)
     check_scenes(index.facts, splits, config.prepare)
     remove_leftovers(folder)
-    work = Work(
+    work = PrepareWork(
         folder=folder,
         plans=plan_shards(index, splits, config.prepare),
         scenes=index.scenes,
@@ -174,7 +174,7 @@ def find_blocks(config: Config) -> Path:
     return Path(choose_folder(config, local_folders(place), place=str(place)).place)
 
 
-def _write_all(work: Work, progress: Progress) -> list[Written]:
+def _write_all(work: PrepareWork, progress: Progress) -> list[Written]:
     """Every planned shard; those that an earlier job finished are kept."""
     done = {number: _finished(work.folder, plan) for number, plan in enumerate(work.plans)}
     total = sum(len(plan.frames) for plan in work.plans)
@@ -195,7 +195,7 @@ def _write_all(work: Work, progress: Progress) -> list[Written]:
     return whole
 
 
-def _write_with_ray(work: Work, numbers: Sequence[int]) -> Iterator[int]:
+def _write_with_ray(work: PrepareWork, numbers: Sequence[int]) -> Iterator[int]:
     """Numbers of plans, as their shards get done."""
     if not numbers:
         return
@@ -228,7 +228,7 @@ def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
     """Ray Data task: write one shard; the reason of a frame that ends the job comes back."""
     import ray
 
-    loaded: Work = ray.get(work)
+    loaded: PrepareWork = ray.get(work)
     try:
         write_planned(loaded, loaded.plans[row["number"]])
     except FrameError as error:
@@ -236,7 +236,7 @@ def _write_planned(row: dict[str, Any], *, work: Any) -> dict[str, Any]:
     return row | {"error": ""}
 
 
-def write_planned(work: Work, plan: ShardPlan) -> Written:
+def write_planned(work: PrepareWork, plan: ShardPlan) -> Written:
     """Read a shard's frames and write it, then the note that says it is whole.
 
     Raises FrameError for a damaged frame unless `data.on_bad_frame=quarantine`.
@@ -257,7 +257,7 @@ def write_planned(work: Work, plan: ShardPlan) -> Written:
     return written
 
 
-def _read_row(scene: Scene, frame_id: int, work: Work) -> dict[str, Any]:
+def _read_row(scene: Scene, frame_id: int, work: PrepareWork) -> dict[str, Any]:
     config = work.config.prepare
     frame = read_frame(scene, frame_id)
     labels = truth(
@@ -288,7 +288,7 @@ def _read_note(folder: Path, plan: ShardPlan) -> Written:
 
 
 def _seal(
-    work: Work,
+    work: PrepareWork,
     index: Index,
     splits: Mapping[str, str],
     written: Sequence[Written],

@@ -110,7 +110,7 @@ def write_image(
     )
 
 
-def grey_table(change: Augmentation) -> UInt8[np.ndarray, "256"]:
+def grey_table_of(change: Augmentation) -> UInt8[np.ndarray, "256"]:
     """What becomes of each grey level."""
     return grey_levels.grey_table(contrast=change.contrast, brightness=change.brightness)
 

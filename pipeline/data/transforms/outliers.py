@@ -26,7 +26,7 @@ NEAREST_M, FARTHEST_M = 4.0, 30.0
 """Ranges at which outliers stand on the road."""
 IN_VIEW_SHARE = 0.75
 """Share of outliers for which a place in the image is sought."""
-ATTENUATION_PER_M = 0.004
+_ATTENUATION_PER_M = 0.004
 """Intensity is exp(-0.004 range) in CARLA, whatever is hit."""
 RANGE_NOISE_M = 0.1
 """Deviation of AnoVox's noise along a ray; a smoother surface would give the outlier away."""
@@ -215,6 +215,6 @@ def _moved(
     """Points `rows` at their new places, labelled as outliers; copies, as frames are views."""
     points, label = frame.points.copy(), frame.point_label.copy()
     points[rows, :3] = places
-    points[rows, 3] = np.exp(-ATTENUATION_PER_M * np.linalg.norm(places, axis=1))
+    points[rows, 3] = np.exp(-_ATTENUATION_PER_M * np.linalg.norm(places, axis=1))
     label[rows] = OUTLIER_LABEL
     return frame._replace(points=points, point_label=label)

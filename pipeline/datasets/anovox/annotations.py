@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.anovox.class_ids import CATEGORY, GENERIC_ANOMALY
 from pipeline.datasets.anovox.geometry import carla_transform
 from pipeline.datasets.anovox.io import FrameError, damaged, load_text
-from pipeline.datasets.anovox.sensors import Mount, SensorSetup, Triple
+from pipeline.datasets.anovox.sensors import Mount, SensorSetup, Vector3
 
 SEPARATOR = " ; "
 _NUMBERS = re.compile(r"[-+0-9eE., \t\[\]]*")
@@ -37,9 +37,9 @@ class Anomaly:
     """One of labels.CATEGORY's values, or empty for an actor of an ordinary class (a vehicle)."""
     tags: tuple[int, ...]
     """CARLA's native class ids of the actor; empty in the variant without them."""
-    location: Triple | None
+    location: Vector3 | None
     """Metres in CARLA's world (y right), None in the variant without it."""
-    velocity: Triple | None
+    velocity: Vector3 | None
     """m/s in CARLA's world, None in the variant without it."""
     speed_m_s: float | None
     """Length of `velocity`, or the speed of the variant that has no velocity."""
@@ -102,7 +102,7 @@ def parse_anomaly(values: Mapping[str, Any]) -> Anomaly:
     )
 
 
-def _speed_m_s(values: Mapping[str, Any], velocity: Triple | None) -> float | None:
+def _speed_m_s(values: Mapping[str, Any], velocity: Vector3 | None) -> float | None:
     if velocity is not None:
         return float(np.linalg.norm(velocity))
     if "speed" not in values:
@@ -199,7 +199,7 @@ def _vehicle_from(mount: Mount) -> NDArray[np.float64]:
     return carla_transform(mount.location, *mount.rotation)
 
 
-def _triple(values: Mapping[str, Any], key: str) -> Triple:
+def _triple(values: Mapping[str, Any], key: str) -> Vector3:
     x, y, z = _numbers(values.get(key), key, (3,)).tolist()
     return x, y, z
 

@@ -21,7 +21,7 @@ NORMAL_LABEL = 0
 ANOMALOUS_LABEL = 1
 IGNORE_LABEL = 255
 
-NAMES: dict[int, str] = {
+CLASS_NAMES: dict[int, str] = {
     0: "unlabeled",
     1: "road",
     2: "sidewalk",
@@ -137,7 +137,7 @@ IGNORE: frozenset[int] = frozenset({*range(112, 120), EGO})
 def _table() -> NDArray[np.int16]:
     """Label per id, -1 where the id is not AnoVox's."""
     table = np.full(256, -1, np.int16)
-    table[list(NAMES)] = NORMAL_LABEL
+    table[list(CLASS_NAMES)] = NORMAL_LABEL
     table[list(ANOMALY)] = ANOMALOUS_LABEL
     table[list(IGNORE)] = IGNORE_LABEL
     return table

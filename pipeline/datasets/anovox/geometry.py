@@ -26,7 +26,7 @@ CAMERA_FROM_CARLA = np.array(
 CAMERA_FROM_LIDAR_SAME_POSE = CAMERA_FROM_CARLA @ FLIP + 0.0  # + 0.0 turns -0.0 into 0.0
 """LiDAR file axes (x forward, y left, z up) to camera axes, for sensors mounted at one pose."""
 
-MIN_DEPTH_M = 0.1
+_MIN_DEPTH_M = 0.1
 
 VOXEL_SIZE_M = 0.5
 GRID_SHAPE = (1000, 1000, 64)
@@ -93,12 +93,12 @@ def project(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pixels (P, 2) as (u, v) and depths (P,) in metres of points (P, >=3) in the LiDAR frame.
 
-    u and v are nan for points nearer than `MIN_DEPTH_M` or behind the camera.
+    u and v are nan for points nearer than `_MIN_DEPTH_M` or behind the camera.
     """
     in_camera = transform(points, camera_from_lidar)
     depth = in_camera[:, 2]
     fx, fy, cx, cy = intrinsics
-    safe = np.where(depth > MIN_DEPTH_M, depth, np.nan)[:, None]
+    safe = np.where(depth > _MIN_DEPTH_M, depth, np.nan)[:, None]
     return in_camera[:, :2] / safe * [fx, fy] + [cx, cy], depth
 
 
@@ -107,7 +107,7 @@ def in_view(
 ) -> NDArray[np.bool_]:
     """True (P,) where a projected point lies inside the image and before the camera."""
     u, v = uv[:, 0], uv[:, 1]
-    return (depth > MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    return (depth > _MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
 
 
 def unproject(

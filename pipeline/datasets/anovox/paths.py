@@ -24,7 +24,7 @@ ROUTE_FOLDER = "ROUTE_MAP"
 SETUP_FILE = "sensor_setup.json"
 CONFIG_FOLDER = "Scenario_Configuration_Files"
 
-MONO = "Mono"
+_MONO = "Mono"
 
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 SCENE_PREFIX = "Scenario_"
@@ -51,7 +51,7 @@ ARCHIVE_NAME = re.compile(
 )
 
 
-def archive_name(kind: str, town: str, sensor_set: str = MONO) -> str:
+def archive_name(kind: str, town: str, sensor_set: str = _MONO) -> str:
     """`AnoVox_Static_Mono_Town03`, for kind static and town Town03."""
     return f"AnoVox_{kind.capitalize()}_{sensor_set}_{town}"
 

@@ -7,10 +7,16 @@ normal scenes alone must not know cannot have an output of its own.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.anovox.class_ids import AGENT_OFFSET, ANOMALY, IGNORE, NAMES, NORMAL_LABEL
+from pipeline.datasets.anovox.class_ids import (
+    AGENT_OFFSET,
+    ANOMALY,
+    CLASS_NAMES,
+    IGNORE,
+    NORMAL_LABEL,
+)
 
-SKY = 11
-SEMANTIC_IDS: tuple[int, ...] = tuple(i for i in NAMES if i not in ANOMALY | IGNORE | {SKY})
+_SKY = 11
+SEMANTIC_IDS: tuple[int, ...] = tuple(i for i in CLASS_NAMES if i not in ANOMALY | IGNORE | {_SKY})
 """Id of each class, ascending: column k of the semantic logits is id `SEMANTIC_IDS[k]`."""
 NUM_CLASSES = len(SEMANTIC_IDS)
 NO_CLASS = -1
@@ -19,7 +25,7 @@ NO_CLASS = -1
 
 def class_name(number: int) -> str:
     """Name of a class as metrics spell it, `road_line` for instance."""
-    return NAMES[SEMANTIC_IDS[number]].replace(" ", "_")
+    return CLASS_NAMES[SEMANTIC_IDS[number]].replace(" ", "_")
 
 
 def _table() -> NDArray[np.int64]:

@@ -26,15 +26,15 @@ _ANOVOX_ARGS = {
 }
 """What every published sensor set has; for scenes that have lost their own setup."""
 
-Triple = tuple[float, float, float]
+Vector3 = tuple[float, float, float]
 
 
 class Mount(NamedTuple):
     """Where a sensor sits, in CARLA's vehicle axes (x forward, y right, z up)."""
 
-    location: Triple
+    location: Vector3
     """Metres from the vehicle's origin on the ground."""
-    rotation: Triple
+    rotation: Vector3
     """Roll, pitch, yaw in degrees; yaw is positive to the right."""
 
 
@@ -158,7 +158,7 @@ def _mount(setup: Mapping[str, Any], folder: str) -> Mount:
     return Mount(_triple(entry, "location"), _triple(entry, "rotation"))
 
 
-def _triple(entry: Mapping[str, Any], key: str) -> Triple:
+def _triple(entry: Mapping[str, Any], key: str) -> Vector3:
     value = entry.get(key)
     if not isinstance(value, list) or len(value) != 3:
         raise ValueError(f"a sensor's {key} is {value!r} instead of three numbers")

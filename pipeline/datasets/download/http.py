@@ -19,7 +19,7 @@ from pipeline.config.data import DataConfig
 
 logger = logging.getLogger(__name__)
 Response = http.client.HTTPResponse
-T = TypeVar("T")
+_T = TypeVar("_T")
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_WAIT_S = 60.0
 
@@ -88,7 +88,7 @@ class Web:
         with response:
             yield response
 
-    def patiently(self, url: str, attempt: Callable[[], T], *, gain: Callable[[], int]) -> T:
+    def patiently(self, url: str, attempt: Callable[[], _T], *, gain: Callable[[], int]) -> _T:
         """What `attempt` returns; repeated when it is Dropped, later and later.
 
         `gain` is the progress so far: an attempt that raised it beyond all before was not in vain,

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.runtime import remote_storage
 
-FOLDER = "trials"
+_FOLDER = "trials"
 OPEN, FINISHED, PRUNED, SKIPPED, ERROR = "open", "finished", "pruned", "skipped", "error"
 UNFINISHED = (OPEN, ERROR)
 """States in which the next start of the study tries a trial again."""
@@ -70,7 +70,7 @@ class Ledger:
     """The records of a study by name, in memory and on disk."""
 
     def __init__(self, config: Config, study_folder: Path) -> None:
-        self._config, self._folder = config, study_folder / FOLDER
+        self._config, self._folder = config, study_folder / _FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         remote_storage.fetch_files(config, self._folder)
         found = [_read(path) for path in self._folder.glob("*.json")]

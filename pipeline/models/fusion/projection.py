@@ -14,7 +14,7 @@ from pipeline.data.batch import Batch
 from pipeline.models.image import FeatureMap
 from pipeline.models.layers import constant, full_precision
 
-MIN_DEPTH_M = 0.1
+_MIN_DEPTH_M = 0.1
 """As in anovox.geometry.in_view."""
 
 
@@ -34,8 +34,8 @@ def project_points(
         matrix = torch.stack([across, along, forward], dim=1).index_select(0, frame)
         scaled = (matrix[:, :, :3] * batch.points[:, None, :3]).sum(2) + matrix[:, :, 3]
     depth = scaled[:, 2]
-    uv = scaled[:, :2] / depth.clamp(min=MIN_DEPTH_M)[:, None]
-    return uv, (depth > MIN_DEPTH_M) & ((uv >= 0) & (uv < size_of_images(batch))).all(dim=1)
+    uv = scaled[:, :2] / depth.clamp(min=_MIN_DEPTH_M)[:, None]
+    return uv, (depth > _MIN_DEPTH_M) & ((uv >= 0) & (uv < size_of_images(batch))).all(dim=1)
 
 
 def size_of_images(batch: Batch) -> Float32[Tensor, "2"]:
