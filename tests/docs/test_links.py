@@ -1,5 +1,6 @@
 """Links of the pages lead somewhere, and their command lines are ones that the jobs take."""
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`|^(?: {4}|\t)(.+)$", re.MULTILINE)
 COMMAND = re.compile(r"\bjobs\.(\w+)((?: +[^\s#|]+)*)")
-CITED = re.compile(r"\bdocs/[\w./-]+\.(?:md|svg|png)\b")
+CITED = re.compile(r"\bdocs/([\w.-]+\.md)\b(?:[,\s(]+\"([^\"]+)\")?")
+"""A page in a docstring, and after it the heading that is meant, in quotation marks."""
 PLACEHOLDERS = ("key.path=value", "key=value", "...", "SECTION")
 RECORD = "10888190"
 """A number in the place of the word RECORD."""
@@ -61,6 +63,12 @@ def _commands(page: Path) -> Iterator[tuple[str, list[str]]]:
             yield job, [word for word in found if word not in PLACEHOLDERS]
 
 
+@functools.cache
+def _load(config: Path | None, settings: tuple[str, ...]) -> None:
+    """Each once: the same line stands in several places."""
+    load(config, settings)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_command_line_names_a_job_its_config_and_settings_that_there_are(page: Path) -> None:
     for job, words in _commands(page):
@@ -72,7 +80,7 @@ def test_every_command_line_names_a_job_its_config_and_settings_that_there_are(p
         others = [word for word in words if "=" not in word and word not in SWITCHES]
         if _name(page) not in HISTORY:
             assert not others or "--help" in words, f"{_name(page)}: jobs.{job} {' '.join(words)}"
-            load(config, settings)
+            _load(config, tuple(settings))
 
 
 def test_the_readmes_have_command_lines_with_settings() -> None:
@@ -81,7 +89,11 @@ def test_the_readmes_have_command_lines_with_settings() -> None:
         assert len(lines) >= 6, name
 
 
-def test_pages_that_the_code_cites_are_there() -> None:
-    for path in [*REPOSITORY.glob("pipeline/**/*.py"), *REPOSITORY.glob("jobs/*.py")]:
-        for cited in CITED.findall(path.read_text(encoding="utf-8")):
-            assert (REPOSITORY / cited).is_file(), f"{path} cites {cited}"
+@pytest.mark.parametrize("room", ["pipeline", "jobs", "benchmarks"])
+def test_pages_and_headings_that_the_code_cites_are_there(room: str) -> None:
+    for path in (REPOSITORY / room).rglob("*.py"):
+        for name, heading in CITED.findall(path.read_text(encoding="utf-8")):
+            page = REPOSITORY / "docs" / name
+            assert page.is_file(), f"{path} cites {name}"
+            lines = page.read_text(encoding="utf-8").splitlines()
+            assert not heading or f"## {heading}" in lines, f"{path} cites {name}, {heading}"
