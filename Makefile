@@ -10,7 +10,7 @@ PARALLEL := -n 2 --dist worksteal --durations=10
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-long lint compare audit benchmarks clean
+.PHONY: demo test test-slow test-long coverage lint compare audit benchmarks clean
 
 $(STAMP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
@@ -37,6 +37,10 @@ test-slow: $(STAMP)
 test-long: $(STAMP)
 	$(BIN)/python -m pytest $(PARALLEL) -m long --resume runs/test-long.csv
 
+# Which lines of pipeline/ the fast tier runs; what other processes run is not counted.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest $(PARALLEL) --cov=pipeline --cov-branch --cov-report=term:skip-covered --cov-report=html:runs/coverage
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +57,4 @@ benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks.reader
 
 clean:
-	rm -rf data/demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/demo runs/coverage .coverage .pytest_cache .ruff_cache .hypothesis

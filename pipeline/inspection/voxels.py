@@ -81,7 +81,7 @@ def check_voxel_content(samples: Sequence[Sample], *, num_lidars: int) -> Check:
     """Own voxelisation of SEMANTIC-LIDAR reproduces cells and classes of the file.
 
     With several LiDARs the file holds the cells of all, displaced against each other: then only
-    cells that are missing count (anovox-format.md 3.7).
+    cells that are missing count (docs/anovox-format.md, "Voxel grid").
     """
     name = "voxel content"
     expected = f"{CELL_SHARES[1]:.1%} of the cells of the own voxelisation, and their classes"

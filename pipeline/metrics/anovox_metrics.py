@@ -1,9 +1,10 @@
 """AnoVox's own metrics of voxels, as its benchmark code defines and averages them.
 
-anovox-format.md section 7.3. Scores are sigmoids of the logits, an item is predicted at a threshold
-when its score is above it, and F1 and PPV are means over ten thresholds in the middle of the range,
-so that unlike AP and AUROC they depend on how a detector is calibrated. Thresholds are moved to the
-next border of the histogram's bins, by at most 1/1024 of a logit.
+They are listed in docs/anovox-format.md ("AnoVox's own benchmark"). Scores are sigmoids of the
+logits, an item is predicted at a threshold when its score is above it, and F1 and PPV are means
+over ten thresholds in the middle of the range, so that unlike AP and AUROC they depend on how a
+detector is calibrated. Thresholds are moved to the next border of the histogram's bins, by at most
+1/1024 of a logit.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Point scores carried into AnoVox's own voxel grid, the ground on which its benchmark compares.
 
 A voxel counts when it holds a scored point. The benchmark rebuilds its grid from the modality at
-hand; here the grid is the one that AnoVox ships, in its own axes (anovox-format.md sections 3.7 and
-7), and points are assigned by their exact places, as its labels were.
+hand; here the grid is the one that AnoVox ships, in its own axes (docs/anovox-format.md,
+"Voxel grid"), and points are assigned by their exact places, as its labels were.
 """
 
 from collections.abc import Callable, Iterator

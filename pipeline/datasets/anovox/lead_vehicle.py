@@ -1,7 +1,8 @@
 """The vehicle ahead in a dynamic scene: its track, when it brakes, and where its body is.
 
-Everything comes from the scene's ANOMALY files. The braking window is the format's (section 6.5):
-from the onset of a hard, sustained deceleration until the vehicle drives on, at most 31 frames.
+Everything comes from the scene's ANOMALY files. The braking window is that of
+docs/anovox-format.md ("When a frame is anomalous"): from the onset of a hard, sustained
+deceleration until the vehicle drives on, at most 31 frames.
 """
 
 import math
@@ -114,7 +115,7 @@ def braking_onset(
     """Index of the last frame (N,) before the first hard braking; None if there is none.
 
     `seconds` lie between the frames (N - 1,). Hard: slower by more than `ONSET_M_S2` over each of
-    `ONSET_FRAMES` frames in a row (anovox-format.md 6.5).
+    `ONSET_FRAMES` frames in a row (docs/anovox-format.md, "When a frame is anomalous").
     """
     is_hard = -np.diff(speed_m_s) / seconds > ONSET_M_S2
     if len(is_hard) < ONSET_FRAMES:
