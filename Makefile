@@ -47,7 +47,7 @@ lint: $(STAMP)
 	$(BIN)/pyright
 
 compare: $(STAMP)
-	$(BIN)/python -m jobs.compare --config configs/compare.yaml
+	$(BIN)/python -m jobs.ablate --config configs/compare.yaml
 
 audit: $(STAMP)
 	$(BIN)/python -m jobs.audit --config configs/demo.yaml

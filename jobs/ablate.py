@@ -1,4 +1,4 @@
-"""Rows x seeds over one split, side by side, and one table of what each row changes."""
+"""Variants x seeds over one split, or over several synthetic worlds, and one table of them."""
 
 import sys
 from typing import Any
@@ -8,10 +8,12 @@ from pipeline.config.schema import Config
 
 
 def work(config: Config) -> dict[str, Any]:
-    """Train and evaluate every row of `ablate.variants` for every seed; print the table."""
+    """Train and evaluate `ablate.variants` for every seed (and every world); print the table."""
     from pipeline.experiments.ablation import ablate
+    from pipeline.experiments.worlds import ablate_worlds
 
-    ablated = ablate(config, say=lambda line: print(f"ablate: {line}", file=sys.stderr))
+    do = ablate_worlds if config.ablate.worlds else ablate
+    ablated = do(config, say=lambda line: print(f"ablate: {line}", file=sys.stderr))
     print(ablated.text)
     return ablated.facts
 

@@ -24,7 +24,7 @@ def work(config: Config) -> dict[str, Any]:
     folder = find_blocks(config)
     reasons = count_reasons(read_quarantine(folder))
     for reason in reasons:
-        print(_told(reason))
+        print(_line(reason))
     return {
         "unpacked": [str(folder) for folder in unpacked],
         "blocks": str(folder),
@@ -40,7 +40,7 @@ def work(config: Config) -> dict[str, Any]:
     }
 
 
-def _told(reason: ReasonCount) -> str:
+def _line(reason: ReasonCount) -> str:
     whole = f" and {reason.num_whole} whole scenes or archives" if reason.num_whole else ""
     return f"left out: {reason.num_frames} frames{whole}: {reason.kind}\n  e.g. {reason.example}"
 

@@ -6,22 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.model import FUSIONS
-from pipeline.config.validators import at_least, choices, not_empty, positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """What `jobs.compare` runs: world seeds x fusion types."""
-
-    world_seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    """One synthetic world, with its own split and its own trainings, per seed."""
-    fusions: list[str] = field(default_factory=lambda: ["concat", "camera_only", "lidar_only"])
-    """Detectors trained on each world."""
-
-    def __post_init__(self) -> None:
-        not_empty("compare.world_seeds", self.world_seeds)
-        choices("compare.fusions", self.fusions, legal=FUSIONS)
+from pipeline.config.validators import at_least, not_empty, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +25,9 @@ class AblateConfig:
     """Metrics of the printed table (`SLICE_METRIC`); the CSV holds all."""
     num_parallel: int = 0
     """Trainings side by side; 0 = as many as the cluster's CPUs and GPUs allow."""
+    worlds: list[int] = field(default_factory=list)
+    """Seeds of synthetic worlds, each written, prepared and ablated below `data.root` and
+    `data.blocks`, with the means over worlds in the end; [] = the data that are prepared."""
 
     def __post_init__(self) -> None:
         for key in ("variants", "seeds", "metrics"):

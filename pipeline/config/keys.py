@@ -24,6 +24,8 @@ RENAMED = {
     "tune.grace_validations": "tune.grace_period",
 }
 """Keys of before and their names now."""
+REPLACED = {"compare.fusions": "ablate.variants", "compare.world_seeds": "ablate.worlds"}
+"""Keys of before whose work other keys do, written in another way."""
 RENAMED_VALUES = {("loss.name", "seed_self_supervised"): "prior_self_supervised"}
 
 MEANINGS = {
@@ -102,6 +104,8 @@ def demand_known(key: str, known: Sequence[str]) -> None:
         return
     if key in RENAMED:
         raise ValueError(f"{key} is now called {RENAMED[key]!r}; write that in its place")
+    if key in REPLACED:
+        raise ValueError(f"{key} is gone; see {REPLACED[key]!r} in docs/config.md")
     raise ValueError(f"unknown key {key!r}; did you mean {nearest(key, known)!r}?")
 
 
@@ -133,6 +137,8 @@ def with_names_of_now(tree: Mapping[str, Any]) -> dict[str, Any]:
             now.setdefault(to_section, {})[to_name] = now[section].pop(name)
             if not now[section]:
                 del now[section]
+    for section in {key.partition(".")[0] for key in REPLACED}:
+        now.pop(section, None)
     for (key, value), new in RENAMED_VALUES.items():
         section, _, name = key.partition(".")
         if now.get(section, {}).get(name) == value:

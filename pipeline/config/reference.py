@@ -28,8 +28,7 @@ JOBS = {
     "evaluate": ("evaluation", "data", "prepare", "scaling", "tracking"),
     "export": ("evaluation", "data", "prepare", "tracking"),
     "profile": ("profile", "ablate", *_TRAIN),
-    "ablate": ("ablate", *_TRAIN, "evaluation"),
-    "compare": ("compare", "synthetic", *_TRAIN, "evaluation"),
+    "ablate": ("ablate", *_TRAIN, "evaluation", "synthetic"),
     "tune": ("tune", *_TRAIN, "evaluation"),
 }
 """Sections that each job reads, the most telling first."""

@@ -17,7 +17,7 @@ from pipeline.config.data import (
     PrepareConfig,
     SyntheticConfig,
 )
-from pipeline.config.experiments import AblateConfig, CompareConfig, ProfileConfig, TuneConfig
+from pipeline.config.experiments import AblateConfig, ProfileConfig, TuneConfig
 from pipeline.config.model import LossConfig, ModelConfig
 from pipeline.config.run import HealthCheckConfig, ScalingConfig, TrackingConfig
 from pipeline.config.validators import at_least
@@ -54,7 +54,7 @@ class TrainConfig:
     lr_schedule: Literal["cosine", "none"] = "cosine"
     """Learning rate after the warm-up."""
     lr_restart_epochs: list[int] = field(default_factory=list)
-    """Epochs after which the cosine has come down and starts anew at the peak. What a validation
+    """Epochs after which the cosine has come down and starts again at the peak. What a validation
     there says holds for a whole training of that length, which pruning trials asks for."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0; 0 = off."""
@@ -83,7 +83,7 @@ class TrainConfig:
     log_every_n_steps: int = 10
     """Cadence of live metrics and of the progress line."""
     resume: str = ""
-    """Run folder to go on from (its last whole checkpoint); empty = start anew."""
+    """Run folder to resume from (its last complete checkpoint); empty = a new run."""
     profile_steps: int = 0
     """Steps, after the third, of which rank 0 writes a torch profiler trace into the run folder
     (an artifact of the run); 0 = off."""
@@ -128,7 +128,7 @@ def _check_restarts(train: TrainConfig) -> None:
     epochs = train.lr_restart_epochs
     if epochs and train.lr_schedule != "cosine":
         raise ValueError(
-            f"train.lr_restart_epochs={epochs} starts a cosine anew, but train.lr_schedule is "
+            f"train.lr_restart_epochs={epochs} starts a cosine again, but train.lr_schedule is "
             f"{train.lr_schedule}; set it to cosine or leave train.lr_restart_epochs out"
         )
     marks = [0, *epochs, train.num_epochs]
@@ -191,7 +191,6 @@ class Config:
     health_checks: HealthCheckConfig = field(default_factory=HealthCheckConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    compare: CompareConfig = field(default_factory=CompareConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)

@@ -177,7 +177,7 @@ def _copy(store: Store, folder: Path, shard: Shard) -> None:
 
 
 def _is_there(folder: Path, shard: Shard) -> bool:
-    """A shard bears its name only once its hash has been checked."""
+    """A shard has its name only once its hash has been checked."""
     path = folder / shard.split / shard.name
     return path.is_file() and path.stat().st_size == shard.num_bytes
 

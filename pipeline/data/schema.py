@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.config.data import PrepareConfig
 
 SCHEMA_VERSION = 2
-"""Raised when the meaning of a column changes; blocks of another version are prepared anew."""
+"""Raised when the meaning of a column changes; blocks of another version are prepared again."""
 
 SPLITS = ("train", "val", "test")
 

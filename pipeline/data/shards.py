@@ -52,7 +52,7 @@ def write_shard(
 def flush(folder: Path, shards: Sequence[Shard]) -> None:
     """Wait until the shards are on disk; not in the tasks that write them, whose CPUs would idle.
 
-    Until then a power cut may leave a shard that is not what its hash says, which is written anew.
+    Until then a power cut may leave a shard that is not what its hash says, which is written again.
     """
     for shard in shards:
         flush_file(folder / shard.split / shard.name)

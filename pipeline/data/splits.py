@@ -133,7 +133,7 @@ def check_scenes(
     if lacking:
         raise ValueError(
             f"split {' and '.join(lacking)} gets no scene with an anomaly, so it cannot hold both "
-            "classes of frames: add static scenes (three are the least), or change "
+            "classes of frames: add static scenes (at least three), or change "
             "prepare.val_fraction, prepare.test_fraction or prepare.hold_out_categories"
         )
 
@@ -151,11 +151,11 @@ def check_both_classes(frames: pd.DataFrame, config: PrepareConfig) -> None:
     }
     if all(min(pair) > 0 for pair in needed.values()):
         return
-    told = ", ".join(
+    shown = ", ".join(
         f"{split} {neg} normal + {pos} anomalous" for split, (neg, pos) in counts.items()
     )
     raise ValueError(
-        f"splits have {told} frames; each needs both classes: add scenes, or change "
+        f"splits have {shown} frames; each needs both classes: add scenes, or change "
         "prepare.split_seed, prepare.val_fraction or prepare.test_fraction"
     )
 

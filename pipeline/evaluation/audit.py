@@ -1,4 +1,4 @@
-"""What can be known of a prepared split without a detector: shortcuts, and the baseline to beat."""
+"""Shortcut probes and feature baseline for a prepared split."""
 
 import functools
 from dataclasses import dataclass

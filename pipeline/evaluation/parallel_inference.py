@@ -1,6 +1,6 @@
 """A whole split counted on all cores: by threads of this process, or by Ray workers where they pay.
 
-A Ray worker takes seconds to start, as it imports torch anew; threads start at once, but see the
+A Ray worker takes seconds to start, as it imports torch again; threads start at once, but see the
 cores of one machine and one GPU. `starts_workers` is the rule.
 """
 

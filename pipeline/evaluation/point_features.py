@@ -1,4 +1,4 @@
-"""Plain features of a LiDAR point: what a program knows without having learned to see.
+"""Hand-crafted per-point features for the baseline.
 
 They serve two ends: each alone shows whether anomalies can be told by position or size (a shortcut
 of the data), and all together feed the boosted tree that a detector must beat.

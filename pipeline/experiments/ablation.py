@@ -1,7 +1,8 @@
 """Rows x seeds over one split: what each part of the detector is worth, in one table.
 
-Every row is a change of the same config, every cell sees the same scenes, and differences to the
-first row are paired by scene. The study is a run of its own in MLflow with the cells under it.
+Every row is a change of the same config, every training sees the same scenes, and differences to
+the first row are paired by scene. The study is a run of its own in MLflow with the trainings under
+it.
 """
 
 import math
@@ -18,7 +19,7 @@ from pipeline.evaluation.baselines import CONSTANT
 from pipeline.evaluation.boosted_tree import baseline_name
 from pipeline.evaluation.split_scores import baseline_of, open_splits, probe_tallies_of
 from pipeline.experiments.study import Study, open_study
-from pipeline.experiments.variant_runs import Outcome, VariantRun, run_cells
+from pipeline.experiments.variant_runs import Outcome, VariantRun, run_variants
 from pipeline.experiments.variants import parse_row, row_configs
 from pipeline.experiments.variants_table import Line, latex, variants_markdown, write_variants_csv
 from pipeline.metrics.bootstrap import Interval, mean_intervals
@@ -50,12 +51,14 @@ def ablate(config: Config, *, say: Say) -> Ablated:
     with runs.failing(config.tracking, study.run_id):
         log_dataset(config, study.run_id, manifest)
         controls = _controls(config, manifest, say)
-        cells = {name: _cells(name, row, config.ablate.seeds) for name, row in rows.items()}
-        every = [cell for row in cells.values() for cell in row]
-        outcomes = run_cells(every, study, num_parallel=config.ablate.num_parallel, say=say)
+        variant_runs = {
+            name: _runs_of(name, row, config.ablate.seeds) for name, row in rows.items()
+        }
+        every = [run for row in variant_runs.values() for run in row]
+        outcomes = run_variants(every, study, num_parallel=config.ablate.num_parallel, say=say)
         by_name = {outcome.name: outcome for outcome in outcomes}
-        done = {name: [by_name[cell.name] for cell in row] for name, row in cells.items()}
-        ablated = _told(config, manifest, study, done, controls)
+        done = {name: [by_name[run.name] for run in row] for name, row in variant_runs.items()}
+        ablated = _report(config, manifest, study, done, controls)
         runs.finish(config.tracking, study.run_id)
     return ablated
 
@@ -77,27 +80,27 @@ def one_split(rows: Mapping[str, Config]) -> Manifest:
 def _controls(config: Config, manifest: Manifest, say: Say) -> dict[str, SplitCounts]:
     """What no row may be worse than, by name.
 
-    Made before the cells: side by side they would all fit the same tree.
+    Made before the trainings: side by side they would all fit the same tree.
     """
     name = baseline_name(manifest)
     say(f"controls: {name} on plain features, probes of archive and frame number")
     splits = open_splits(config, split_hash=manifest.split_hash)
     plain = baseline_of(config, splits, find_blocks(config), watch=lambda _: lambda *_: None)
     probes = probe_tallies_of(splits, plain)
-    told = {f"{fact.replace(' + ', ' and ')} probe": tally for fact, tally in probes.items()}
-    return {name: plain, CONSTANT: plain.constant(), **told}
+    named = {f"{fact.replace(' + ', ' and ')} probe": tally for fact, tally in probes.items()}
+    return {name: plain, CONSTANT: plain.constant(), **named}
 
 
-def _cells(row: str, config: Config, seeds: Sequence[int]) -> list[VariantRun]:
-    cells = []
+def _runs_of(row: str, config: Config, seeds: Sequence[int]) -> list[VariantRun]:
+    variant_runs = []
     for seed in seeds:
         seeded = merge(config, {"train": {"seed": seed}})
         name = f"{row}-seed{seed}-{config_hash(seeded)[:6]}"
-        cells.append(VariantRun(name=name, config=seeded))
-    return cells
+        variant_runs.append(VariantRun(name=name, config=seeded))
+    return variant_runs
 
 
-def _told(
+def _report(
     config: Config,
     manifest: Manifest,
     study: Study,

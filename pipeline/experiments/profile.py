@@ -65,7 +65,7 @@ def profile(config: Config, progress: Progress) -> Profiled:
         log_dataset(config, run_id, manifest)
         turns = _all_turns(subjects, worker, config, progress)
         costs, note = _costs(config, subjects, turns), precision_note(subjects)
-        profiled = _told(config, manifest, run_id, costs, worker, note=note)
+        profiled = _report(config, manifest, run_id, costs, worker, note=note)
         runs.finish(config.tracking, run_id)
     return profiled
 
@@ -129,7 +129,7 @@ def _costs(
     ]
 
 
-def _told(
+def _report(
     config: Config,
     manifest: Manifest,
     run_id: str,

@@ -112,5 +112,5 @@ def _ratios(costs: Sequence[Cost], key: str) -> list[str]:
     """Of every row but the first; nothing where there is no number."""
     first = getattr(costs[0], key)
     found = [ratio(getattr(cost, key), first) for cost in costs[1:]]
-    told = [f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in found]
-    return ["", *("" if "nan" in text else text for text in told)]
+    texts = [f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in found]
+    return ["", *("" if "nan" in text else text for text in texts)]

@@ -1,8 +1,8 @@
-"""Cells of a study: one training with its evaluation each, side by side, each done once.
+"""Runs of a study: one training with its evaluation each, side by side, each done once.
 
-A cell is a Ray task. Killed at any moment and started again, a study finds the cells that are done
+A run is a Ray task. Killed at any moment and started again, a study finds the runs that are done
 by their notes, and the others go on in their own MLflow run from their newest checkpoint. On a
-remote storage path results and note are there as soon as the cell is done, for any other node.
+remote storage path results and note are there as soon as the run is done, for any other node.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from pipeline.training.worker_logs import printing
 logger = logging.getLogger(__name__)
 GUARDS = ("collapsed", "no_signal", "non_finite", "one_class")
 """Reasons of a failed run that are a result: the same config fails the same way again."""
-NOTES = "cells"
+NOTES = "finished"
 LOCK = ".lock"
 
 
@@ -51,7 +51,7 @@ class VariantRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a cell."""
+    """What became of a run."""
 
     name: str
     run_id: str
@@ -62,39 +62,39 @@ class Outcome:
     elsewhere on other nodes); empty when a guard ended the run."""
     num_parameters: int
     frames_per_s: float
-    """Median while training, on a machine that may have trained other cells beside it."""
+    """Median while training, on a machine that may have trained others beside it."""
 
     def read_tally(self) -> SplitCounts:
         """Counts of the test scores."""
         return SplitCounts.from_file(Path(self.tally))
 
 
-def run_cells(
-    cells: Sequence[VariantRun], study: Study, *, num_parallel: int, say: Say
+def run_variants(
+    wanted: Sequence[VariantRun], study: Study, *, num_parallel: int, say: Say
 ) -> list[Outcome]:
-    """Outcomes in the order of the cells; those that are done already are not run again.
+    """Outcomes in the order of the runs; those that are done already are not run again.
 
-    A cell that fails for another reason than a guard does not stop the others; at the end RunFailed
+    A run that fails for another reason than a guard does not stop the others; at the end RunFailed
     names it, and the next start tries it again. `num_parallel` as `ablate.num_parallel`.
     """
-    remote_storage.fetch_files(cells[0].config, study.folder / NOTES)
-    missing = [cell for cell in cells if not _note(study, cell.name).is_file()]
-    say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them found done")
+    remote_storage.fetch_files(wanted[0].config, study.folder / NOTES)
+    missing = [run for run in wanted if not _note(study, run.name).is_file()]
+    say(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them already finished")
     failed = _run_missing(missing, study, num_parallel, say) if missing else {}
     if failed:
         name, message = next(iter(failed.items()))
         raise RunFailed(
-            f"{len(failed)} of {len(cells)} trainings failed, the first is {name}: {message}; the "
+            f"{len(failed)} of {len(wanted)} trainings failed, the first is {name}: {message}; the "
             "others are kept: repair it and start the same command again",
             reason="worker_error",
         )
-    return [_read_note(study, cell) for cell in cells]
+    return [_read_note(study, run) for run in wanted]
 
 
 def _run_missing(
     missing: Sequence[VariantRun], study: Study, num_parallel: int, say: Say
 ) -> dict[str, str]:
-    """Messages of the cells that failed, by name."""
+    """Messages of the runs that failed, by name."""
     ensure_ray()
     import ray
     from ray.exceptions import RayError
@@ -102,13 +102,13 @@ def _run_missing(
     limit = num_fitting(missing[0].config, asked=num_parallel)
     waiting, running, failed = list(missing), {}, {}
     started_s, num_done = time.monotonic(), 0
-    task = ray.remote(max_retries=0)(_run_cell)
+    task = ray.remote(max_retries=0)(_run_variant)
     with printing(say) as queue:
         while waiting or running:
             while waiting and len(running) < limit:
-                cell = waiting.pop(0)
-                options = task.options(name=cell.name, **_task_resources(cell.config))
-                running[options.remote(cell.name, to_dict(cell.config), study, queue)] = cell.name
+                run = waiting.pop(0)
+                options = task.options(name=run.name, **_task_resources(run.config))
+                running[options.remote(run.name, to_dict(run.config), study, queue)] = run.name
             done, _ = ray.wait(list(running), num_returns=1)
             name = running.pop(done[0])
             try:
@@ -117,8 +117,8 @@ def _run_missing(
                 failed[name] = cause_of(error)
             num_done += 1
             eta_s = (time.monotonic() - started_s) / num_done * (len(missing) - num_done)
-            told = f"failed: {failed[name]}" if name in failed else "done"
-            say(f"{name} {told}; {num_done} of {len(missing)}, ETA {eta_s:.0f} s")
+            end = f"failed: {failed[name]}" if name in failed else "done"
+            say(f"{name} {end}; {num_done} of {len(missing)}, ETA {eta_s:.0f} s")
     return failed
 
 
@@ -129,14 +129,14 @@ def _task_resources(config: Config) -> dict[str, Any]:
     return {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": float(config.scaling.use_gpu)}
 
 
-def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> None:
+def _run_variant(name: str, config: dict[str, Any], study: Study, queue: Any) -> None:
     """Entry point of the task: train, evaluate, leave a note.
 
-    Ray's workers outlive a killed driver by moments, so that two tasks of one cell may run at once,
+    Ray's workers outlive a killed driver by moments, so that two tasks of one run may run at once,
     as when a study is started twice: the second one waits, and has nothing to do where the first
     came to its end.
     """
-    cell = VariantRun(name=name, config=merge(Config(), config))
+    run = VariantRun(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
         if "validation" in line or "going on" in line:
@@ -147,9 +147,9 @@ def _run_cell(name: str, config: dict[str, Any], study: Study, queue: Any) -> No
     with file_lock(folder / LOCK):
         if _note(study, name).is_file():
             return
-        outcome = run_cell(cell, study, say=say)
-        remote_storage.push_results(cell.config, folder)
-        write_note(cell.config, _note(study, name), dataclasses.asdict(outcome))
+        outcome = run_variant(run, study, say=say)
+        remote_storage.push_results(run.config, folder)
+        write_note(run.config, _note(study, name), dataclasses.asdict(outcome))
 
 
 def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
@@ -161,10 +161,10 @@ def write_note(config: Config, note: Path, facts: dict[str, Any]) -> None:
     remote_storage.push_file(config, note)
 
 
-def run_cell(cell: VariantRun, study: Study, *, say: Say) -> Outcome:
-    """Train and evaluate one cell here; a guard that ends the run is an outcome."""
-    config = cell.config
-    child = ParentRun(study=study.run_id, name=cell.name, folder=study.folder / cell.name)
+def run_variant(run: VariantRun, study: Study, *, say: Say) -> Outcome:
+    """Train and evaluate one variant here; a guard that ends the run is an outcome."""
+    config = run.config
+    child = ParentRun(study=study.run_id, name=run.name, folder=study.folder / run.name)
     status, tally = "finished", ""
     try:
         run_id = fit(config, say=say, child=child).run_id
@@ -177,7 +177,7 @@ def run_cell(cell: VariantRun, study: Study, *, say: Say) -> Outcome:
         tally = str(evaluated.tally_path.relative_to(study.folder))
     speeds = runs.read_history(config.tracking, run_id, "perf/frames_per_s")
     return Outcome(
-        name=cell.name,
+        name=run.name,
         run_id=run_id,
         status=status,
         tally=tally,
@@ -198,10 +198,10 @@ def _note(study: Study, name: str) -> Path:
     return study.folder / NOTES / f"{name}.json"
 
 
-def _read_note(study: Study, cell: VariantRun) -> Outcome:
-    facts = json.loads(_note(study, cell.name).read_text())
+def _read_note(study: Study, run: VariantRun) -> Outcome:
+    facts = json.loads(_note(study, run.name).read_text())
     if facts["tally"]:
         tally = study.folder / facts["tally"]
-        remote_storage.fetch_file(cell.config, tally)
+        remote_storage.fetch_file(run.config, tally)
         facts["tally"] = str(tally)
     return Outcome(**facts)

@@ -84,7 +84,7 @@ def export_run(config: Config, *, say: Say) -> dict[str, Any]:
         checked = _check(loaded, temporary, _frames(readers))
         digest = file_hash(temporary)
         size = temporary.stat().st_size
-    say(_told(checked))
+    say(_message(checked))
     card = card_of(loaded.meta, manifest)
     card |= {"program_sha256": digest, "checked": dataclasses.asdict(checked)}
     with _named_at_the_end(folder / CARD) as temporary:
@@ -147,7 +147,7 @@ def _check(loaded: Loaded, file: Path, frames: Iterator[Batch]) -> Checked:
     if max(differences.values()) > TOLERANCE:
         raise RunFailed(
             f"the exported program's scores differ from the model's by more than {TOLERANCE:g} "
-            f"({_told(checked)}), so it was not kept; please report this with the run's config",
+            f"({_message(checked)}), so it was not kept; please report this with the run's config",
             reason="export_differs",
             facts={"run_id": loaded.meta.run_id},
         )
@@ -162,7 +162,7 @@ def _timed(call: Callable[[], Found], seconds: list[float]) -> Found:
     return found
 
 
-def _told(checked: Checked) -> str:
+def _message(checked: Checked) -> str:
     apart = ", ".join(f"{name} {value:.1e}" for name, value in checked.differences.items())
     return (
         f"largest difference to the model on {checked.num_frames} frames: {apart}; per frame "

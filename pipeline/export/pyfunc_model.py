@@ -105,8 +105,8 @@ def _checked(frame: Mapping[str, Any], at: int, *, num_columns: int) -> dict[str
             side in (None, own) for side, own in zip(wanted, array.shape, strict=False)
         )
         if not fits:
-            told = ", ".join("any" if side is None else str(side) for side in wanted)
-            raise ValueError(f"{name} of frame {at} has shape {array.shape}; it takes ({told})")
+            expected = ", ".join("any" if side is None else str(side) for side in wanted)
+            raise ValueError(f"{name} of frame {at} has shape {array.shape}; it takes ({expected})")
         found[name] = array
     return found
 

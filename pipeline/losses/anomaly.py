@@ -1,4 +1,4 @@
-"""What is minimised, as sums and counts that add up over ranks, and what a constant would reach.
+"""Losses as (sum, count) pairs that add up over ranks, and the loss of the best constant predictor.
 
 A term is divided by its count over all ranks, never by the local one, so that two workers compute
 the loss of one. The best constant predictor's loss tells learning from a loss that is merely small.

@@ -1,4 +1,4 @@
-"""What the semantic head learns: cross-entropy, the Lovasz extension of the Jaccard loss, outliers.
+"""Losses of the semantic head: cross-entropy, Lovasz-softmax, outlier exposure.
 
 Points of synthetic outliers, anomalies and ignored points have no class and take no part in the
 first two.

@@ -1,4 +1,4 @@
-"""Exact metrics of a whole split from counts: a histogram of logits per label, which adds up.
+"""Exact metrics of a whole split from mergeable per-label logit histograms.
 
 Scores need not be kept, ranks and scenes merge by addition in any order, and nothing is averaged
 over batches. What the bins hide (the order of the scores inside one bin) is bounded from the counts

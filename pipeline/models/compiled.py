@@ -1,7 +1,7 @@
 """`train.compile`: torch.compile where it pays, on the dense convolutions.
 
 Around them stand layers whose sizes follow from the points, at which a compiled program would break
-and compile anew.
+and compile again.
 """
 
 from torch import nn

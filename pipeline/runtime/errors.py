@@ -1,4 +1,4 @@
-"""How work ends that ran but must not be believed."""
+"""Exceptions for runs that completed but are invalid."""
 
 from typing import Any
 

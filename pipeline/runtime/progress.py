@@ -1,4 +1,4 @@
-"""How work tells its progress: to whom it is told is for the job to choose."""
+"""Callback types for progress reporting; the job decides where the output goes."""
 
 from collections.abc import Callable
 

@@ -37,17 +37,17 @@ def place(config: Config, name: str) -> str:
 
 
 def to_remote_uris(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """A job's facts with local run folders told by their address, for use from anywhere."""
+    """Replaces local run paths in a job's result by their remote URIs."""
     if not config.storage_mirror:
         return facts
     address = config.storage_mirror.partition("?")[0].rstrip("/")
 
-    def told(value: Any) -> Any:
+    def addressed(value: Any) -> Any:
         if isinstance(value, list):
-            return [told(one) for one in value]
+            return [addressed(one) for one in value]
         return value.replace(config.storage_path, address) if isinstance(value, str) else value
 
-    return {key: told(value) for key, value in facts.items()}
+    return {key: addressed(value) for key, value in facts.items()}
 
 
 @contextlib.contextmanager

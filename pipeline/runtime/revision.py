@@ -1,4 +1,4 @@
-"""Which state of this program made a result."""
+"""Git revision recorded with every result."""
 
 import os
 import subprocess

@@ -57,7 +57,7 @@ Form = Callable[[Size, Colour], tuple[Solid, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Ordinary:
-    """A kind of ordinary small object: its class id, its form, the weak patterns it may bear."""
+    """A kind of ordinary small object: its class id, its form, the weak patterns it may have."""
 
     name: str
     label: int

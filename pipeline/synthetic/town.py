@@ -103,7 +103,7 @@ def block(town: Town, i: int, j: int) -> tuple[Thing, ...]:
 
 
 def _lots(town: Town, i: int, j: int, rng: np.random.Generator) -> list[Thing]:
-    """Two rows of three lots; corners always bear a house, so that corners hide the side street."""
+    """Two rows of three lots; corners always have a house, so that corners hide the side street."""
     px, py = town.pitch
     width, depth = (px - 2 * town.front) / 3, (py - 2 * town.front) / 2
     things: list[Thing] = []

@@ -58,7 +58,7 @@ class SceneWorld:
     lead: Lead | None
     """The car ahead; its thing is the last of `things`."""
     relabels_lead: bool
-    """Whether the car ahead bears AnoVox's ids of a dynamic anomaly instead of its own class."""
+    """Whether the car ahead has AnoVox's ids of a dynamic anomaly instead of its own class."""
 
     @property
     def num_frames(self) -> int:

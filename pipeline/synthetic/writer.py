@@ -109,7 +109,7 @@ def write_archives(
 
 
 def is_synthetic(folders: Iterable[Path]) -> bool:
-    """Whether any of these roots or archives bears this writer's stamp."""
+    """Whether any of these roots or archives has this writer's stamp."""
     return any((folder / SYNTHETIC_STAMP).is_file() for folder in folders)
 
 

@@ -17,7 +17,7 @@ MAX_METRICS_PER_CALL = 1000
 class MetricLogger:
     """Sends metrics from a background thread, so that a training step never waits for a database.
 
-    Made anew after a restart, it leaves out every step up to the last one logged of each metric:
+    Made again after a restart, it leaves out every step up to the last one logged of each metric:
     replayed steps make no duplicates. Call `flush` before writing a checkpoint: then whatever a
     crash loses from the queue is replayed from that checkpoint, and there are no gaps either.
     """

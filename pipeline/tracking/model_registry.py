@@ -64,7 +64,7 @@ def log_model(config: TrackingConfig, run_id: str, *, checkpoint: Path) -> str:
 def _no_advice_on_type_hints() -> Iterator[None]:
     """Frames are dicts of arrays, for which MLflow has no type hint of its own.
 
-    Not a filter of warnings: what MLflow imports on its way may set all filters anew.
+    Not a filter of warnings: what MLflow imports on its way may set all filters again.
     """
     show = warnings.showwarning
 

@@ -83,7 +83,7 @@ def log_data(config: TrackingConfig, run_id: str, *, name: str, split_hash: str,
 
 
 def find_run(config: TrackingConfig, tags: Mapping[str, str], *, parent: str = "") -> str:
-    """The oldest run of the experiment that bears these tags (and this parent); empty if none.
+    """The oldest run of the experiment that has these tags (and this parent); empty if none.
 
     So a study that was killed finds its own runs again instead of starting others.
     """

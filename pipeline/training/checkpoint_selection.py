@@ -1,6 +1,7 @@
-"""Which validation metric picks the checkpoint, and what that lets model choice see.
+"""Which validation metric selects the checkpoint, and which labels that selection has seen.
 
-Whoever trains without anomalies must say whether the checkpoint was picked without them too.
+A one-class result is only valid if checkpoint selection also ignored anomalies; this module records
+which.
 """
 
 from pipeline.config.schema import Config

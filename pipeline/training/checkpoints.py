@@ -3,7 +3,7 @@
 A checkpoint is a folder: `tensors.safetensors` (model and optimizer) and `meta.json` (position,
 resolved config, split hash, metrics, SHA-256 of the tensors). Where a training averages its
 weights, the model is the average and the weights that it goes on from lie beside it. It is written
-under a temporary name and renamed, so a torn one never bears a checkpoint's name; loading verifies
+under a temporary name and renamed, so a torn one never has a checkpoint's name; loading verifies
 the hash and never unpickles.
 """
 

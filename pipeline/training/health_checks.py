@@ -1,8 +1,8 @@
-"""When a run is not worth believing: collapse, no signal, one class, numbers that are not finite.
+"""Training health checks: collapse, no signal, single class, non-finite values.
 
-Collapse is judged by what the model does, never by the name of its loss: for some steps on end the
-scores do not differ, the gradient is gone and the loss does not move with the batch. A model that
-learns violates at least one of the three at every step, because batches differ.
+Collapse is judged by what the model does, never by the name of its loss: for some consecutive
+steps the scores do not differ, the gradient is gone and the loss does not move with the batch. A
+model that learns violates at least one of the three at every step, because batches differ.
 """
 
 import math

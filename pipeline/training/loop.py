@@ -146,10 +146,10 @@ class Training:
             self._restore(saved[-1])
         profiled = config.train.profile_steps if worker.rank == 0 else 0
         self.profile = StepProfile(job.folder, num_steps=profiled)
-        self.metrics, self.teller = None, None
+        self.metrics, self.step_logger = None, None
         if worker.rank == 0:
             self.metrics = MetricLogger(config.tracking.uri, job.run_id)
-            self.teller = self.results.teller = StepLogger(
+            self.step_logger = self.results.step_logger = StepLogger(
                 config,
                 worker,
                 self.metrics,
@@ -263,9 +263,9 @@ class Training:
             pixel_pos_weight=self.pixel_pos_weight,
         )
         self._note(metrics)
-        if self.teller:
+        if self.step_logger:
             duration_s = time.monotonic() - started
-            self.teller.validation(self.position.step, metrics, duration_s=duration_s)
+            self.step_logger.validation(self.position.step, metrics, duration_s=duration_s)
         return metrics, thresholds
 
     def _note(self, metrics: dict[str, float]) -> None:
@@ -348,7 +348,7 @@ class Training:
 
     def close(self) -> None:
         self.steps.close()
-        if self.teller:
-            self.teller.end()
+        if self.step_logger:
+            self.step_logger.end()
         if self.metrics:
             self.metrics.close()

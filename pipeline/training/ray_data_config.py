@@ -16,7 +16,7 @@ class NoDropDataConfig(DataConfig):
         worker_node_ids: list[str] | None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """One iterator per rank and dataset; called again whenever workers are started anew."""
+        """One iterator per rank and dataset; called again whenever workers are started again."""
         parts: list[dict[str, Any]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
             splits = dataset.streaming_split(

@@ -1,4 +1,4 @@
-"""Why the workers of a training ended, in one sentence; Ray's own errors are pages long."""
+"""Turns Ray's worker errors into one-sentence messages; Ray's own are pages long."""
 
 from pipeline.config.schema import ScalingConfig
 from pipeline.runtime.errors import RunFailed
@@ -20,13 +20,13 @@ def failure_of(error: Exception, job: TrainJob) -> RunFailed:
     scaling = job.config.scaling
     cause = getattr(error, "controller_failure", None)
     if type(cause).__name__ == TIMED_OUT:
-        reason, told = "no_resources", _not_given(scaling)
+        reason, message = "no_resources", _not_given(scaling)
     elif failures := getattr(error, "worker_failures", {}):
-        reason, told = "worker_error", _ended(failures, scaling)
+        reason, message = "worker_error", _ended(failures, scaling)
     else:
-        reason, told = "worker_error", f"Ray Train failed ({cause_of(cause or error)})"
+        reason, message = "worker_error", f"Ray Train failed ({cause_of(cause or error)})"
     facts = {"run_id": job.run_id, "folder": str(job.folder)}
-    return RunFailed(f"{told}; {_way_on(job)}", reason=reason, facts=facts)
+    return RunFailed(f"{message}; {_way_on(job)}", reason=reason, facts=facts)
 
 
 def _not_given(scaling: ScalingConfig) -> str:

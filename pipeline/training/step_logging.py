@@ -1,4 +1,4 @@
-"""What rank 0 tells while it trains: live metrics, and a progress line with an ETA."""
+"""Rank-0 logging: live metrics and a progress line with an ETA."""
 
 import resource
 import time

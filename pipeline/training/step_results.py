@@ -1,4 +1,4 @@
-"""Figures of a step, read by the host one step later: then judged, added up and told.
+"""Figures of a step, read by the host one step later: then checked, added up and logged.
 
 A GPU works on while the host prepares the next step, as long as nothing that a step needs is asked
 for. So its loss, gradient norm and signs of collapse are copied without waiting, and judged when
@@ -89,7 +89,7 @@ class StepResult:
         """Each term's mean over its items."""
         return {n: self.totals[n] / max(MIN_COUNT, self.counts[n]) for n in self.totals}
 
-    def told(self, lr: float) -> dict[str, float]:
+    def metrics(self, lr: float) -> dict[str, float]:
         """The step's metrics; without a gradient norm where the scaled gradient overflowed."""
         means = self.means()
         metrics = {f"train/{name}_loss": mean for name, mean in means.items()}
@@ -112,7 +112,7 @@ class StepResults:
         self._config = config
         self._pending: StepFigures | None = None
         self.guard = CollapseGuard(config.health_checks)
-        self.teller: StepLogger | None = None
+        self.step_logger: StepLogger | None = None
         """Of rank 0."""
         self.begin_epoch()
 
@@ -137,16 +137,16 @@ class StepResults:
         if figures is None:
             return
         result = figures.read()
-        told = result.told(figures.lr)
-        loss, grad_norm = told["train/loss"], result.grad_norm
+        metrics = result.metrics(figures.lr)
+        loss, grad_norm = metrics["train/loss"], result.grad_norm
         check_finite(figures.step, loss=loss, grad_norm=grad_norm, loss_scale=result.loss_scale)
         self._add(result)
         # A step that overflowed changed nothing, and its gradient has no size.
         if self._config.health_checks.enabled and math.isfinite(grad_norm):
             signs = CollapseSigns(moments=result.moments, loss=loss, grad_norm=grad_norm)
             self.guard.update(figures.step, signs)
-        if self.teller:
-            self.teller.step(figures.step + 1, told, epoch=figures.epoch)
+        if self.step_logger:
+            self.step_logger.step(figures.step + 1, metrics, epoch=figures.epoch)
 
     def _add(self, result: StepResult) -> None:
         name, sums = main_term(self._config.loss), self.epoch_loss

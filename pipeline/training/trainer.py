@@ -73,8 +73,10 @@ class ParentRun:
     """MLflow run of the study."""
     name: str
     """Name of the run, unique in the study."""
+    tag: str = "variant"
+    """Tag of the run that holds the name: `variant` of an ablation, `trial` of a search."""
     folder: Path
-    """Run folder; its newest whole checkpoint, where there is one, is gone on from."""
+    """Run folder. Training resumes from its newest complete checkpoint, if any."""
 
 
 def fit(
@@ -202,7 +204,7 @@ def _job(config: Config, blocks: Path, manifest: Manifest, child: ParentRun | No
 
 def _child_run(config: Config, child: ParentRun, tags: dict[str, str]) -> str:
     """The child's MLflow run, reopened where an earlier start of the study left one."""
-    mark = {"cell": child.name}
+    mark = {child.tag: child.name}
     run_id = runs.find_run(config.tracking, mark, parent=child.study)
     if run_id:
         runs.reopen(config.tracking, run_id, params=flatten(config))
@@ -237,9 +239,9 @@ def _check_resumable(
         now["train.precision"] = meta.precision
     changed = [key for key in now if now[key] != before[key] and key not in MAY_CHANGE]
     if changed:
-        told = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)
+        shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)
         raise ValueError(
-            f"{folder} was trained with other settings ({told}); resume with the config in "
+            f"{folder} was trained with other settings ({shown}); resume with the config in "
             f"{folder / CONFIG}, or start a new run"
         )
 

@@ -1,4 +1,4 @@
-"""What workers tell while they run, said by the driver."""
+"""Forwards worker log lines to the driver."""
 
 import threading
 from collections.abc import Iterator
@@ -46,12 +46,12 @@ def _pump(queue: Any, say: Say, validated: Validated, done: threading.Event) -> 
 
     while True:
         try:
-            told = queue.get(timeout=0.5)
+            item = queue.get(timeout=0.5)
         except Empty:
             if done.is_set():
                 return
             continue
-        if isinstance(told, str):
-            say(told)
+        if isinstance(item, str):
+            say(item)
         else:
-            validated(told)
+            validated(item)

@@ -79,7 +79,7 @@ def learning_curves(
         axes.axhline(constant, color=GREY, linestyle="--", linewidth=1.2, label=label)
     num_pruned = sum(one.pruned for one in trials)
     set_title(
-        axes, f"{len(trials)} trials, {num_pruned} of them pruned: best {_told(best, metric)}"
+        axes, f"{len(trials)} trials, {num_pruned} of them pruned: best {_label(best, metric)}"
     )
     dress(axes, x_label="epoch", y_label=f"{metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -163,18 +163,18 @@ def importance(
     spreads: Mapping[str, float],
     *,
     title: str,
-    is_told: bool = True,
+    is_predictive: bool = True,
     note: str = "",
 ) -> Figure:
     """Bars of what shuffling one setting costs a model of the trials; whiskers are deviations.
 
-    Grey unless the model tells anything (`is_told`) of trials that it was not fitted to.
+    Grey unless the model predicts (`is_predictive`) trials that it was not fitted to.
     """
     figure = new_figure(7.0, 1.4 + 0.4 * len(shares), note=note)
     axes = figure.subplots()
     order = sorted(shares, key=lambda name: shares[name])
     places = np.arange(len(order))
-    colour = BLUE if is_told else GREY
+    colour = BLUE if is_predictive else GREY
     axes.barh(places, [shares[name] for name in order], color=colour, height=0.6)
     axes.errorbar(
         [shares[name] for name in order],
@@ -201,7 +201,7 @@ def no_importance(reason: str, *, note: str = "") -> Figure:
     return figure
 
 
-def _told(trial: TrialCurve, metric: str) -> str:
+def _label(trial: TrialCurve, metric: str) -> str:
     return f"{metric} {sensible(trial.value)} by trial {trial.name.partition('-')[0]}"
 
 

@@ -133,5 +133,5 @@ def _demand_one_split(rows: Sequence[Row]) -> None:
 
 def _sources(rows: Sequence[Row]) -> str:
     runs = {row.model: row.run_id[:HASH_CHARACTERS] for row in rows if row.run_id}
-    told = "".join(f", {model} is run {run_id}" for model, run_id in runs.items())
-    return f"split {rows[0].split_hash[:HASH_CHARACTERS]}{told}"
+    sources = "".join(f", {model} is run {run_id}" for model, run_id in runs.items())
+    return f"split {rows[0].split_hash[:HASH_CHARACTERS]}{sources}"

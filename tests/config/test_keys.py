@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config.keys import MEANINGS, RENAMED, nearest
+from pipeline.config.keys import MEANINGS, RENAMED, REPLACED, nearest
 from pipeline.config.load import flatten, load, recorded, to_dict
 from pipeline.config.schema import Config
 
@@ -47,7 +47,9 @@ def test_a_natural_guess_is_answered_with_the_key_that_was_meant(guess: str, mea
         load(None, [f"{guess}=1"])
 
 
-@pytest.mark.parametrize("meant", sorted({*MEANINGS.values(), *RENAMED.values()}))
+@pytest.mark.parametrize(
+    "meant", sorted({*MEANINGS.values(), *RENAMED.values(), *REPLACED.values()})
+)
 def test_every_answer_is_a_key(meant: str) -> None:
     assert meant in KNOWN
 
@@ -58,15 +60,23 @@ def test_a_key_of_before_is_refused_with_its_new_name(old: str, new: str) -> Non
         load(None, [f"{old}=1"])
 
 
+@pytest.mark.parametrize(("old", "new"), REPLACED.items())
+def test_a_key_whose_work_others_do_is_refused_with_theirs(old: str, new: str) -> None:
+    with pytest.raises(ValueError, match=f"{old} is gone; see '{new}' in"):
+        load(None, [f"{old}=1"])
+
+
 def test_what_a_run_recorded_before_is_read_under_the_new_names() -> None:
     old = {
         "guards": {"enabled": False},
+        "compare": {"world_seeds": [1, 2], "fusions": ["late"]},
         "train": {"choose_by": "frame_ap", "restarts": [2], "schedule": "cosine"},
         "loss": {"name": "seed_self_supervised"},
         "model": {"name": "simple", "fusion": "lidar_only"},
     }
     config = recorded(old)
     assert not config.health_checks.enabled
+    assert config.ablate == Config().ablate
     assert config.train.monitor == "frame_ap"
     assert config.train.lr_restart_epochs == [2]
     assert config.loss.name == "prior_self_supervised"

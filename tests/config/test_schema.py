@@ -59,7 +59,7 @@ def test_the_last_of_two_overrides_of_one_key_wins() -> None:
         ("train.num_epochs=3", 3),
         ("train.augment=false", False),
         ("prepare.image_crop=[0.25,0.75]", [0.25, 0.75]),
-        ("compare.fusions=[concat]", ["concat"]),
+        ("ablate.variants=[full]", ["full"]),
         ("data.zenodo_record=10888190", "10888190"),
         ("tracking.experiment=a=b", "a=b"),
     ],
@@ -166,8 +166,7 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         ("scaling.num_workers=5", "train.batch_size=4 is smaller than scaling.num_workers=5"),
         ("scaling.cpus_per_worker=0", "scaling.cpus_per_worker and scaling.start_timeout_s must"),
         ("evaluation.num_bootstraps=5", "evaluation.num_bootstraps is 5"),
-        ("compare.fusions=[early]", "compare.fusions holds 'early'; legal values are camera_only"),
-        ("compare.world_seeds=[]", "compare.world_seeds is empty"),
+        ("ablate.variants=[]", "ablate.variants is empty"),
         ("tracking.uri=mlruns", "tracking.uri is 'mlruns'; it takes a database or a server"),
     ],
 )

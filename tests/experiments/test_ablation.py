@@ -13,7 +13,7 @@ from pipeline.config.load import load, merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.experiments.ablation import ablate
 from pipeline.experiments.study import Study, open_study
-from pipeline.experiments.variant_runs import VariantRun, _run_cell, run_cell, write_note
+from pipeline.experiments.variant_runs import VariantRun, _run_variant, write_note
 from pipeline.runtime.file_lock import file_lock
 from tests.helpers.repository import REPOSITORY
 
@@ -64,7 +64,7 @@ def test_every_cell_is_trained_once_however_often_the_study_is_started(
     first = ablate(config, say=quiet)
     said: list[str] = []
     second = ablate(config, say=said.append)
-    assert "4 trainings, 4 of them found done" in said
+    assert "4 trainings, 4 of them already finished" in said
     assert second.text == first.text
     runs = children(config, first.facts["run_id"])
     assert len(runs) == 4
@@ -129,7 +129,7 @@ def test_the_prior_systems_row_collapses_and_is_told_with_its_parameters(
     assert values == ["simple", *["collapsed (2 of 2)"] * len(config.ablate.metrics)]
     assert made_of[2] == "1,146,497"
     parent = children(config, ablated.facts["run_id"])
-    tags = {run.data.tags.get("failure") for run in parent if "simple" in run.data.tags["cell"]}
+    tags = {run.data.tags.get("failure") for run in parent if "simple" in run.data.tags["variant"]}
     assert tags == {"collapsed"}
 
 
@@ -138,11 +138,11 @@ def test_a_cell_killed_between_its_evaluation_and_its_note_leaves_nothing_double
     config: Config, tiny_blocks: Path
 ):
     study = open_study(config, name="s", split_hash="s")
-    cell = VariantRun(name="full-seed0", config=config)
-    first = run_cell(cell, study, say=quiet)
+    run = VariantRun(name="full-seed0", config=config)
+    first = run_variant(run, study, say=quiet)
     client = MlflowClient(config.tracking.uri)
     models = logged_models(client.get_run(first.run_id))
-    assert run_cell(cell, study, say=quiet).run_id == first.run_id
+    assert run_variant(run, study, say=quiet).run_id == first.run_id
     after = client.get_run(first.run_id)
     assert logged_models(after) == models
     assert len(models) == 1
@@ -159,12 +159,14 @@ def test_a_cell_that_another_start_of_the_study_is_at_is_waited_for_and_not_run_
     study = Study(run_id="r", folder=tmp_path / "study")
     folder = study.folder / "full-seed0"
     folder.mkdir(parents=True)
-    task = threading.Thread(target=_run_cell, args=("full-seed0", to_dict(config), study, Queue()))
+    task = threading.Thread(
+        target=_run_variant, args=("full-seed0", to_dict(config), study, Queue())
+    )
     with file_lock(folder / ".lock"):
         task.start()
         task.join(timeout=1)
         assert task.is_alive()
-        write_note(config, study.folder / "cells" / "full-seed0.json", {"status": "finished"})
+        write_note(config, study.folder / "finished" / "full-seed0.json", {"status": "finished"})
     task.join(timeout=30)
     assert not task.is_alive()
     assert [path.name for path in folder.iterdir()] == [".lock"]

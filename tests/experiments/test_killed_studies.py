@@ -38,7 +38,7 @@ class Chain:
     moments: list[Moment]
 
     @property
-    def num_cells(self) -> int:
+    def num_runs(self) -> int:
         """Two rows for each seed."""
         return 2 * len(self.seeds)
 
@@ -57,7 +57,7 @@ def ray_folder() -> Iterator[Path]:
 
 
 def moments_of_each_kind(seed: int) -> list[Moment]:
-    """While the study begins, in the first of two cells, and in the second.
+    """While the study begins, in the first of two runs, and in the second.
 
     A cell says its first line when it has a checkpoint, however slow the machine is.
     """
@@ -70,7 +70,7 @@ def moments_of_each_kind(seed: int) -> list[Moment]:
 
 
 def random_moments(seed: int, num_kills: int) -> list[Moment]:
-    """While the store and the study are made, while Ray starts, and while cells run."""
+    """While the store and the study are made, while Ray starts, and while trainings run."""
     dice, num_opening, num_starting = random.Random(seed), num_kills // 3, num_kills // 5
     opening = [Moment(delay_s=dice.uniform(4, 10)) for _ in range(num_opening)]
     starting = [Moment(after="trainings,", delay_s=dice.uniform(1, 8)) for _ in range(num_starting)]
@@ -85,17 +85,17 @@ SIDE_BY_SIDE = Chain(seeds=[0, 1], num_parallel=0, moments=random_moments(5, 10)
 
 def notes(folder: Path) -> dict[str, tuple[int, float]]:
     """What would change if a finished cell were run again."""
-    found = (folder / "runs").glob("killed-*/cells/*.json")
+    found = (folder / "runs").glob("killed-*/finished/*.json")
     return {path.name: (path.stat().st_ino, path.stat().st_mtime) for path in found}
 
 
-def found_done(life: Life, num_cells: int) -> list[int]:
+def found_done(life: Life, num_runs: int) -> list[int]:
     """What the job says when it has looked; it may have been killed before.
 
     More than were seen right after the last kill: a cell's process may outlive the job by the
     moment that its note takes.
     """
-    said = re.compile(rf"ablate: {num_cells} trainings, (\d+) of them found done")
+    said = re.compile(rf"ablate: {num_runs} trainings, (\d+) of them already finished")
     return [int(found[1]) for line in life.lines if (found := said.fullmatch(line))]
 
 
@@ -131,8 +131,8 @@ def test_a_study_killed_again_and_again_ends_as_if_nobody_had_touched_it(
     killed_times, life, gone_on = 0, None, 0
     command = job("ablate", tiny_config, *chain.overrides(killed))
     for life in lives(command, chain.moments, environment=environment(ray_folder)):
-        counts = range(len(done), chain.num_cells + 1)
-        assert set(found_done(life, chain.num_cells)) <= set(counts)
+        counts = range(len(done), chain.num_runs + 1)
+        assert set(found_done(life, chain.num_runs)) <= set(counts)
         killed_times += life.killed
         gone_on += sum("going on from step" in line for line in life.lines)
         before, done = done, notes(killed)
@@ -143,7 +143,7 @@ def test_a_study_killed_again_and_again_ends_as_if_nobody_had_touched_it(
     assert gone_on, "no kill hit a cell that had a checkpoint"
     assert table(life.facts) == table(undisturbed)
     assert_same_runs(killed, life.facts["run_id"], calm, undisturbed["run_id"])
-    assert len(notes(killed)) == chain.num_cells
+    assert len(notes(killed)) == chain.num_runs
 
 
 def assert_same_runs(killed: Path, study: str, calm: Path, undisturbed: str) -> None:

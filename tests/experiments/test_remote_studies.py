@@ -67,10 +67,10 @@ def test_cells_that_one_node_has_done_are_found_done_by_another(
     first, _ = run("a", "[0]")
     shutil.rmtree(tmp_path / "a")
     second, said = run("b", "[0,1]")
-    assert "2 trainings, 1 of them found done" in said
+    assert "2 trainings, 1 of them already finished" in said
     assert second["run_id"] == first["run_id"]
     third, said = run("c", "[0,1]")
-    assert "2 trainings, 2 of them found done" in said
+    assert "2 trainings, 2 of them already finished" in said
     assert len(children(store(tmp_path), third["run_id"])) == 2
 
 

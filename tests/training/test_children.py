@@ -43,7 +43,7 @@ def test_a_child_is_grouped_under_its_study_and_lies_in_the_folder_it_was_given(
     trained = fit(short, say=quiet, child=child)
     run = MlflowClient(short.tracking.uri).get_run(trained.run_id)
     assert run.data.tags["mlflow.parentRunId"] == child.study
-    assert run.info.run_name == run.data.tags["cell"] == "full-seed0"
+    assert run.info.run_name == run.data.tags["variant"] == "full-seed0"
     assert trained.folder == child.folder
 
 
@@ -57,7 +57,7 @@ def test_a_stopped_child_goes_on_in_its_own_run_without_a_gap_or_a_double(config
 
 
 def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, short, child):
-    mark = {"cell": child.name}
+    mark = {"variant": child.name}
     orphan = runs.start_run(
         config.tracking, name=child.name, params={}, tags=mark, parent=child.study
     )
@@ -67,7 +67,7 @@ def test_a_child_killed_before_its_first_checkpoint_takes_its_run_again(config, 
 def test_children_of_another_study_are_not_taken(config, short, child):
     other = runs.start_run(config.tracking, name="other", params={}, tags={})
     stranger = runs.start_run(
-        config.tracking, name=child.name, params={}, tags={"cell": child.name}, parent=other
+        config.tracking, name=child.name, params={}, tags={"variant": child.name}, parent=other
     )
     assert fit(short, say=quiet, child=child).run_id != stranger
 
@@ -93,7 +93,7 @@ def test_a_pruned_child_stops_there_and_its_run_is_left_to_the_study(config, chi
 
     with pytest.raises(Pruned):
         fit(config, say=quiet, child=child, validated=validated)
-    run_id = runs.find_run(config.tracking, {"cell": child.name}, parent=child.study)
+    run_id = runs.find_run(config.tracking, {"variant": child.name}, parent=child.study)
     run = MlflowClient(config.tracking.uri).get_run(run_id)
     assert run.info.status == "RUNNING"
     assert "failure" not in run.data.tags

@@ -56,9 +56,9 @@ def stored_size(scenes: Iterable[Scene], config: PrepareConfig) -> tuple[int, in
         _, top, bottom = stored_rows(setup.image_height, setup.image_width, config)
         sizes.add((bottom - top, config.image_width))
     if len(sizes) > 1:
-        told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
         raise ValueError(
-            f"images would be stored in the sizes {told}, but a batch needs one; prepare archives "
+            f"images would be stored in the sizes {shown}, but a batch needs one; prepare archives "
             "of different image shape apart, each with its own data.root and data.blocks"
         )
     return sizes.pop()

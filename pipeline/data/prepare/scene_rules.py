@@ -27,9 +27,9 @@ def find_rules(
     logger.info("finding the label rule of %d dynamic scenes", len(dynamic))
     task = ray.remote(_rule_or_reason)
     found = ray.get([task.remote(scenes[key], config.window_guess) for key in dynamic])
-    told = dict(zip(dynamic, found, strict=True))
-    refused = {key: rule for key, rule in told.items() if isinstance(rule, str)}
-    rules |= {key: rule for key, rule in told.items() if isinstance(rule, SceneRule)}
+    by_scene = dict(zip(dynamic, found, strict=True))
+    refused = {key: rule for key, rule in by_scene.items() if isinstance(rule, str)}
+    rules |= {key: rule for key, rule in by_scene.items() if isinstance(rule, SceneRule)}
     return {key: rule for key, rule in rules.items() if key not in refused}, refused
 
 

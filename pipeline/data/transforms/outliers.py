@@ -1,6 +1,6 @@
 """Synthetic outliers in training frames: pure functions of (seed, epoch, frame), as augmentation.
 
-They stand in for the anomalies that training on normal scenes alone never sees. Their points bear
+They stand in for the anomalies that training on normal scenes alone never sees. Their points have
 `OUTLIER_LABEL`, which losses read as "push this score up" and which every metric leaves out; val
 and test are never changed.
 """

@@ -1,6 +1,6 @@
 """Previous clouds of a scene beside the current one, in its LiDAR frame, with relative time.
 
-Which rows they are is looked up in the index, so nothing is scanned. Past points bear label 255:
+Which rows they are is looked up in the index, so nothing is scanned. Past points have label 255:
 they show what moved, and only points of the current cloud are scored.
 """
 

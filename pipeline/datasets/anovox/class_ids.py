@@ -13,7 +13,7 @@ ROAD = 1
 ROAD_LINE = 24
 EGO = 214
 GENERIC_ANOMALY = 100
-"""The braking vehicle of a dynamic scene bears it inside its window, where ids were set."""
+"""The braking vehicle of a dynamic scene has it inside its window, where ids were set."""
 AGENT_OFFSET = 100
 """Added to a native class when an agent steers the actor."""
 

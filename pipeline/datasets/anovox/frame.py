@@ -71,7 +71,7 @@ class Frame:
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
-        """Metres along the optical axis (H, W); 1000 is sky. Decoded anew at each call."""
+        """Metres along the optical axis (H, W); 1000 is sky. Decoded again at each call."""
         return decode_depth(unfiltered(self._array("depth"), mode="RGB"))
 
     @property

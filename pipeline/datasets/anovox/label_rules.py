@@ -1,6 +1,6 @@
 """By which rule a scene's labels are made, decided once per scene before any frame is labelled.
 
-Normality and static scenes are labelled by class ids. In a dynamic scene the braking vehicle bears
+Normality and static scenes are labelled by class ids. In a dynamic scene the braking vehicle has
 id 100 in its window if the archive was relabelled; otherwise its own motion says when, and its
 location says where. There is no silent third way: a guessed window must be asked for, and frames
 labelled by it are ignored in training and metrics.

@@ -3,7 +3,7 @@
 Never by the archive's name, the existence of an ANOMALY file or `anomaly_is_alive`: those mark
 every frame of a scene, also the many in which no sensor sees the object. There is no fallback; a
 contradiction between the kind of archive and its ids is a FrameError. The vehicle that brakes in a
-dynamic scene is anomalous inside its window and normal outside it, whatever id it bears; other
+dynamic scene is anomalous inside its window and normal outside it, whatever id it has; other
 actors steered by an agent, and the ego, are ignored.
 """
 
@@ -142,7 +142,7 @@ def _labels_of_lead(frame: Frame, rule: SceneRule) -> _Labels:
 
 
 def _moment_label(frame: Frame, rule: SceneRule) -> int:
-    """Label of those parts of the vehicle ahead that bear no anomalous id.
+    """Label of those parts of the vehicle ahead that have no anomalous id.
 
     Under `ids` a part may have missed the relabelling (an image segment without a LiDAR hit):
     inside the window it is ignored, not normal.

@@ -126,7 +126,7 @@ def _refuse_repeats(noun: str, named: Sequence[tuple[str, Path]]) -> None:
 
 
 def _scene_paths(path: Path) -> list[Path]:
-    """Folders that claim to be scenes; the scenario configurations bear a similar name."""
+    """Folders that claim to be scenes; the scenario configurations have a similar name."""
     return [
         child
         for child in subfolders(path)

@@ -125,7 +125,7 @@ def braking_onset(
 
 
 def lead_classes(anomaly: Anomaly) -> frozenset[int]:
-    """Class ids that the vehicle may bear: native, steered by an agent, or the generic anomaly."""
+    """Class ids that the vehicle may have: native, steered by an agent, or the generic anomaly."""
     native = [tag for tag in anomaly.tags if tag < AGENT_OFFSET] or list(_VEHICLES)
     return frozenset({GENERIC_ANOMALY, *native, *(tag + AGENT_OFFSET for tag in native)})
 

@@ -1,4 +1,4 @@
-"""Everything that the config wants brought under `data.root` before it is read."""
+"""Downloads and unpacks the archives named in the config."""
 
 from pathlib import Path
 

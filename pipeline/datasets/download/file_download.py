@@ -107,7 +107,7 @@ class _Part:
         web.patiently(self._wanted.url, attempt, gain=lambda: self._num_bytes)
 
     def _gained(self, start: int) -> int:
-        """Megabytes since `start`; none while a server that starts anew catches up."""
+        """Megabytes since `start`; none while a server that starts again catches up."""
         return megabytes(max(0, self._num_bytes - start))
 
     def _place(self, response: Response) -> None:

@@ -92,7 +92,7 @@ class Web:
         """What `attempt` returns; repeated when it is Dropped, later and later.
 
         `gain` is the progress so far: an attempt that raised it beyond all before was not in vain,
-        and the count of vain ones starts anew. Raises ValueError when more than `data.max_retries`
+        and the count of vain ones starts again. Raises ValueError when more than `data.max_retries`
         in a row were.
         """
         vain, best = 0, gain()

@@ -68,7 +68,7 @@ class Census:
         if any("/".join(member.path[:i]) in self._files for i in range(1, len(member.path))):
             yield "lies in a file"
         if len(member.path) <= 2 and member.path[-1:] == (STAMP_FILE,):
-            yield "bears the name of the note that is left in an unpacked folder"
+            yield "has the name of the note that is left in an unpacked folder"
 
     def _check_limits(self) -> None:
         limit = self._config.max_members

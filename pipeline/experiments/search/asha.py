@@ -45,9 +45,10 @@ class ResumableASHA(ASHAScheduler):
 
         Each fills its rung once, whatever is told again.
         """
-        told = result.get("history") or [result]
+        results = result.get("history") or [result]
         decisions = [
-            super(ResumableASHA, self).on_trial_result(tune_controller, trial, one) for one in told
+            super(ResumableASHA, self).on_trial_result(tune_controller, trial, one)
+            for one in results
         ]
         return self.STOP if self.STOP in decisions else self.CONTINUE
 

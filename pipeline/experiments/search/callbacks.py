@@ -1,4 +1,4 @@
-"""The driver's eye on a search: keeps what trials report, tells it, ends a stall."""
+"""Tune callback: records results, prints progress, detects stalls."""
 
 import dataclasses
 import time

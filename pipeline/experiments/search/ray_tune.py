@@ -195,7 +195,7 @@ class StudySearcher(Searcher):
 
     def _pruned(self, record: Record) -> Record:
         run_id = runs.find_run(
-            self._config.tracking, {"cell": record.name}, parent=self._study.run_id
+            self._config.tracking, {"trial": record.name}, parent=self._study.run_id
         )
         record = dataclasses.replace(record, status=PRUNED, run_id=run_id)
         mark_pruned(self._config, record)
@@ -216,7 +216,7 @@ def _interrupted_trials_marked(config: Config, study: Study, ledger: Ledger) -> 
         yield
     except BaseException:
         for record in ledger.records(OPEN):
-            mark = {"cell": record.name}
+            mark = {"trial": record.name}
             run_id = runs.find_run(config.tracking, mark, parent=study.run_id)
             if run_id:
                 tags = {"failure": "interrupted"}

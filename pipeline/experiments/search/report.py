@@ -116,7 +116,7 @@ def importance_figure(
         if oob > 0
         else f"These trials do not tell what {what} depends on:\n{forest}"
     )
-    return importance(means, deviations, title=title, is_told=oob > 0, note=note)
+    return importance(means, deviations, title=title, is_predictive=oob > 0, note=note)
 
 
 def _at(record: Record, epoch: int) -> float:

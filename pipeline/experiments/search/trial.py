@@ -42,7 +42,10 @@ class Trial:
     def child(self) -> ParentRun:
         """Its place in the study."""
         return ParentRun(
-            study=self.study.run_id, name=self.name, folder=self.study.folder / self.name
+            study=self.study.run_id,
+            name=self.name,
+            tag="trial",
+            folder=self.study.folder / self.name,
         )
 
     @property
@@ -57,7 +60,7 @@ def make_trial(config: Config, study: Study, name: str, settings: Mapping[str, s
 
 
 def run_trial(trial: Trial, *, report: Report) -> None:
-    """Train to the end, reporting each validation; the last report bears a status other than open.
+    """Train to the end, reporting each validation; the last report has a status other than open.
 
     A report is `epoch`, `value` (of that epoch), `history` (every validation so far: epoch, step,
     value), `status`, and at the end `run_id`, `best_step` and `message`. An error is a report too:
@@ -67,7 +70,7 @@ def run_trial(trial: Trial, *, report: Report) -> None:
 
     def validated(history: list[dict[str, float]]) -> None:
         try:
-            report(_told(trial, history) | {"status": OPEN})
+            report(_result(trial, history) | {"status": OPEN})
         except SystemExit:
             raise Pruned from None
 
@@ -82,7 +85,7 @@ def run_trial(trial: Trial, *, report: Report) -> None:
         return
     best_step = checkpoints.read_meta(trained.checkpoint).position.step
     ended = {"status": FINISHED, "run_id": trained.run_id, "best_step": best_step}
-    report(_told(trial, trained.history) | ended)
+    report(_result(trial, trained.history) | ended)
 
 
 def _fit_here(trial: Trial, validated: Validated) -> Trained:
@@ -95,28 +98,28 @@ def _fit_in_thread(trial: Trial, validated: Validated) -> Trained:
 
     Ray's own bridge (TuneReportCallback) can wait for ever at the end of a trial.
     """
-    told: queue.Queue[list[dict[str, float]] | None] = queue.Queue()
+    reports: queue.Queue[list[dict[str, float]] | None] = queue.Queue()
     results: list[Trained] = []
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            results.append(fit(trial.config, say=_quiet, child=trial.child, validated=told.put))
+            results.append(fit(trial.config, say=_quiet, child=trial.child, validated=reports.put))
         except BaseException as error:  # the thread's edge: raised again below
             errors.append(error)
         finally:
-            told.put(None)
+            reports.put(None)
 
     # A daemon, as it must not outlive a trial that was stopped.
     threading.Thread(target=work, name=trial.name, daemon=True).start()
-    while (history := told.get()) is not None:
+    while (history := reports.get()) is not None:
         validated(history)
     if errors:
         raise errors[0]
     return results[0]
 
 
-def _told(trial: Trial, history: list[dict[str, float]]) -> dict[str, Any]:
+def _result(trial: Trial, history: list[dict[str, float]]) -> dict[str, Any]:
     if trial.metric not in history[-1]:
         known = ", ".join(key for key in history[-1] if key.endswith(("_ap", "_miou")))
         raise ValueError(

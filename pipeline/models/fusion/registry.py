@@ -1,4 +1,4 @@
-"""`model.fusion` by name. A form that leaves a modality out does not own it and cannot read it."""
+"""Fusion modules by name."""
 
 from torch import nn
 

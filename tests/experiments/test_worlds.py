@@ -1,4 +1,4 @@
-"""A comparison of two fusion types on one tiny world, stopped never and started twice."""
+"""An ablation on one tiny world, stopped never and started twice."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from pipeline.config.load import absolute_paths, merge
 from pipeline.config.schema import Config
-from pipeline.experiments.comparison import compare, world_config
+from pipeline.experiments.worlds import ablate_worlds, world_config
 
 TINY = {
     "synthetic": {
@@ -27,7 +27,12 @@ TINY = {
     "scaling": {"num_workers": 0},
     "health_checks": {"enabled": False},
     "evaluation": {"num_bootstraps": 100},
-    "compare": {"world_seeds": [3], "fusions": ["lidar_only", "camera_only"]},
+    "ablate": {
+        "name": "worlds",
+        "worlds": [3],
+        "seeds": [0],
+        "variants": ["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"],
+    },
 }
 
 
@@ -48,7 +53,7 @@ def tiny(worlds: Path, tmp_path: Path) -> Config:
 
 def test_each_world_has_its_own_scenes_split_and_folders(worlds: Path, tmp_path: Path):
     one, two = (world_config(tiny(worlds, tmp_path), seed) for seed in (1, 2))
-    assert (one.synthetic.seed, one.prepare.split_seed, one.train.seed) == (1, 1, 1)
+    assert (one.synthetic.seed, one.prepare.split_seed, one.train.seed) == (1, 1, 0)
     assert one.data.root != two.data.root
     assert one.data.blocks != two.data.blocks
 
@@ -59,22 +64,23 @@ def test_a_second_start_trains_nothing_and_tells_the_same(
 ):
     new_store(tmp_path)
     config = tiny(worlds, tmp_path)
-    first = compare(config, say=lambda line: None)
+    first = ablate_worlds(config, say=lambda line: None)
     said: list[str] = []
-    second = compare(config, say=said.append)
+    second = ablate_worlds(config, say=said.append)
     assert second.text == first.text
-    assert sum("found in" in line for line in said) == 2
+    assert "2 trainings, 2 of them already finished" in said
     client = MlflowClient(config.tracking.uri)
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
-    study = first.facts["run_id"]
-    assert second.facts["run_id"] == study
-    assert sorted(map(str, parents.values())) == sorted(["None", study, study])
+    overall, study = first.facts["run_id"], first.facts["worlds"]["3"]["run_id"]
+    assert second.facts == first.facts
+    assert sorted(map(str, parents.values())) == sorted(["None", "None", study, study])
+    assert parents[overall] is None
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {one.path for one in client.list_artifacts(study)} == {"compare.md", "compare.png"}
-    for name in ("lidar_only", "camera_only", "boosted_tree", "constant"):
+    assert {one.path for one in client.list_artifacts(overall)} == {"table.md", "worlds.png"}
+    for name in ("lidar", "camera", "boosted tree", "constant"):
         assert name in first.text
     assert Path(first.facts["figure"]).stat().st_size > 10_000
 
@@ -90,9 +96,9 @@ def test_on_a_remote_storage_path_another_node_finds_what_is_done(
         return absolute_paths(merge(tiny(worlds, tmp_path), cache))
 
     new_store(tmp_path)
-    first = compare(on_node("a"), say=lambda line: None)
+    first = ablate_worlds(on_node("a"), say=lambda line: None)
     shutil.rmtree(tmp_path / "a")
     said: list[str] = []
-    second = compare(on_node("b"), say=said.append)
+    second = ablate_worlds(on_node("b"), say=said.append)
     assert second.text == first.text
-    assert sum("found in" in line for line in said) == 2
+    assert "2 trainings, 2 of them already finished" in said
