@@ -13,7 +13,7 @@ from pipeline.config.load import load, merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.experiments.ablation import ablate
 from pipeline.experiments.study import Study, open_study
-from pipeline.experiments.variant_runs import VariantRun, _run_variant, write_note
+from pipeline.experiments.variant_runs import VariantRun, _run_variant, run_variant, write_note
 from pipeline.runtime.file_lock import file_lock
 from tests.helpers.repository import REPOSITORY
 
