@@ -33,6 +33,7 @@ from pipeline.models.scores import Scores
 from pipeline.tracking import runs
 from pipeline.training import loop
 from pipeline.training.data_loop import BlockSteps
+from pipeline.training.train_job import TrainJob
 from pipeline.training.worker import single_worker
 
 KEPT_BATCHES = 16
@@ -72,9 +73,7 @@ def rate(config: Config, blocks: Path, sleep_s: float, steps: type[BlockSteps]) 
     run_id = runs.start_run(config.tracking, name="benchmark", params=flatten(config), tags={})
     folder = Path(config.storage_path) / run_id
     folder.mkdir(parents=True)
-    job = loop.TrainJob(
-        config=config, run_id=run_id, folder=folder, blocks=blocks, revision="benchmark"
-    )
+    job = TrainJob(config=config, run_id=run_id, folder=folder, blocks=blocks, revision="benchmark")
     worker = single_worker(lambda line: None, use_gpu=False)
     with (
         mock.patch.object(loop, "build_detector", return_value=SleepingModel(sleep_s)),

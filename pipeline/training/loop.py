@@ -1,4 +1,4 @@
-"""One worker's training, read top to bottom: steps, validation, checkpoints, guards.
+"""One worker's training, read top to bottom: steps, validation, checkpoints, health checks.
 
 Everything random is drawn from (seed, step) or (seed, epoch, frame), the order of frames is a pure
 function of (seed, epoch, step), and the learning rate one of the step. A checkpoint therefore holds
@@ -8,14 +8,12 @@ weights, moments and a position only, and a resumed run equals one that never st
 import functools
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.config.load import to_dict
-from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
 from pipeline.data.readers import open_reader, training_extras
 from pipeline.losses.anomaly import constant_predictor_loss
@@ -39,25 +37,11 @@ from pipeline.training.schedule import learning_rate
 from pipeline.training.step_logging import StepLogger
 from pipeline.training.step_results import HostCopy, StepFigures, StepResults
 from pipeline.training.timing import StepClock, StepProfile
+from pipeline.training.train_job import TrainJob
 from pipeline.training.validation import validate
 from pipeline.training.worker import Worker, set_threads
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """What the driver hands to every worker."""
-
-    config: Config
-    run_id: str
-    """MLflow run, created by the driver."""
-    folder: Path
-    """Run folder, reachable by every worker."""
-    blocks: Path
-    """Prepared shards."""
-    revision: str
-    """Git revision of the program."""
 
 
 def train(worker: Worker, job: TrainJob) -> dict[str, Any]:
@@ -85,12 +69,31 @@ class Training:
     """State of one worker: model, optimizer, position, best validation, history."""
 
     def __init__(self, worker: Worker, job: TrainJob) -> None:
-        config = job.config
-        self.worker, self.job, self.config = worker, job, config
-        self.steps = open_steps(config, job.blocks, worker)
+        self.worker, self.job, self.config = worker, job, job.config
+        checkpoints.fetch(self.config, job.folder)
+        saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
+        pixel_prior = self._open_data()
+        self.precision = precision_of_run(self.config, worker, run_id=job.run_id, saved=saved)
+        self._build_model(pixel_prior, fetch_weights=not saved)
+        self.position = Position(epoch=0, step_in_epoch=0, step=0)
+        self.best: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+        self.results = StepResults(self.config)
+        if saved:
+            self._restore(saved[-1])
+        profiled = self.config.train.profile_steps if worker.rank == 0 else 0
+        self.profile = StepProfile(job.folder, num_steps=profiled)
+        self.metrics, self.step_logger = None, None
+        if worker.rank == 0:
+            self._begin_logging(resumed=bool(saved))
+
+    def _open_data(self) -> float | None:
+        """Open train and val; the share of anomalous cells, for a model that scores pixels."""
+        config, worker, blocks = self.config, self.worker, self.job.blocks
+        self.steps = open_steps(config, blocks, worker)
         self.val = open_reader(
             config,
-            job.blocks,
+            blocks,
             "val",
             num_sweeps=config.data.num_sweeps,
             say=worker.progress,
@@ -102,22 +105,20 @@ class Training:
         needs_anomalies = config.loss.name != "cross_entropy"
         balance = self.steps.manifest.train_balance(needs_anomalies=needs_anomalies)
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
-        checkpoints.fetch(config, job.folder)
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
         self.pixel_pos_weight = cells.pos_weight if cells else None
-        saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
-        self.precision = precision_of_run(config, worker, run_id=job.run_id, saved=saved)
-        self.scaler = torch.amp.GradScaler(
-            worker.device.type, enabled=self.precision.name == "fp16"
-        )
+        return cells.prior if cells else None
+
+    def _build_model(self, pixel_prior: float | None, *, fetch_weights: bool) -> None:
+        """Model, optimizer and gradient; `fetch_weights` unless a checkpoint is about to come."""
+        config, worker = self.config, self.worker
         torch.manual_seed(config.train.seed)
-        # Pretrained weights need not be had again when a checkpoint is about to replace them.
         self.model = build_detector(
             config.model,
             prior=self.prior,
-            pixel_prior=cells.prior if cells else None,
+            pixel_prior=pixel_prior,
             num_sweeps=config.data.num_sweeps,
-            fetch_weights=not saved,
+            fetch_weights=fetch_weights,
             mixing=config.outliers.feature_mixing,
             sparse_backend=config.train.sparse_backend,
         )
@@ -126,6 +127,8 @@ class Training:
         self.wrapped = worker.wrap(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.clock = StepClock(worker.device)
+        scaled = self.precision.name == "fp16"
+        self.scaler = torch.amp.GradScaler(worker.device.type, enabled=scaled)
         self.gradient = Gradient(
             self.wrapped,
             worker,
@@ -138,28 +141,20 @@ class Training:
         )
         decay = config.train.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
-        self.position = Position(epoch=0, step_in_epoch=0, step=0)
-        self.best: dict[str, Any] = {}
-        self.history: list[dict[str, float]] = []
-        self.results = StepResults(config)
-        if saved:
-            self._restore(saved[-1])
-        profiled = config.train.profile_steps if worker.rank == 0 else 0
-        self.profile = StepProfile(job.folder, num_steps=profiled)
-        self.metrics, self.step_logger = None, None
-        if worker.rank == 0:
-            self.metrics = MetricLogger(config.tracking.uri, job.run_id)
-            self.step_logger = self.results.step_logger = StepLogger(
-                config,
-                worker,
-                self.metrics,
-                clock=self.clock,
-                first_step=self.position.step,
-                total_steps=self.total_steps,
-            )
-            if saved:
-                worker.progress(f"train: going on from step {self.position.step}")
-            worker.progress(f"train: {self.precision.reason}")
+
+    def _begin_logging(self, *, resumed: bool) -> None:
+        self.metrics = MetricLogger(self.config.tracking.uri, self.job.run_id)
+        self.step_logger = self.results.step_logger = StepLogger(
+            self.config,
+            self.worker,
+            self.metrics,
+            clock=self.clock,
+            first_step=self.position.step,
+            total_steps=self.total_steps,
+        )
+        if resumed:
+            self.worker.progress(f"train: resumes from step {self.position.step}")
+        self.worker.progress(f"train: {self.precision.reason}")
 
     # ---- plan
 
@@ -246,7 +241,7 @@ class Training:
         if self.position.step_in_epoch >= self.steps.in_epoch(epoch):
             self.position = Position(epoch=epoch + 1, step_in_epoch=0, step=self.position.step)
         self._save(metrics=metrics, thresholds=thresholds)
-        # Only now: what was told is in the checkpoint, so a restart does not tell it again.
+        # Only now: what was reported is in the checkpoint, so a restart does not report it again.
         if metrics and not self.ended and self.worker.rank == 0:
             self.worker.validated(list(self.history))
         self.worker.barrier(metrics | {"epoch": epoch})

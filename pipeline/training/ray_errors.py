@@ -3,7 +3,7 @@
 from pipeline.config.schema import ScalingConfig
 from pipeline.runtime.errors import RunFailed
 from pipeline.training import checkpoints
-from pipeline.training.loop import TrainJob
+from pipeline.training.train_job import TrainJob
 
 # Ray keeps these two classes to itself, so they are known by name.
 TIMED_OUT = "WorkerGroupStartupTimeoutError"

@@ -29,9 +29,10 @@ from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoint_selection import checkpoint_metric, choice_sees
 from pipeline.training.checkpoints import CheckpointMeta
-from pipeline.training.loop import TrainJob, train
+from pipeline.training.loop import train
 from pipeline.training.ray_errors import failure_of
 from pipeline.training.timing import TRACE
+from pipeline.training.train_job import TrainJob
 from pipeline.training.worker import Validated, Worker, single_worker
 from pipeline.training.worker_logs import printing
 

@@ -62,7 +62,7 @@ def assert_same(run: Run, other: dict[str, Any]) -> None:
 
 def gone_on_from(run: Run) -> list[int]:
     """Steps of the checkpoints that restarts began with."""
-    said = re.findall(r"going on from step (\d+)", "\n".join(run.lines))
+    said = re.findall(r"resumes from step (\d+)", "\n".join(run.lines))
     return [int(step) for step in said]
 
 

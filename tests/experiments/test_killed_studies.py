@@ -134,7 +134,7 @@ def test_a_study_killed_again_and_again_ends_as_if_nobody_had_touched_it(
         counts = range(len(done), chain.num_runs + 1)
         assert set(found_done(life, chain.num_runs)) <= set(counts)
         killed_times += life.killed
-        gone_on += sum("going on from step" in line for line in life.lines)
+        gone_on += sum("resumes from step" in line for line in life.lines)
         before, done = done, notes(killed)
         assert before.items() <= done.items(), "a finished cell was run again"
     assert life is not None

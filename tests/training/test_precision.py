@@ -12,7 +12,8 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.models.precision import choose_precision
 from pipeline.training import checkpoints
-from pipeline.training.loop import TrainJob, train
+from pipeline.training.loop import train
+from pipeline.training.train_job import TrainJob
 from pipeline.training.trainer import Trained, fit
 from pipeline.training.worker import single_worker
 

@@ -15,8 +15,8 @@ from pipeline.config.load import merge
 from pipeline.config.schema import Config
 from pipeline.training import checkpoints
 from pipeline.training.checkpoints import CheckpointMeta, Position
-from pipeline.training.loop import TrainJob
 from pipeline.training.ray_errors import failure_of
+from pipeline.training.train_job import TrainJob
 
 NO_CHECKPOINT = "; it had no checkpoint yet, so start it again"
 
