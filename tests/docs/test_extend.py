@@ -13,18 +13,22 @@ import pytest
 import torch
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
+from sklearn.metrics import precision_recall_curve
 
 from pipeline.config.experiments import SCHEDULER_NAMES
 from pipeline.config.load import merge
 from pipeline.config.model import FUSIONS, LOSS_NAMES, LossConfig
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
+from pipeline.experiments.search.metric import check_metric
 from pipeline.experiments.search.ray_tune import SCHEDULER_MAKERS, make_scheduler
 from pipeline.experiments.search.trial import EPOCH, VALUE
 from pipeline.experiments.search.trial_store import Ledger
 from pipeline.losses.anomaly import POINT_LOSSES, constant_predictor_loss, loss_terms
+from pipeline.metrics.counts import ScoreCounts
 from pipeline.metrics.metric import DEFINITIONS
 from pipeline.models.detector import build_detector
+from pipeline.models.scores import Scores
 from tests.helpers.repository import REPOSITORY
 from tests.helpers.small_model import SMALL
 from tests.helpers.streets import street_batch
@@ -111,11 +115,33 @@ def test_the_loss_is_that_of_numpy_and_no_constant_beats_its_constant(
 
 def term_of(score: torch.Tensor, batch: Batch, config: LossConfig) -> float:
     """The point term, positives weighing 7."""
-    from pipeline.models.scores import Scores
-
     scores = Scores(point_score=score, frame_score=torch.zeros(len(batch.sizes())))
     term = loss_terms(scores, batch, config=config, pos_weight=7.0)["point"]
     return float(term.total / term.count)
+
+
+def test_the_metric_is_that_of_scikit_learn_and_a_choice_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValueError, match=r"tune.metric: Invalid value 'point_best_f1'"):
+        merge(Config(), {"tune": {"metric": "point_best_f1"}})
+    follow("Metric", monkeypatch)
+    use = {"tune": {"metric": "point_best_f1"}, "train": {"monitor": "frame_best_f1"}}
+    check_metric(merge(Config(), use))
+    rng = np.random.default_rng(0)
+    labels = (rng.random(2000) < 0.1).astype(np.uint8)
+    scores = rng.integers(-40, 40, 2000) / 16 + labels
+    counts = ScoreCounts()
+    counts.add(scores, labels)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    best = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+    found = counts.metric("best_f1")
+    assert found.value == pytest.approx(best)
+    assert found.low <= found.value <= found.high
+    constant = DEFINITIONS["best_f1"].constant(counts.prevalence)
+    alike = ScoreCounts()
+    alike.add(np.zeros(2000), labels)
+    assert alike.metric("best_f1").value == pytest.approx(constant)
 
 
 def test_the_scheduler_stops_a_trial_below_the_median_and_lets_the_others_go_on(
