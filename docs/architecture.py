@@ -41,6 +41,7 @@ WAYS = {
         ("read again", "evaluation/evaluate.py"),
     ),
     "The way of a metric": (
+        ("definition", "metrics/metric.py"),
         ("scores, labels", "metrics/frame_truth.py"),
         ("counts", "metrics/counts.py"),
         ("tally", "metrics/tally.py"),
@@ -80,6 +81,12 @@ class Room:
         """Its name as folders have it, below pipeline/."""
         return self.name.removeprefix("pipeline.").replace(".", "/")
 
+    @property
+    def path(self) -> str:
+        """Of its folder, or of its file where it is one module."""
+        folder = self.name.replace(".", "/")
+        return f"{folder}.py" if (REPOSITORY / f"{folder}.py").is_file() else folder
+
 
 def rooms() -> list[Room]:
     """All rooms in their order."""
@@ -96,9 +103,12 @@ def _order() -> tuple[str, ...]:
 
 def _room(name: str, names: Sequence[str]) -> Room:
     folder = REPOSITORY / name.replace(".", "/")
-    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py"))]
+    file = folder.with_suffix(".py")
+    paths = [file] if file.is_file() else sorted(folder.rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in paths]
     used = {_owner(one, names) for text in texts for one in _imports(text)} - {name, ""}
-    head = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    opening = file if file.is_file() else folder / "__init__.py"
+    head = ast.get_docstring(ast.parse(opening.read_text(encoding="utf-8")))
     return Room(
         name=name,
         sentence=" ".join((head or "").partition("\n\n")[0].split()),
@@ -124,7 +134,7 @@ def table(found: Sequence[Room]) -> str:
     lines = ["| room | what it is | lines | imports |", "|---|---|---:|---|"]
     label = {room.name: room.label for room in found}
     for room in found:
-        link = f"[{room.label}](../{room.name.replace('.', '/')})"
+        link = f"[{room.label}](../{room.path})"
         imports = ", ".join(label[name] for name in room.imports) or "nothing"
         lines.append(f"| {link} | {room.sentence} | {room.num_lines:,} | {imports} |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.repository import REPOSITORY
 
 ROOMS = (
+    "pipeline.metrics.metric",
     "pipeline.config",
     "pipeline.runtime",
     "pipeline.datasets.download",
@@ -56,7 +57,12 @@ WITHOUT_RAY_AND_MLFLOW = (
     "pipeline.evaluation.audit",
     "pipeline.evaluation.baselines",
 )
-WITHOUT_TORCH = ("pipeline.config", "pipeline.runtime.errors", "pipeline.datasets")
+WITHOUT_TORCH = (
+    "pipeline.config",
+    "pipeline.metrics.metric",
+    "pipeline.runtime.errors",
+    "pipeline.datasets",
+)
 PREPARE_WORKER = ("pipeline.data.prepare.prepare",)
 BLOCK = """
 import importlib, sys

@@ -6,7 +6,17 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.validators import at_least, not_empty, positive
+from pipeline.config.validators import (
+    at_least,
+    not_empty,
+    one_of,
+    positive,
+    registered,
+)
+from pipeline.metrics.metric import definition_of, names_of
+
+SCHEDULER_NAMES = ["none", "asha"]
+"""How a search stops trials early; `experiments/search/ray_tune.py` makes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +42,8 @@ class AblateConfig:
     def __post_init__(self) -> None:
         for key in ("variants", "seeds", "metrics"):
             not_empty(f"ablate.{key}", getattr(self, key))
+        for name in self.metrics:
+            definition_of(f"ablate.metrics={name}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
                 f"ablate.seeds is {self.seeds}; one training counted twice would look like two: "
@@ -85,7 +97,7 @@ class TuneConfig:
     """Settings drawn from the space, each combined with all values of the grid dimensions."""
     searcher: Literal["random", "optuna"] = "random"
     """How settings are drawn: independently, or by Optuna's TPE from the results so far."""
-    scheduler: Literal["none", "asha"] = "asha"
+    scheduler: str = one_of("asha", lambda: SCHEDULER_NAMES)
     """`asha` prunes trials whose validation is not among the best at the same epoch."""
     grace_period: int = 1
     """Validations that every trial gets before `asha` may prune it. With `train.lr_restart_epochs`
@@ -93,8 +105,8 @@ class TuneConfig:
     length."""
     reduction_factor: int = 3
     """One in this many goes on from each rung of `asha`; rungs are this factor apart in epochs."""
-    metric: Literal["point_ap", "frame_ap", "pixel_ap", "semantic_miou"] = "point_ap"
-    """Validation metric that trials are pruned and ranked by, higher = better."""
+    metric: str = one_of("point_ap", lambda: names_of("ranks_search"))
+    """Validation metric that trials are pruned and ranked by, the better first."""
     seed: int = 0
     """Seed of the drawing; `train.seed` is that of the trainings."""
     num_parallel: int = 0
@@ -104,6 +116,7 @@ class TuneConfig:
     validation to the next."""
 
     def __post_init__(self) -> None:
+        registered("tune", self)
         not_empty("tune.space", self.space)
         for key in ("num_samples", "grace_period"):
             at_least("tune", self, key, 1)

@@ -6,9 +6,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.config.validators import at_least, positive
+from pipeline.config.validators import at_least, one_of, positive, registered
 
-FUSIONS = ("camera_only", "lidar_only", "late", "concat", "gated", "cross_attention")
+FUSIONS = {
+    "camera_only": "pipeline.models.fusion.unimodal.CameraOnly",
+    "lidar_only": "pipeline.models.fusion.unimodal.LidarOnly",
+    "late": "pipeline.models.fusion.late.Late",
+    "concat": "pipeline.models.fusion.concat.Concat",
+    "gated": "pipeline.models.fusion.gated.Gated",
+    "cross_attention": "pipeline.models.fusion.cross_attention.CrossAttention",
+}
+"""Fusion modules by name; as text, because settings are read without torch."""
+LOSS_NAMES = ["focal", "bce", "dice", "cross_entropy", "prior_self_supervised"]
+"""The first three, and any added, are losses of points (`POINT_LOSSES`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +27,7 @@ class ModelConfig:
 
     name: Literal["detector", "simple"] = "detector"
     """`detector` scores every point; `simple` is the prior system's 1,146,497-parameter network."""
-    fusion: Literal["camera_only", "lidar_only", "late", "concat", "gated", "cross_attention"] = (
-        "concat"
-    )
+    fusion: str = one_of("concat", lambda: FUSIONS)
     """Which modalities score a point, and how they meet: logits mixed with learned weights
     (`late`), one linear layer (`concat`), a learned gate per channel (`gated`), or points that ask
     the image (`cross_attention`)."""
@@ -75,6 +83,7 @@ class ModelConfig:
     the entropy of its softmax."""
 
     def __post_init__(self) -> None:
+        registered("model", self)
         for key in ("image_channels", "point_channels", "cylinder_channels", "frame_top_k"):
             at_least("model", self, key, 1)
         self._check_fusion()
@@ -175,7 +184,7 @@ class ModelConfig:
 class LossConfig:
     """What is minimised."""
 
-    name: Literal["focal", "bce", "dice", "cross_entropy", "prior_self_supervised"] = "focal"
+    name: str = one_of("focal", lambda: LOSS_NAMES)
     """`bce` weighs positives by neg/pos of the train split; `cross_entropy` trains the semantic
     head alone and uses no anomaly's label; `prior_self_supervised` is a control."""
     focal_alpha: float = 0.75
@@ -197,6 +206,7 @@ class LossConfig:
     down, where the outliers section makes any; 0 = off."""
 
     def __post_init__(self) -> None:
+        registered("loss", self)
         if not 0 < self.focal_alpha < 1:
             raise ValueError(f"loss.focal_alpha is {self.focal_alpha}; it takes 0 < alpha < 1")
         for key in (

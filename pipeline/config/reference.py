@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -61,7 +61,7 @@ def settings(section: str) -> tuple[Setting, ...]:
     return tuple(
         Setting(
             key=f"{section}.{field.name}" if section else field.name,
-            kind=_kind(hints[field.name]),
+            kind=_kind(hints[field.name], field.metadata.get("legal")),
             default=_written(_default(field)),
             sentence=sentences[field.name],
         )
@@ -82,7 +82,9 @@ def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
             yield line.target.id, text
 
 
-def _kind(hint: Any) -> str:
+def _kind(hint: Any, legal: Callable[[], Iterable[str]] | None = None) -> str:
+    if legal:
+        return "|".join(legal())
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) is list:

@@ -20,7 +20,8 @@ from pipeline.config.data import (
 from pipeline.config.experiments import AblateConfig, ProfileConfig, TuneConfig
 from pipeline.config.model import LossConfig, ModelConfig
 from pipeline.config.run import HealthCheckConfig, ScalingConfig, TrackingConfig
-from pipeline.config.validators import at_least
+from pipeline.config.validators import at_least, one_of, registered
+from pipeline.metrics.metric import names_of
 
 AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 VoxelScore = Literal["max", "centre_point", "mean", "median"]
@@ -70,7 +71,7 @@ class TrainConfig:
     augment: bool = True
     """Left-right flip and photometric changes, of image, cloud and calibration together, and what
     the augment section adds."""
-    monitor: Literal["point_ap", "frame_ap", "semantic_miou"] = "point_ap"
+    monitor: str = one_of("point_ap", lambda: names_of("chooses_checkpoint"))
     """Validation metric that picks the checkpoint. With `semantic_miou` model choice and thresholds
     see normal points only. A model that scores frames only is chosen by frame_ap."""
     validate_every_n_epochs: int = 1
@@ -100,6 +101,7 @@ class TrainConfig:
     same at every epoch; what is learned from them must end at chance on the test split."""
 
     def __post_init__(self) -> None:
+        registered("train", self)
         for key in ("num_epochs", "batch_size", "validate_every_n_epochs", "log_every_n_steps"):
             at_least("train", self, key, 1)
         for key in ("seed", "max_steps", "warmup_steps", "grad_clip", "weight_decay"):
@@ -228,9 +230,9 @@ class Config:
                 "would stay as it was drawn; set model.semantic_head=true and model.score to "
                 "max_logit, energy or entropy"
             )
-        if self.train.monitor == "semantic_miou" and not self.model.semantic_head:
+        if self.train.monitor.startswith("semantic_") and not self.model.semantic_head:
             raise ValueError(
-                "train.monitor=semantic_miou needs the semantic head; set "
+                f"train.monitor={self.train.monitor} needs the semantic head; set "
                 "model.semantic_head=true or choose by point_ap"
             )
 

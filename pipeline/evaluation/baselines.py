@@ -12,12 +12,12 @@ import pandas as pd
 
 from pipeline.evaluation.probes import FACTS, fact_scores, labelled_frames
 from pipeline.metrics.counts import Metric
+from pipeline.metrics.metric import is_better
 from pipeline.metrics.tally import SplitCounts
 
 PROBES = ("archive", "frame_index", "archive + frame_index")
 CONSTANT = "constant predictor"
 NEVER, ALWAYS = 1e-6, 1 - 1e-6
-LOWER_IS_BETTER = ("fpr95",)
 
 
 def probe_tallies(
@@ -52,7 +52,4 @@ def best_of(tallies: Iterable[SplitCounts]) -> dict[str, Metric]:
 
 def beats(name: str, value: float, other: Metric | None) -> bool:
     """Whether `value` of metric `name` (`frame_ap`) is better than another reading of it."""
-    if other is None:
-        return True
-    lower = name.endswith(LOWER_IS_BETTER)
-    return value < other.value if lower else value > other.value
+    return other is None or is_better(name, value, other.value)

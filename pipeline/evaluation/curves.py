@@ -53,7 +53,7 @@ def _precision_recall(
     figure = precision_recall(
         [
             _curve(own[0], own[1].precision_recall(), row),
-            *(_bare(n, c.precision_recall(), c.average_precision().value) for n, c in others),
+            *(_bare(n, c.precision_recall(), c.metric("ap").value) for n, c in others),
         ],
         split="test",
         level=level,
@@ -71,7 +71,7 @@ def _roc(
     figure = roc(
         [
             _curve(own[0], own[1].roc(), row),
-            *(_bare(name, each.roc(), each.auroc().value) for name, each in others),
+            *(_bare(name, each.roc(), each.metric("auroc").value) for name, each in others),
         ],
         split="test",
         level=level,

@@ -22,13 +22,14 @@ from pipeline.evaluation.baselines import best_of
 from pipeline.evaluation.boosted_tree import baseline_name
 from pipeline.evaluation.curves import draw_levels
 from pipeline.evaluation.examples import choose_examples, draw_example
-from pipeline.evaluation.results_table import TABLE_METRICS, model_name, result_rows
+from pipeline.evaluation.results_table import model_name, result_rows
 from pipeline.evaluation.split_scores import (
     drawing_device,
     open_splits,
     probe_tallies_of,
     score_splits,
 )
+from pipeline.metrics.metric import SEMANTIC, level_of, metrics_of
 from pipeline.metrics.tally import SplitCounts
 from pipeline.models.detector import build_detector
 from pipeline.runtime.progress import Watch
@@ -190,16 +191,9 @@ def _extras(trained: Config) -> tuple[Extra, ...]:
 
 
 def _table(rows: list[Row], manifest: Manifest) -> str:
-    shown = [
-        row
-        for row in rows
-        if row.metric == "test/semantic_miou"
-        or any(
-            row.metric == f"test/{name}_{metric}"
-            for name in TABLE_SLICES
-            for metric in TABLE_METRICS
-        )
-    ]
+    names = [f"{name}_{one.name}" for name in TABLE_SLICES for one in metrics_of(level_of(name))]
+    names += [f"{SEMANTIC}_{one.name}" for one in metrics_of(SEMANTIC)]
+    shown = [row for row in rows if row.metric.removeprefix("test/") in names]
     shown = [dataclasses.replace(row, metric=row.metric.removeprefix("test/")) for row in shown]
     head = ", ".join(part for part in ("Test split", data_note(manifest)) if part)
     return (

@@ -7,11 +7,10 @@ from pipeline.config.schema import Config
 from pipeline.evaluation.baselines import beats
 from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.counts import Metric
+from pipeline.metrics.metric import level_of, metrics_of
 from pipeline.metrics.tally import SplitCounts
 from pipeline.training.checkpoints import CheckpointMeta
 from pipeline.visualization.tables import Row
-
-TABLE_METRICS = ("ap", "auroc", "fpr95")
 
 
 def result_rows(
@@ -36,8 +35,8 @@ def result_rows(
     }
     rows = []
     for name in tally.slices:
-        constants = {"ap": tally.counts(name).prevalence, "auroc": 0.5, "fpr95": 1.0}
-        for metric in TABLE_METRICS:
+        for definition in metrics_of(level_of(name)):
+            metric = definition.name
             interval = found[f"{name}_{metric}"]
             other, probe = readings.get(f"{name}_{metric}"), probes.get(f"{name}_{metric}")
             is_beaten = probe is not None and not beats(metric, interval.value, probe)
@@ -47,7 +46,7 @@ def result_rows(
                     value=interval.value,
                     low=interval.low,
                     high=interval.high,
-                    constant=constants[metric],
+                    constant=definition.constant(tally.counts(name).prevalence),
                     baseline=other.value if other else math.nan,
                     probe=probe.value if probe else math.nan,
                     remark=interval.reason or ("no better than the shortcut probe" * is_beaten),
@@ -59,7 +58,7 @@ def result_rows(
 
 def _semantic_rows(tally: SplitCounts, about: dict[str, Any]) -> list[Row]:
     """mIoU and the IoU of each class; the constant answers the commonest class everywhere."""
-    constants = {"semantic_miou": tally.semantic.constant_miou()}
+    constants = tally.semantic.constants()
     return [
         Row(
             metric=f"test/{name}",

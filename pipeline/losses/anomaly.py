@@ -6,7 +6,8 @@ the loss of one. The best constant predictor's loss tells learning from a loss t
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,12 +87,7 @@ def item_term(
     pos_weight: float,
 ) -> Term:
     """The term of points or cells that `loss.name` names; `pos_weight` is normal / anomalous."""
-    if config.name == "focal":
-        alpha, gamma = config.focal_alpha, config.focal_gamma
-        return focal(score, label, alpha=alpha, gamma=gamma, prior=1 / (1 + pos_weight))
-    if config.name == "dice":
-        return dice(score, label)
-    return bce(score, label, pos_weight=pos_weight)
+    return POINT_LOSSES[config.name].term(score, label, config, pos_weight)
 
 
 def semantic_terms(scores: Scores, batch: Batch, *, config: LossConfig) -> dict[str, Term]:
@@ -219,12 +215,16 @@ def constant_predictor_loss(
     if config.name == "cross_entropy":
         return entropy_of(class_counts)
     assert 0 < prevalence < 1, prevalence
-    if config.name == "dice":
-        return (1 - prevalence) / (1 + prevalence)
-    if config.name == "bce":
-        positive, negative = prevalence * pos_weight, 1 - prevalence
-        p = positive / (positive + negative)
-        return -positive * math.log(p) - negative * math.log(1 - p)
+    return POINT_LOSSES[config.name].constant(prevalence, config, pos_weight)
+
+
+def _bce_of_constant(prevalence: float, config: LossConfig, pos_weight: float) -> float:
+    positive, negative = prevalence * pos_weight, 1 - prevalence
+    p = positive / (positive + negative)
+    return -positive * math.log(p) - negative * math.log(1 - p)
+
+
+def _focal_of_constant(prevalence: float, config: LossConfig, pos_weight: float) -> float:
     # One minimum over the logit, found on a grid so fine that its error is below 1e-6 of the value.
     logit = np.linspace(-30, 30, 60_001)
     positive = _sigmoid(-logit) ** config.focal_gamma * np.logaddexp(0, -logit)
@@ -232,6 +232,39 @@ def constant_predictor_loss(
     odds = (1 - prevalence) / prevalence
     alpha = config.focal_alpha
     return float(np.min(alpha * positive + odds * (1 - alpha) * negative))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointLoss:
+    """A loss of points or cells by their labels."""
+
+    term: Callable[[Tensor, Tensor, LossConfig, float], Term]
+    """Of scores, labels, the loss section and normal / anomalous items of the train split."""
+    constant: Callable[[float, LossConfig, float], float]
+    """What the best constant score reaches; the share of anomalous items comes first."""
+
+
+POINT_LOSSES = {
+    "focal": PointLoss(
+        term=lambda score, label, config, pos_weight: focal(
+            score,
+            label,
+            alpha=config.focal_alpha,
+            gamma=config.focal_gamma,
+            prior=1 / (1 + pos_weight),
+        ),
+        constant=_focal_of_constant,
+    ),
+    "bce": PointLoss(
+        term=lambda score, label, config, pos_weight: bce(score, label, pos_weight=pos_weight),
+        constant=_bce_of_constant,
+    ),
+    "dice": PointLoss(
+        term=lambda score, label, config, pos_weight: dice(score, label),
+        constant=lambda prevalence, config, pos_weight: (1 - prevalence) / (1 + prevalence),
+    ),
+}
+"""By `loss.name`."""
 
 
 def entropy_of(counts: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
-from pipeline.metrics.counts import METRICS
+from pipeline.metrics.metric import DEFINITIONS, LEVELS, level_of, metrics_of
 from pipeline.metrics.tally import SplitCounts
 
 MIN_SCENES = 8
@@ -78,7 +78,7 @@ def mean_intervals(
             continue
         counts = [each.scene_counts(name) for each in everyone]
         draws = [resampled_metrics(each, weights) for each in counts]
-        for metric in METRICS:
+        for metric in [one.name for one in metrics_of(level_of(name))]:
             values = [each.counts(name).metric(metric).value for each in everyone]
             drawn = sum(share * draw[metric] for share, draw in zip(shares, draws, strict=True))
             value = sum(share * each for share, each in zip(shares, values, strict=True))
@@ -105,10 +105,11 @@ def resampled_metrics(
     counts: Int64[np.ndarray, "S 2 bins"], weights: Int64[np.ndarray, "R S"]
 ) -> dict[str, Float64[np.ndarray, "R"]]:
     """Every metric of every resample; nan where a resample holds one class only."""
+    ranking = [one for one in DEFINITIONS.values() if set(one.levels) & set(LEVELS)]
     chunks = [
-        [metric(neg, pos) for metric in METRICS.values()] for neg, pos in _weighted(counts, weights)
+        [metric.values(neg, pos) for metric in ranking] for neg, pos in _weighted(counts, weights)
     ]
-    return {name: np.concatenate([c[i] for c in chunks]) for i, name in enumerate(METRICS)}
+    return {m.name: np.concatenate([c[i] for c in chunks]) for i, m in enumerate(ranking)}
 
 
 def _weighted(counts: np.ndarray, weights: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

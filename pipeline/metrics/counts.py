@@ -6,11 +6,16 @@ themselves, so every metric comes with the interval in which its value for the u
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Num, Shaped
+
+from pipeline.metrics.metric import DEFINITIONS
 
 MAX_LOGIT = 64.0
 NUM_BINS = 2**17
@@ -117,18 +122,6 @@ class ScoreCounts:
         """Why ranking metrics are undefined; empty where they are defined."""
         return "" if self.num_pos and self.num_neg else NO_NEGATIVE if self.num_pos else NO_POSITIVE
 
-    def average_precision(self) -> Metric:
-        """Sum of (R_n - R_{n-1}) P_n over descending bins, as scikit-learn defines it."""
-        return self.metric("ap")
-
-    def auroc(self) -> Metric:
-        """Chance that an anomalous item outscores a normal one; ties in a bin count half."""
-        return self.metric("auroc")
-
-    def fpr95(self) -> Metric:
-        """False positive rate at the first descending threshold with recall >= 0.95."""
-        return self.metric("fpr95")
-
     def confusion(self, threshold: float) -> Confusion:
         """Counts when scores in or above the threshold's bin are predicted anomalous."""
         first = int(bins_of(np.array([threshold]))[0])
@@ -184,12 +177,13 @@ class ScoreCounts:
             )
 
     def metric(self, name: str) -> Metric:
-        """The metric of that name in `METRICS`."""
+        """The metric of that name in `DEFINITIONS`."""
         if self.undefined:
             return Metric(value=math.nan, low=math.nan, high=math.nan, reason=self.undefined)
         _, neg, pos = self._descending()
-        value = float(METRICS[name](neg, pos))
-        low, high = _BOUNDS[name](neg, pos)
+        known = DEFINITIONS[name]
+        value = float(known.values(neg, pos))
+        low, high = (known.bounds or partial(_order_bounds, known.values))(neg, pos)
         # Rounding may put a bound 1e-15 on the wrong side of the value.
         return Metric(value=value, low=min(low, value), high=max(high, value))
 
@@ -240,7 +234,7 @@ def average_precision_of(
     return float((found * true_pos / (true_pos + false_pos)).sum() / len(anomalous))
 
 
-def _ap_bounds(neg: np.ndarray, pos: np.ndarray) -> tuple[float, float]:
+def ap_bounds(neg: Num[np.ndarray, "bins"], pos: Num[np.ndarray, "bins"]) -> tuple[float, float]:
     """Least AP: in each bin all normal items first, then the anomalous ones one by one.
 
     Greatest: all anomalous items first, in one tie (a tie lends each the precision of the last).
@@ -255,16 +249,13 @@ def _ap_bounds(neg: np.ndarray, pos: np.ndarray) -> tuple[float, float]:
     return float(least), float(most)
 
 
-def _auroc_bounds(neg: np.ndarray, pos: np.ndarray) -> tuple[float, float]:
-    half = (pos * (neg / 2)).sum() / (float(pos.sum()) * float(neg.sum()))
-    value = float(aurocs(neg, pos))
-    return float(value - half), float(value + half)
-
-
-def _fpr95_bounds(neg: np.ndarray, pos: np.ndarray) -> tuple[float, float]:
-    first = int(_first_at_recall_95(pos))
-    false_pos, total = int(neg[: first + 1].sum()), float(neg.sum())
-    return (false_pos - int(neg[first])) / total, false_pos / total
+def _order_bounds(
+    values: Callable[..., Any], neg: np.ndarray, pos: np.ndarray
+) -> tuple[float, float]:
+    """Values with the normal items of every bin before its anomalous ones, and after them."""
+    pairs = np.stack([neg, np.zeros_like(neg)], axis=1), np.stack([np.zeros_like(pos), pos], axis=1)
+    ends = [values(*(pair[:, ::step].ravel() for pair in pairs)) for step in (1, -1)]
+    return float(min(ends)), float(max(ends))
 
 
 def _first_at_recall_95(pos: np.ndarray) -> np.ndarray:
@@ -292,7 +283,3 @@ def _thinned(along: np.ndarray, max_points: int) -> np.ndarray:
         return np.arange(len(along))
     wanted = np.linspace(along[0], along[-1], max_points - 1)
     return np.union1d(np.searchsorted(along, wanted), [len(along) - 1])
-
-
-METRICS = {"ap": average_precisions, "auroc": aurocs, "fpr95": fpr95s}
-_BOUNDS = {"ap": _ap_bounds, "auroc": _auroc_bounds, "fpr95": _fpr95_bounds}

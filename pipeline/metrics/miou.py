@@ -15,6 +15,7 @@ from pipeline.datasets.anovox.semantic_classes import (
     class_name,
     semantic_class,
 )
+from pipeline.metrics.metric import SEMANTIC, metrics_of
 
 
 def classes_of(batch: Batch) -> Int64[np.ndarray, "P"]:
@@ -67,10 +68,14 @@ class SemanticCounts:
             return math.nan
         return float(counts.max() / counts.sum() / (counts > 0).sum())
 
+    def constants(self) -> dict[str, float]:
+        """`semantic_miou` of always answering the commonest class."""
+        return {f"{SEMANTIC}_{one.name}": one.constant(self) for one in metrics_of(SEMANTIC)}
+
     def readings(self) -> dict[str, float]:
         """`semantic_miou` and `semantic_iou_NAME` of the classes that occur; {} without points."""
         if not self._counts.any():
             return {}
         found = {f"semantic_iou_{class_name(k)}": float(x) for k, x in enumerate(self.iou())}
         found = {name: value for name, value in found.items() if not math.isnan(value)}
-        return {"semantic_miou": self.miou()} | found
+        return {f"{SEMANTIC}_{one.name}": one.values(self) for one in metrics_of(SEMANTIC)} | found

@@ -18,9 +18,10 @@ from torch import Tensor
 from pipeline.config.schema import VoxelScore
 from pipeline.data.batch import Batch
 from pipeline.metrics.anovox_metrics import benchmark_metrics
-from pipeline.metrics.counts import METRICS, Metric, ScoreCounts, average_precision_of, bins_of
+from pipeline.metrics.counts import Metric, ScoreCounts, average_precision_of, bins_of
 from pipeline.metrics.frame_truth import FrameTruth, frame_truths
 from pipeline.metrics.frame_view import FrameView
+from pipeline.metrics.metric import level_of, metrics_of
 from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.metrics.pixels import pixel_items
 from pipeline.metrics.scene_counts import SCENE_BIN, SceneCounts
@@ -235,9 +236,9 @@ class SplitCounts:
     def readings(self) -> dict[str, Metric]:
         """`point_ap`, `point_auroc`, `point_fpr95`, `small_object_ap`, ... with their bounds."""
         return {
-            f"{name}_{metric}": self.counts(name).metric(metric)
+            f"{name}_{metric.name}": self.counts(name).metric(metric.name)
             for name in self.slices
-            for metric in METRICS
+            for metric in metrics_of(level_of(name))
         }
 
     def benchmark(self) -> dict[str, float]:

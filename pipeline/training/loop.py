@@ -23,7 +23,7 @@ from pipeline.models.pixels import PIXEL_STRIDE
 from pipeline.runtime.errors import RunFailed
 from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training import checkpoints
-from pipeline.training.checkpoint_selection import checkpoint_metric, choice_sees
+from pipeline.training.checkpoint_selection import checkpoint_metric, choice_sees, is_new_best
 from pipeline.training.checkpoints import CheckpointMeta, Position
 from pipeline.training.data_loop import open_steps
 from pipeline.training.ema import WeightAverage
@@ -266,7 +266,7 @@ class Training:
     def _note(self, metrics: dict[str, float]) -> None:
         """Keep history and best, by the metric that `train.monitor` names."""
         step, key = self.position.step, checkpoint_metric(self.config)
-        if key in metrics and (not self.best or metrics[key] > self.best["value"]):
+        if is_new_best(key, metrics, self.best):
             sees = choice_sees(self.config)
             self.best = {"metric": key, "value": metrics[key], "step": step, "sees": sees}
         self.history.append({"step": step, "epoch": self.position.epoch + 1, **metrics})

@@ -9,6 +9,7 @@ from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.losses.anomaly import constant_predictor_loss, main_term
+from pipeline.metrics.metric import definition_of, level_of, names_of
 from pipeline.tracking import runs
 from pipeline.training import checkpoints
 from pipeline.training.checkpoint_selection import checkpoint_metric
@@ -17,7 +18,6 @@ from pipeline.visualization.plots import loss_curve, validation_curves
 from pipeline.visualization.style import save_figure
 
 _FIGURES = "figures"
-SHOWN = ("point_ap", "point_auroc", "frame_ap", "frame_auroc", "semantic_miou")
 
 
 def report_training(config: Config, trained: Trained) -> dict[str, Any]:
@@ -55,17 +55,19 @@ def _draw(config: Config, trained: Trained, folder: Path) -> None:
         note=note,
     )
     save_figure(figure, folder / "loss.png")
-    curves = {name: np.array([row.get(f"val/{name}", np.nan) for row in history]) for name in SHOWN}
-    constants = {
-        f"{level}_ap": history[-1][f"val/{level}_prevalence"]
-        for level in ("point", "frame")
-        if f"val/{level}_prevalence" in history[-1]
-    }
     chosen = checkpoint_metric(config).removeprefix("val/")
+    shown = dict.fromkeys([*names_of("drawn"), chosen])
+    curves = {name: np.array([row.get(f"val/{name}", np.nan) for row in history]) for name in shown}
+    constants = {
+        name: definition_of(name).constant(history[-1][f"val/{level_of(name)}_prevalence"])
+        for name in names_of("chooses_checkpoint")
+        if name in shown and f"val/{level_of(name)}_prevalence" in history[-1]
+    }
     figure = validation_curves(
         np.array([row["epoch"] for row in history]),
         curves,
         chosen_by=chosen,
+        lower_is_better=not definition_of(chosen).higher_is_better,
         constants=constants,
         note=note,
     )

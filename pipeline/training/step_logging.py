@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 from pipeline.config.schema import Config
+from pipeline.metrics.metric import DEFINITIONS, LEVELS
 from pipeline.tracking.metric_logger import MetricLogger
 from pipeline.training.timing import StepClock, summary, window_costs
 from pipeline.training.worker import Worker
@@ -59,10 +60,11 @@ class StepLogger:
         """Log and say the metrics of a validation after `step` steps."""
         self._validation_s, self._last_s = duration_s, self._last_s + duration_s
         self._metrics.log(step, metrics)
+        ends = tuple(f"_{m.name}" for m in DEFINITIONS.values() if set(m.drawn) & set(LEVELS))
         shown = ", ".join(
             f"{name.removeprefix('val/')} {value:.3f}"
             for name, value in metrics.items()
-            if name.endswith(("_ap", "_auroc"))
+            if name.endswith(ends)
         )
         self._worker.progress(f"train: validation at step {step}: {shown}")
 

@@ -13,11 +13,12 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.losses.anomaly import entropy_of, loss_terms
 from pipeline.losses.reduction import Term
 from pipeline.metrics.counts import ScoreCounts
+from pipeline.metrics.metric import metrics_of
 from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.models.pixels import upsampled
 from pipeline.models.precision import Precision, autocast
 from pipeline.models.scores import Scores
-from pipeline.training.checkpoint_selection import NORMAL_ONLY, checkpoint_metric
+from pipeline.training.checkpoint_selection import sees_anomalies
 from pipeline.training.data_loop import BatchesAhead
 from pipeline.training.worker import Worker
 
@@ -67,8 +68,9 @@ def validate(
             score=config.model.score,
         )
         losses += _loss_sums(terms)
-    sees_anomalies = checkpoint_metric(config) != NORMAL_ONLY
-    metrics, thresholds = _metrics_over_ranks(counts, losses, worker, sees_anomalies=sees_anomalies)
+    metrics, thresholds = _metrics_over_ranks(
+        counts, losses, worker, with_anomalies=sees_anomalies(config)
+    )
     return metrics | _semantic_metrics(semantic, worker), thresholds
 
 
@@ -102,7 +104,7 @@ def _loss_sums(terms: dict[str, Term]) -> Tensor:
 
 
 def _metrics_over_ranks(
-    counts: dict[str, ScoreCounts], losses: Tensor, worker: Worker, *, sees_anomalies: bool
+    counts: dict[str, ScoreCounts], losses: Tensor, worker: Worker, *, with_anomalies: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
     metrics: dict[str, float] = {}
     thresholds: dict[str, float] = {}
@@ -114,7 +116,7 @@ def _metrics_over_ranks(
             metrics |= _level_metrics(level, whole)
             thresholds[level] = (
                 whole.best_f1_threshold()
-                if sees_anomalies
+                if with_anomalies
                 else whole.normal_threshold(NORMAL_SPECIFICITY)
             )
     for name, (total, count) in zip(LOSSES, losses.tolist(), strict=True):
@@ -129,16 +131,14 @@ def _semantic_metrics(counts: SemanticCounts, worker: Worker) -> dict[str, float
     whole = SemanticCounts(summed.cpu().numpy())
     found = {f"val/{name}": value for name, value in whole.readings().items()}
     if found:
-        found["val/semantic_constant_miou"] = whole.constant_miou()
+        for name, value in whole.constants().items():
+            found[f"val/{name.replace('semantic_', 'semantic_constant_')}"] = value
         found["val/semantic_constant_loss"] = entropy_of(whole.class_counts.tolist())
     return found
 
 
 def _level_metrics(level: str, counts: ScoreCounts) -> dict[str, float]:
     """With the prevalence beside them: what a constant predictor's AP equals."""
-    return {
-        f"val/{level}_ap": counts.average_precision().value,
-        f"val/{level}_auroc": counts.auroc().value,
-        f"val/{level}_fpr95": counts.fpr95().value,
-        f"val/{level}_prevalence": counts.prevalence,
-    }
+    names = [one.name for one in metrics_of(level)]
+    found = {f"val/{level}_{name}": counts.metric(name).value for name in names}
+    return found | {f"val/{level}_prevalence": counts.prevalence}

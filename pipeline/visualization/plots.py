@@ -6,7 +6,7 @@ A title says what the figure shows in words and numbers, and what a worthless mo
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,9 +125,10 @@ def validation_curves(
     *,
     chosen_by: str,
     constants: Mapping[str, float],
+    lower_is_better: bool = False,
     note: str = "",
 ) -> Figure:
-    """Validation metrics over epochs; the epoch with the highest `chosen_by` is ringed.
+    """Validation metrics over epochs; the epoch with the best `chosen_by` is ringed.
 
     `constants` holds what a constant predictor reaches in some of the metrics. A metric that is
     nan throughout (point metrics of a model that scores frames only) is left out.
@@ -141,7 +142,8 @@ def validation_curves(
         if name in constants:
             label = f"{name}, constant predictor: {constants[name]:.2g}"
             axes.axhline(constants[name], color=colour, linestyle=":", linewidth=1.2, label=label)
-    set_title(axes, _mark_best(axes, epochs, metrics[chosen_by], name=chosen_by))
+    best_at = np.nanargmin if lower_is_better else np.nanargmax
+    set_title(axes, _mark_best(axes, epochs, metrics[chosen_by], name=chosen_by, best_at=best_at))
     dress(axes, x_label="epoch", y_label="metric on the validation split")
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -150,10 +152,17 @@ def validation_curves(
     return figure
 
 
-def _mark_best(axes: Axes, epochs: np.ndarray, values: np.ndarray, *, name: str) -> str:
+def _mark_best(
+    axes: Axes,
+    epochs: np.ndarray,
+    values: np.ndarray,
+    *,
+    name: str,
+    best_at: Callable[[np.ndarray], np.intp],
+) -> str:
     if not np.isfinite(values).any():
         return f"Validation: {name} is undefined in every epoch"
-    best = int(np.nanargmax(values))
+    best = int(best_at(values))
     axes.plot(epochs[best], values[best], "o", markersize=12, mfc="none", mec=BLACK, mew=1.5)
     return f"Validation: best {name} {values[best]:.3f} after epoch {epochs[best]:g}"
 

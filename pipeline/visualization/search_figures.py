@@ -42,6 +42,13 @@ class TrialCurve:
     value: float
     """At the checkpoint that counts."""
     pruned: bool
+    lower_is_better: bool = False
+    """Of the metric."""
+
+    @property
+    def merit(self) -> float:
+        """The value with the sign that makes a better trial's the greater one."""
+        return -self.value if self.lower_is_better else self.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ def learning_curves(
     """
     figure = new_figure(7.0, 4.4, note=note)
     axes = figure.subplots()
-    best = max((one for one in trials if not one.pruned), key=lambda one: one.value)
+    best = max((one for one in trials if not one.pruned), key=lambda one: one.merit)
     for one in trials:
         colour = VERMILION if one.pruned else BLUE
         axes.plot(one.epochs, one.values, color=colour, alpha=0.6, linewidth=1.2)
@@ -93,9 +100,10 @@ def best_so_far(
     *,
     metric: str,
     num_planned: int,
+    lower_is_better: bool = False,
     note: str = "",
 ) -> Figure:
-    """Highest validation so far over the epochs trained by all trials together.
+    """Best validation so far over the epochs trained by all trials together.
 
     `epochs` counts them in the order in which they were validated, `values` are those validations;
     `num_planned` is what the same trials would have cost without pruning.
@@ -103,13 +111,13 @@ def best_so_far(
     figure = new_figure(7.0, 4.0, note=note)
     axes = figure.subplots()
     axes.plot(epochs, values, ".", color=GREY, markersize=5, label="a validation")
-    highest = np.maximum.accumulate(values)
-    axes.plot(epochs, highest, drawstyle="steps-post", color=BLUE, linewidth=2, label="best so far")
-    first = int(np.argmax(values))
+    best, first_of = (np.minimum, np.argmin) if lower_is_better else (np.maximum, np.argmax)
+    reached, first = best.accumulate(values), int(first_of(values))
+    axes.plot(epochs, reached, drawstyle="steps-post", color=BLUE, linewidth=2, label="best so far")
     axes.plot(epochs[first], values[first], "o", markersize=12, mfc="none", mec=BLACK, mew=1.5)
     set_title(
         axes,
-        f"Best {metric} {sensible(float(highest[-1]))} after {epochs[first]} of {epochs[-1]} "
+        f"Best {metric} {sensible(float(reached[-1]))} after {epochs[first]} of {epochs[-1]} "
         f"trained epochs; without pruning the trials take {num_planned}",
     )
     dress(axes, x_label="epochs trained, all trials", y_label=f"{metric} on validation")
@@ -134,7 +142,7 @@ def parallel_coordinates(
     columns = [_column(axes, place, one) for place, one in zip(places, coordinates, strict=False)]
     columns.append(_value_column(axes, places[-1], values, scale))
     # The best on top.
-    for row in np.argsort(values):
+    for row in np.argsort([one.merit for one in trials]):
         axes.plot(
             places,
             [column[row] for column in columns],

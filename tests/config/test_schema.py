@@ -273,7 +273,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
     lr=st.floats(1e-9, 1e3),
     seed=st.integers(0, 2**31),
     augment=st.booleans(),
-    fusion=st.sampled_from(FUSIONS),
+    fusion=st.sampled_from(list(FUSIONS)),
     towns=st.lists(st.text("TownHD0123", min_size=1), min_size=1),
     name=st.text(st.characters(blacklist_characters="$", blacklist_categories=["Cs"])),
 )

@@ -12,14 +12,15 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 from pipeline.metrics.counts import (
     BINS_PER_LOGIT,
-    METRICS,
     NO_NEGATIVE,
     NO_POSITIVE,
     ScoreCounts,
     average_precision_of,
     bins_of,
 )
+from pipeline.metrics.metric import metrics_of
 
+METRICS = {one.name: one.values for one in metrics_of("point")}
 SETTINGS = settings(max_examples=40, deadline=None)
 
 
@@ -111,7 +112,7 @@ def test_fpr95_takes_the_first_threshold_with_recall_of_exactly_095():
     scores = np.concatenate([np.arange(20), [0.5, 1.5, 30]])
     labels = np.concatenate([np.ones(20), np.zeros(3)])
     # 19 of 20 positives lie at or above 1.0; above that stand the negatives 1.5 and 30.
-    assert counts_of(scores, labels).fpr95().value == pytest.approx(2 / 3)
+    assert counts_of(scores, labels).metric("fpr95").value == pytest.approx(2 / 3)
 
 
 @SETTINGS
@@ -209,11 +210,11 @@ def test_curves_are_thin_monotone_and_keep_the_area():
     assert (np.diff(recall) >= 0).all()
     assert (np.diff(false_pos_rate) >= 0).all()
     area = np.trapezoid(recall, false_pos_rate)
-    assert area == pytest.approx(counts.auroc().value, abs=1e-3)
+    assert area == pytest.approx(counts.metric("auroc").value, abs=1e-3)
     recall, precision = counts.precision_recall()
     assert len(recall) <= 1000
     area = (np.diff(recall, prepend=0) * precision).sum()
-    assert area == pytest.approx(counts.average_precision().value, abs=2e-3)
+    assert area == pytest.approx(counts.metric("ap").value, abs=2e-3)
 
 
 @SETTINGS

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.counts import METRICS, NUM_BINS, ScoreCounts, bins_of
+from pipeline.metrics.counts import NUM_BINS, ScoreCounts, bins_of
+from pipeline.metrics.metric import metrics_of
 from pipeline.metrics.scene_counts import NUM_SCENE_BINS, SCENE_BIN, SceneCounts
 
 
@@ -25,9 +26,9 @@ def test_coarse_metrics_are_within_a_thousandth_of_the_exact_ones(spread, error,
     exact.add_bins(bins, labels)
     coarse.add_bins("a", bins, labels)
     (counts,) = coarse.to_array(["a"])
-    for name, metric in METRICS.items():
-        value = metric(counts[0, ::-1], counts[1, ::-1])
-        assert value == pytest.approx(exact.metric(name).value, abs=error)
+    for metric in metrics_of("point"):
+        value = metric.values(counts[0, ::-1], counts[1, ::-1])
+        assert value == pytest.approx(exact.metric(metric.name).value, abs=error)
 
 
 def test_scenes_are_counted_apart_and_merge_in_any_order():

@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
 from pipeline.config.schema import Config
+from pipeline.experiments.search.metric import lower_is_better
 from pipeline.experiments.search.space_check import grace_epochs
 from pipeline.experiments.search.trial import EPOCH, VALUE
 from pipeline.experiments.search.trial_store import UNFINISHED, Ledger, Validation
@@ -23,7 +24,7 @@ class ResumableASHA(ASHAScheduler):
         super().__init__(
             time_attr=EPOCH,
             metric=VALUE,
-            mode="max",
+            mode="min" if lower_is_better(config) else "max",
             max_t=train.num_epochs,
             grace_period=grace_epochs(config),
             reduction_factor=tune.reduction_factor,

@@ -20,7 +20,7 @@ def ranked(records: Sequence[Record]) -> list[Record]:
     return [
         one
         for group in (finished, pruned)
-        for one in sorted(group, key=lambda one: (-(one.value or 0.0), one.number))
+        for one in sorted(group, key=lambda one: (-(one.merit or 0.0), one.number))
     ]
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipeline.config.schema import Config
 from pipeline.experiments.resources import num_fitting
 from pipeline.experiments.search.asha import ResumableASHA
 from pipeline.experiments.search.callbacks import StudyWatch, first_line
+from pipeline.experiments.search.metric import lower_is_better
 from pipeline.experiments.search.sampler import Proposals
 from pipeline.experiments.search.trial import VALUE, make_trial, run_trial
 from pipeline.experiments.search.trial_store import ERROR, OPEN, PRUNED, UNFINISHED, Ledger, Record
@@ -129,7 +130,13 @@ def trial_resources(config: Config) -> dict[str, float]:
 
 def make_scheduler(config: Config, ledger: Ledger) -> TrialScheduler:
     """As `tune.scheduler` says."""
-    return FIFOScheduler() if config.tune.scheduler == "none" else ResumableASHA(config, ledger)
+    return SCHEDULER_MAKERS[config.tune.scheduler](config, ledger)
+
+
+SCHEDULER_MAKERS: dict[str, Callable[[Config, Ledger], TrialScheduler]] = {
+    "none": lambda config, ledger: FIFOScheduler(),
+    "asha": ResumableASHA,
+}
 
 
 def _trial(proposal: dict[str, Any], *, base: dict[str, Any], study: Study) -> None:
@@ -158,7 +165,7 @@ class StudySearcher(Searcher):
     """Hands the study's proposals to Tune: first those that an earlier start left undone."""
 
     def __init__(self, config: Config, study: Study, ledger: Ledger, proposals: Proposals) -> None:
-        super().__init__(metric=VALUE, mode="max")
+        super().__init__(metric=VALUE, mode="min" if lower_is_better(config) else "max")
         self._config, self._study = config, study
         self._ledger, self._proposals = ledger, proposals
         self._undone = ledger.records(*UNFINISHED)

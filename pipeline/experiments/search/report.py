@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline.config.schema import Config
 from pipeline.experiments.search.leaderboard import ranked
+from pipeline.experiments.search.metric import lower_is_better
 from pipeline.experiments.search.space import LISTS, Dimension
 from pipeline.experiments.search.trial_store import PRUNED, Record
 from pipeline.visualization.search_figures import (
@@ -53,6 +54,7 @@ def draw_study(
             values,
             metric=metric,
             num_planned=len(trials) * config.train.num_epochs,
+            lower_is_better=lower_is_better(config),
             note=note,
         ),
         "parallel_coordinates": parallel_coordinates(curves, columns, metric=metric, note=note),
@@ -131,6 +133,7 @@ def _curve(record: Record) -> TrialCurve:
         values=np.array([one.value for one in record.history]),
         value=record.value or 0.0,
         pruned=record.status == PRUNED,
+        lower_is_better=record.lower_is_better,
     )
 
 

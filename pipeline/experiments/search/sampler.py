@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config.load import override
 from pipeline.config.schema import Config
-from pipeline.experiments.search.metric import check_metric
+from pipeline.experiments.search.metric import check_metric, lower_is_better
 from pipeline.experiments.search.space import LISTS, Dimension, active, words
 from pipeline.experiments.search.trial_store import FINISHED, OPEN, PRUNED, SKIPPED, Ledger, Record
 from pipeline.training.trainer import config_hash
@@ -83,14 +83,14 @@ class OptunaProposer:
         elif record.value is None or record.status not in (FINISHED, PRUNED):
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            self._study.tell(trial, record.value)
+            self._study.tell(trial, record.merit)
 
     def _frozen(self, record: Record) -> Any:
         import optuna
 
         params = {one.key: _value(one, record.drawn[one.key]) for one in self._dimensions}
         return optuna.trial.create_trial(
-            params=params, distributions=self._distributions, value=record.value
+            params=params, distributions=self._distributions, value=record.merit
         )
 
 
@@ -128,7 +128,13 @@ class Proposals:
 
     def _judged(self, number: int, drawn: dict[str, str]) -> Record:
         settings = active(self._dimensions, drawn)
-        record = Record(number=number, name=f"{number:03d}", drawn=drawn, settings=settings)
+        record = Record(
+            number=number,
+            name=f"{number:03d}",
+            drawn=drawn,
+            settings=settings,
+            lower_is_better=lower_is_better(self._config),
+        )
         try:
             config = override(self._config, words(settings))
             check_metric(config)

@@ -17,6 +17,7 @@ from pipeline.experiments.search.space import words
 from pipeline.experiments.search.trial_store import ERROR, FINISHED, OPEN
 from pipeline.experiments.study import Study
 from pipeline.experiments.variant_runs import GUARDS, LOCK
+from pipeline.metrics.metric import names_of
 from pipeline.runtime.errors import Pruned, RunFailed
 from pipeline.runtime.file_lock import file_lock
 from pipeline.training import checkpoints
@@ -121,7 +122,8 @@ def _fit_in_thread(trial: Trial, validated: Validated) -> Trained:
 
 def _result(trial: Trial, history: list[dict[str, float]]) -> dict[str, Any]:
     if trial.metric not in history[-1]:
-        known = ", ".join(key for key in history[-1] if key.endswith(("_ap", "_miou")))
+        names = [f"val/{name}" for name in names_of("ranks_search")]
+        known = ", ".join(name for name in names if name in history[-1])
         raise ValueError(
             f"trial {trial.name} has no {trial.metric} to be ranked by, only {known}; set "
             "tune.metric to one of these"

@@ -53,12 +53,20 @@ class Record:
     best_step: int = 0
     """Step of the checkpoint that the training chose; 0 = the best of the history."""
     history: list[Validation] = field(default_factory=list)
+    lower_is_better: bool = False
+    """Of `tune.metric`."""
 
     @property
     def value(self) -> float | None:
         """The metric at the chosen checkpoint; None before the first validation."""
         chosen = [one.value for one in self.history if one.step == self.best_step]
-        return max(chosen or [one.value for one in self.history], default=None)
+        best = min if self.lower_is_better else max
+        return best(chosen or [one.value for one in self.history], default=None)
+
+    @property
+    def merit(self) -> float | None:
+        """The value with the sign that makes a better trial's the greater one."""
+        return -self.value if self.lower_is_better and self.value is not None else self.value
 
     @property
     def num_epochs(self) -> int:

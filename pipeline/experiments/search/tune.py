@@ -25,6 +25,7 @@ from pipeline.experiments.search.trial import make_trial
 from pipeline.experiments.search.trial_store import FINISHED, Ledger, Record
 from pipeline.experiments.study import Study, open_study
 from pipeline.experiments.variant_runs import LOCK, write_note
+from pipeline.metrics.metric import definition_of, level_of
 from pipeline.runtime import remote_storage
 from pipeline.runtime.errors import RunFailed
 from pipeline.runtime.file_lock import file_lock
@@ -181,21 +182,22 @@ def _log(config: Config, study: Study, text: str, facts: dict[str, Any]) -> None
 
 
 def _constant(config: Config, manifest: Manifest) -> float:
-    """What a constant predictor reaches in an AP: the share of anomalous items in val.
+    """What a constant predictor reaches in val, from the share of anomalous points or frames.
 
-    ValueError where val holds none, as nothing could be ranked then; nan for other metrics.
+    ValueError where val holds none, as nothing could be ranked then; nan for other levels.
     """
-    if config.tune.metric == "point_ap":
-        return manifest.point_balance("val").prior
+    level, metric = level_of(config.tune.metric), definition_of(config.tune.metric)
+    if level == "point":
+        return metric.constant(manifest.point_balance("val").prior)
     labels = manifest.labels["val"]
-    if config.tune.metric != "frame_ap":
+    if level != "frame":
         return math.nan
     if not labels.frames_pos:
         raise ValueError(
             "split val holds no anomalous frame to rank trials by; add scenes or change "
             "prepare.split_seed"
         )
-    return labels.frames_pos / (labels.frames_pos + labels.frames_neg)
+    return metric.constant(labels.frames_pos / (labels.frames_pos + labels.frames_neg))
 
 
 def _best(records: Sequence[Record]) -> Record:

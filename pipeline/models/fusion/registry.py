@@ -1,22 +1,10 @@
 """Fusion modules by name."""
 
+import importlib
+
 from torch import nn
 
-from pipeline.config.model import ModelConfig
-from pipeline.models.fusion.concat import Concat
-from pipeline.models.fusion.cross_attention import CrossAttention
-from pipeline.models.fusion.gated import Gated
-from pipeline.models.fusion.late import Late
-from pipeline.models.fusion.unimodal import CameraOnly, LidarOnly
-
-FORMS = {
-    "camera_only": CameraOnly,
-    "lidar_only": LidarOnly,
-    "late": Late,
-    "concat": Concat,
-    "gated": Gated,
-    "cross_attention": CrossAttention,
-}
+from pipeline.config.model import FUSIONS, ModelConfig
 
 
 def make_fusion(config: ModelConfig) -> nn.Module:
@@ -25,4 +13,5 @@ def make_fusion(config: ModelConfig) -> nn.Module:
     The modality that a form does not use is None. All but `late`, which keeps both apart for
     `LateHead`, give one table (P, C).
     """
-    return FORMS[config.fusion](config)
+    module, _, name = FUSIONS[config.fusion].rpartition(".")
+    return getattr(importlib.import_module(module), name)(config)
