@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -81,3 +82,21 @@ def test_every_dependency_is_pinned_to_a_version_that_it_allows() -> None:
 def test_every_dependency_has_a_lowest_version() -> None:
     for requirement in DEPENDENCIES.values():
         assert [one.version for one in requirement.specifier if one.operator == ">="], requirement
+
+
+def test_the_installation_for_cpus_names_the_pinned_versions() -> None:
+    page = (REPOSITORY / "docs" / "use.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"\b(torch|torchvision)==([\w.]+)", page))
+    assert named == {name: PINS[name] for name in ("torch", "torchvision")}
+
+
+def test_the_lowest_versions_are_those_that_are_promised() -> None:
+    script = REPOSITORY / ".ci" / "lowest_versions.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    lines = [Requirement(line) for line in done.stdout.splitlines()]
+    assert [canonicalize_name(one.name) for one in lines] == list(DEPENDENCIES)
+    for one in lines:
+        (exact,) = one.specifier
+        allowed = DEPENDENCIES[canonicalize_name(one.name)]
+        assert (exact.operator, one.extras) == ("==", allowed.extras)
+        assert exact.version in {lowest.version for lowest in allowed.specifier}
