@@ -29,7 +29,7 @@ OF_OTHERS = {"cumm": "spconv"}
 USED_BY_OTHERS = {"psutil"}
 """Not imported: MLflow's system metrics (`tracking.system_metrics`) need it."""
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.+]+)$", re.MULTILINE)
-PINS = {
+PINS: dict[str, str] = {
     canonicalize_name(name): version
     for name, version in PIN.findall((REPOSITORY / "requirements.txt").read_text())
 }

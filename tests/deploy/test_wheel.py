@@ -23,7 +23,7 @@ SMALL = (
     *("prepare.image_width=96", "prepare.val_fraction=0.25", "prepare.test_fraction=0.25"),
     *("prepare.split_seed=11", "model.image_channels=8", "model.point_channels=8"),
     *("model.image_stages=2", "train.num_epochs=1", "health_checks.enabled=false"),
-    *("scaling.num_workers=1", "evaluation.num_bootstraps=100", "tracking.system_metrics=false"),
+    *("scaling.num_workers=0", "evaluation.num_bootstraps=100", "tracking.system_metrics=false"),
 )
 
 
