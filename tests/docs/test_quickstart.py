@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
-from traitlets.config import Config
 
 import pipeline
 from tests.helpers.repository import REPOSITORY
@@ -41,10 +40,12 @@ def test_it_goes_from_scenes_to_a_scored_frame_with_a_picture(
     monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))
     notebook = nbformat.read(NOTEBOOK, 4)
     place = {"metadata": {"path": str(tmp_path)}}
-    # Sockets of files: other programs of this machine cannot listen.
-    private = Config({"KernelManager": {"transport": "ipc"}})
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources=place, config=private
+        notebook,
+        timeout=600,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources=place,
     ).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     texts = ["".join(one.get("text", "") for one in cell.outputs) for cell in cells]
