@@ -4,6 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where to take torch from, if not from the usual index: https://download.pytorch.org/whl/cpu has
+# the builds without CUDA.
+TORCH_INDEX ?=
 # Two processes, of which each keeps a file's tests together until the other has none left.
 PARALLEL := -n 2 --dist worksteal --durations=10
 # Where it is set, every process compiles this program anew, and pytest rewrites every test.
@@ -15,6 +18,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 $(STAMP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' requirements.txt)
+endif
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

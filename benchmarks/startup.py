@@ -42,7 +42,7 @@ from pipeline.experiments.search.trial_store import Ledger
 from pipeline.experiments.search.tune import open_search, run_search
 
 JOBS = Path(__file__).parents[1] / "jobs"
-NOT_JOBS = ("__init__", "command", "progress")
+NOT_JOBS = ("__init__", "__main__", "command", "progress")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,1 +1,1 @@
-"""One file, one job: python -m jobs.NAME --config FILE key=value ..."""
+"""One file, one job: anovox NAME (or python -m jobs.NAME) --config FILE key=value ..."""

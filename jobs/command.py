@@ -23,15 +23,20 @@ logger = logging.getLogger(__name__)
 Work = Callable[[Config], dict[str, Any]]
 
 
-def run(name: str, work: Work, argv: Sequence[str] | None = None) -> None:
-    """Run one job and exit with its code; the last line on stdout is its result as JSON."""
-    sys.exit(_run(name, work, argv))
+def run(
+    name: str, work: Work, argv: Sequence[str] | None = None, *, program: str | None = None
+) -> None:
+    """Run one job and exit with its code; the last line on stdout is its result as JSON.
+
+    `program` is how the job was called, for its help; without it, `python -m jobs.NAME`.
+    """
+    sys.exit(_run(name, work, argv, program or f"python -m jobs.{name}"))
 
 
-def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
+def _run(name: str, work: Work, argv: Sequence[str] | None, program: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    arguments = _parse(name, argv)
+    arguments = _parse(name, argv, program, sys.modules[work.__module__].__doc__)
     from pipeline.config.load import load
 
     try:
@@ -40,7 +45,7 @@ def _run(name: str, work: Work, argv: Sequence[str] | None) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     if arguments.print_config:
-        _print(_yaml(config))
+        show(_yaml(config))
         return 0
     print(f"{name}: {_changes(config)}", file=sys.stderr)
     from pipeline.runtime import remote_storage
@@ -68,8 +73,8 @@ def _yaml(config: Config) -> str:
     return yaml.safe_dump(as_written(config), sort_keys=False, allow_unicode=True)
 
 
-def _print(text: str) -> None:
-    """To whoever reads on; `... | head` closes the pipe before the end."""
+def show(text: str) -> None:
+    """Print to whoever reads on; `... | head` closes the pipe before the end."""
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
@@ -107,11 +112,13 @@ def _guarded(name: str, work: Work, config: Config) -> tuple[dict[str, Any], int
         return {"status": "failed", "reason": "error"}, 1
 
 
-def _parse(name: str, argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(
+    name: str, argv: Sequence[str] | None, program: str, description: str | None
+) -> argparse.Namespace:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     parser = argparse.ArgumentParser(
-        prog=f"python -m jobs.{name}",
-        description=sys.modules["__main__"].__doc__,
+        prog=program,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
@@ -137,7 +144,7 @@ def _help(parser: argparse.ArgumentParser, name: str, section: str) -> None:
     if section and section not in sections():
         parser.error(f"--help {section}: the sections are {', '.join(filter(None, sections()))}")
     if section:
-        _print(help_text([section]))
+        show(help_text([section]))
     else:
-        _print(f"{parser.format_help()}\nsettings:\n\n{help_text(['', *JOBS.get(name, ())])}")
+        show(f"{parser.format_help()}\nsettings:\n\n{help_text(['', *JOBS.get(name, ())])}")
     sys.exit(0)

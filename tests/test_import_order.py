@@ -28,6 +28,7 @@ ROOMS = (
     "pipeline.evaluation",
     "pipeline.export",
     "pipeline.experiments",
+    "pipeline.interface",
     "jobs",
 )
 """A room imports from rooms above it and from itself."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
@@ -31,7 +30,6 @@ from pipeline.evaluation.split_scores import (
 )
 from pipeline.metrics.metric import SEMANTIC, level_of, metrics_of
 from pipeline.metrics.tally import SplitCounts
-from pipeline.models.detector import build_detector
 from pipeline.runtime.progress import Watch
 from pipeline.tracking import model_registry, runs
 from pipeline.training import checkpoints
@@ -168,16 +166,11 @@ _HEADLINES = (
 def load_run(place: Path) -> Loaded:
     """The best model of a run folder, or the one of a checkpoint folder; nothing is unpickled."""
     checkpoint = checkpoints.find(place)
-    meta = checkpoints.read_meta(checkpoint)
-    trained = recorded(meta.config)
-    model = build_detector(
-        trained.model, prior=meta.prior, num_sweeps=trained.data.num_sweeps, fetch_weights=False
-    )
-    checkpoints.load_model(checkpoint, model)
+    model, meta, trained = checkpoints.rebuild(checkpoint)
     folder = checkpoint.parent
     in_run = folder.name == checkpoints.FOLDER
     return Loaded(
-        model=model.eval(),
+        model=model,
         meta=meta,
         num_sweeps=trained.data.num_sweeps,
         extras=_extras(trained),

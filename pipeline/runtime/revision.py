@@ -14,6 +14,7 @@ SHORT = 12
 def git_revision(repository: Path = REPOSITORY) -> str:
     """The commit, with `+changes` when the program differs from it; `unknown` without git.
 
+    Unknown, too, of an installed program: a repository around its environment is another one's.
     Ray leaves `.git` out of a submitted working folder: set ANOVOX_REVISION there.
     """
     given = os.environ.get("ANOVOX_REVISION")
@@ -26,6 +27,7 @@ def git_revision(repository: Path = REPOSITORY) -> str:
         ).stdout.strip()
 
     try:
+        ask("ls-files", "--error-unmatch", "--", *PROGRAM[:2])
         changes = ask("status", "--porcelain", "--", *PROGRAM)
         return ask("rev-parse", "HEAD") + (CHANGES if changes else "")
     except (OSError, subprocess.CalledProcessError):

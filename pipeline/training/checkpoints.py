@@ -19,8 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, flush_file
+from pipeline.models.detector import build_detector
 from pipeline.runtime import remote_storage
 
 TENSORS, META = "tensors.safetensors", "meta.json"
@@ -139,6 +141,17 @@ def _completed(facts: dict[str, Any]) -> dict[str, Any]:
 def load_model(checkpoint: Path, model: nn.Module) -> None:
     """Load weights into `model`, which must have exactly the same tensors."""
     model.load_state_dict(_of(load_file(checkpoint / TENSORS), MODEL), strict=True)
+
+
+def rebuild(checkpoint: Path) -> tuple[nn.Module, CheckpointMeta, Config]:
+    """The model of a checkpoint folder, for evaluation, and what was recorded with it."""
+    meta = read_meta(checkpoint)
+    config = recorded(meta.config)
+    model = build_detector(
+        config.model, prior=meta.prior, num_sweeps=config.data.num_sweeps, fetch_weights=False
+    )
+    load_model(checkpoint, model)
+    return model.eval(), meta, config
 
 
 def load_trained(checkpoint: Path, model: nn.Module) -> None:

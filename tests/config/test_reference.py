@@ -30,6 +30,7 @@ def test_a_default_is_written_as_on_a_command_line() -> None:
 def test_every_job_has_its_sections() -> None:
     jobs = {p.stem for p in (REPOSITORY / "jobs").glob("*.py")} - {
         "__init__",
+        "__main__",
         "command",
         "progress",
     }

@@ -21,7 +21,7 @@ HISTORY = {"docs/log.md"}
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`|^(?: {4}|\t)(.+)$", re.MULTILINE)
-COMMAND = re.compile(r"\bjobs\.(\w+)((?: +[^\s#|]+)*)")
+COMMAND = re.compile(r"(?:\bjobs\.|(?<![\w/.])anovox )(\w+)((?: +[^\s#|]+)*)")
 CITED = re.compile(r"\bdocs/([\w.-]+\.md)\b(?:[,\s(]+\"([^\"]+)\")?")
 """A page in a docstring, and after it the heading that is meant, in quotation marks."""
 PLACEHOLDERS = ("key.path=value", "key=value", "...", "SECTION")

@@ -118,6 +118,7 @@ def test_one_frame_may_come_alone_and_no_frame_at_all(tmp_path: Path):
         ),
         ({"image": np.zeros((8, 8))}, r"image of frame 1 has shape \(8, 8\)"),
         ({"image": np.zeros((8, 8, 3))}, "images have sizes"),
+        ({"image": np.full((8, 8, 3), 0.5)}, "image of frame 1 holds values that no uint8 has"),
         ({"intrinsics": None}, "frame 1 has no intrinsics; a frame has image, points"),
     ],
 )

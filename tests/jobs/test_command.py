@@ -94,7 +94,7 @@ def test_a_defect_of_the_program_shows_its_traceback_and_fails(capsys, caplog):
 JOBS = sorted(
     path.stem
     for path in Path("jobs").glob("*.py")
-    if path.stem not in ("__init__", "command", "progress")
+    if path.stem not in ("__init__", "__main__", "command", "progress")
 )
 HEAVY = {
     *("torch", "torchvision", "ray", "mlflow", "pyarrow", "pandas", "numpy", "sklearn", "scipy"),

@@ -54,6 +54,16 @@ def test_without_git_the_revision_is_unknown_unless_given(
     assert git_revision(tmp_path) == "abc"
 
 
+def test_a_program_installed_inside_of_another_repository_does_not_name_its_commit(
+    repository: Path,
+):
+    installed = repository / ".venv" / "site-packages"
+    for name in ("pipeline", "jobs"):
+        (installed / name).mkdir(parents=True)
+        (installed / name / "a.py").write_text("first")
+    assert git_revision(installed) == "unknown"
+
+
 @pytest.mark.parametrize(
     ("whole", "short"),
     [
