@@ -170,7 +170,11 @@ def load_run(place: Path) -> Loaded:
     meta = checkpoints.read_meta(checkpoint)
     trained = recorded(meta.config)
     model = build_detector(
-        trained.model, prior=meta.prior, num_sweeps=trained.data.num_sweeps, fetch_weights=False
+        trained.model,
+        prior=meta.prior,
+        num_classes=len(meta.semantic_classes),
+        num_sweeps=trained.data.num_sweeps,
+        fetch_weights=False,
     )
     checkpoints.load_model(checkpoint, model)
     folder = checkpoint.parent

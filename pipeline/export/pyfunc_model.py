@@ -63,7 +63,11 @@ def load_scorer(checkpoint: Path) -> tuple[nn.Module, int]:
     config = recorded(meta.config)
     num_sweeps = config.data.num_sweeps
     model = build_detector(
-        config.model, prior=meta.prior, num_sweeps=num_sweeps, fetch_weights=False
+        config.model,
+        prior=meta.prior,
+        num_classes=len(meta.semantic_classes),
+        num_sweeps=num_sweeps,
+        fetch_weights=False,
     )
     checkpoints.load_model(checkpoint, model)
     return model.eval(), 4 if num_sweeps == 1 else 5

@@ -105,6 +105,8 @@ class Training:
         checkpoints.fetch(config, job.folder)
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
         self.pixel_pos_weight = cells.pos_weight if cells else None
+        classes = self.steps.manifest.dataset.classes
+        self.semantic_classes = classes.semantic_names if config.model.semantic_head else ()
         saved = checkpoints.whole_checkpoints(job.folder / checkpoints.FOLDER)
         self.precision = precision_of_run(config, worker, run_id=job.run_id, saved=saved)
         self.scaler = torch.amp.GradScaler(
@@ -115,6 +117,7 @@ class Training:
         self.model = build_detector(
             config.model,
             prior=self.prior,
+            num_classes=len(self.semantic_classes),
             pixel_prior=cells.prior if cells else None,
             num_sweeps=config.data.num_sweeps,
             fetch_weights=not saved,
@@ -302,6 +305,7 @@ class Training:
             largest_grad_norm=self.results.guard.largest_grad_norm,
             precision=self.precision.name,
             grad_scaler=self.scaler.state_dict(),
+            semantic_classes=list(self.semantic_classes),
         )
         folder = self.job.folder / checkpoints.FOLDER
         average = self.average.model if self.average else None
