@@ -9,6 +9,7 @@ import torch
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batch import Batch
 from pipeline.datasets.anovox.class_ids import label_of_class
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.datasets.anovox.frame import read_frame
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import read_scenes
@@ -36,4 +37,5 @@ def full_frame() -> Batch:
         intrinsics=torch.from_numpy(frame.intrinsics).float()[None],
         camera_from_lidar=torch.from_numpy(frame.camera_from_lidar).float()[None],
         row=torch.zeros(1, dtype=torch.int64),
+        classes=ANOVOX_CLASSES,
     )

@@ -1,4 +1,4 @@
-"""Turn AnoVox archives into Arrow shards with splits, labels and quarantine.
+"""Turn a data set into Arrow shards with splits, labels and quarantine.
 
 Archives that are still packed (`data.archives`) or still at Zenodo (`data.zenodo_record`) are
 brought in first.
@@ -18,11 +18,13 @@ def work(config: Config) -> dict[str, Any]:
     """Prepare `data.root` into `data.blocks`; a second run finds it done."""
     from pipeline.data.prepare.prepare import find_blocks, prepare, read_quarantine
     from pipeline.datasets.download.fetch import take_in
+    from pipeline.datasets.protocol.registry import open_dataset
 
     unpacked = take_in(config.data, lambda what: ProgressLine(what, "MB"))
     manifest = prepare(config, ProgressLine("prepare", "frames"))
     folder = find_blocks(config)
-    reasons = count_reasons(read_quarantine(folder))
+    sources = open_dataset(config.data.dataset).file_sources
+    reasons = count_reasons(read_quarantine(folder), file_sources=sources)
     for reason in reasons:
         print(_line(reason))
     return {

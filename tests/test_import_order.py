@@ -15,6 +15,7 @@ ROOMS = (
     "pipeline.config",
     "pipeline.runtime",
     "pipeline.datasets.download",
+    "pipeline.datasets.protocol",
     "pipeline.datasets.anovox",
     "pipeline.visualization",
     "pipeline.synthetic",
@@ -65,6 +66,7 @@ WITHOUT_TORCH = (
     "pipeline.datasets",
 )
 PREPARE_WORKER = ("pipeline.data.prepare.prepare",)
+KNOW_ANOVOX = ("pipeline.datasets.anovox", "pipeline.synthetic", "pipeline.inspection")
 BLOCK = """
 import importlib, sys
 
@@ -130,6 +132,13 @@ def test_only_tracking_and_the_logged_model_import_mlflow() -> None:
     for module, path in modules().items():
         if not belongs(module, MAY_USE_MLFLOW):
             assert not [name for name in imports(path) if belongs(name, ("mlflow",))], module
+
+
+def test_only_the_writer_and_the_checks_of_anovox_import_its_reader() -> None:
+    for module, path in modules().items():
+        if not belongs(module, KNOW_ANOVOX):
+            used = [name for name in imports(path) if belongs(name, KNOW_ANOVOX[:1])]
+            assert not used, f"{module} imports {used}; ask for it in datasets.protocol"
 
 
 def test_the_dataset_reader_imports_neither_torch_nor_ray() -> None:

@@ -75,8 +75,10 @@ class SyntheticConfig:
 class DataConfig:
     """Where the data lie and how they are read."""
 
+    dataset: str = "anovox"
+    """The data set under `data.root`: anovox, or package.module:Class of one of your own."""
     root: str = "data/anovox"
-    """Folder that holds AnoVox archives (extracted)."""
+    """Folder that holds the data set; of AnoVox, its archives (extracted)."""
     archives: list[str] = field(default_factory=list)
     """AnoVox .tar.gz files that `jobs.prepare` unpacks under `data.root` first; [] = none."""
     md5: list[str] = field(default_factory=list)

@@ -158,8 +158,9 @@ class EvaluationConfig:
     """Resamplings of the scenes behind each 95 % interval."""
     bootstrap_seed: int = 0
     """Seed of the resampling."""
-    lookalike_classes: list[int] = field(default_factory=lambda: [20, 21])
-    """Classes of ordinary small objects (static, dynamic) that anomalies are compared with."""
+    lookalike_classes: list[int] = field(default_factory=list)
+    """Class ids of ordinary small objects that anomalies are compared with; [] = those that the
+    data set names, of AnoVox 20 and 21 (static, dynamic)."""
     voxel_score: VoxelScore = "max"
     """A voxel's score from those of its points; `centre_point`, AnoVox's default, is that of the
     point nearest to the voxel's lower corner."""

@@ -11,12 +11,15 @@ import torch
 from jaxtyping import Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
+from pipeline.datasets.protocol.classes import ClassTable
+from pipeline.datasets.protocol.facts import VoxelGrid
+
 
 @dataclass(frozen=True, kw_only=True)
 class Voxels:
-    """AnoVox's own grids of B frames; their V occupied cells lie one frame after the other.
+    """The data set's own grids of B frames; their V occupied cells lie one frame after the other.
 
-    A cell's lower corner is `cells[:, :3]` * 0.5 m - (250, 250, 16) m in the axes to which
+    A cell's lower corner is `cells[:, :3]` * `grid.size_m` - `grid.offset_m` in the axes to which
     `voxel_from_lidar` takes the frame's points.
     """
 
@@ -28,6 +31,7 @@ class Voxels:
     """Row of `cells` that holds the point (by its exact place, without the LiDAR's noise), or -1;
     -1 for points of past clouds."""
     voxel_from_lidar: Float32[Tensor, "B 4 4"]
+    grid: VoxelGrid
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Voxels":
         """The same cells on `device`."""
@@ -61,7 +65,9 @@ class Batch:
     pixel_label: UInt8[Tensor, "B H W"] | None = None
     """Of the image as stored; None unless the reader was asked for `pixels`."""
     voxels: Voxels | None = None
-    """None unless the reader was asked for `voxels`."""
+    """None unless the reader was asked for `voxels` and the data set has some."""
+    classes: ClassTable | None = None
+    """What the ids of `point_class` mean; None in batches that are only scored."""
     host_offset: Int64[Tensor, "B"] | None = None
     """`point_offset` on the host, where that is known without waiting for a GPU."""
 
@@ -69,6 +75,12 @@ class Batch:
     def num_frames(self) -> int:
         """B."""
         return self.image.shape[0]
+
+    @property
+    def known_classes(self) -> ClassTable:
+        """`classes` of a batch that is trained on or counted."""
+        assert self.classes is not None, "a batch without labels has no class table"
+        return self.classes
 
     def counts(self) -> Int64[Tensor, "B"]:
         """Points of each frame."""
@@ -124,6 +136,7 @@ class Batch:
             intrinsics=self.intrinsics[frames],
             camera_from_lidar=self.camera_from_lidar[frames],
             row=self.row[frames],
+            classes=self.classes,
             pixel_label=None if pixel_label is None else pixel_label[frames],
             host_offset=None if host is None else host[frames] - ends[first],
         )
@@ -172,9 +185,11 @@ class Batch:
 def _moved(
     record: Batch | Voxels, device: torch.device | str, *, non_blocking: bool
 ) -> dict[str, Any]:
-    """The record's fields on `device`; what is not there stays None."""
+    """The record's fields, tensors of them on `device`."""
     values = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     return {
-        name: None if value is None else value.to(device, non_blocking=non_blocking)
+        name: value.to(device, non_blocking=non_blocking)
+        if isinstance(value, Tensor | Voxels)
+        else value
         for name, value in values
     }

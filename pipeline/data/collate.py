@@ -33,7 +33,8 @@ from pipeline.data.memory import Memory
 from pipeline.data.transforms import augment
 from pipeline.data.transforms.augment import Augmentation
 from pipeline.data.transforms.outliers import OUTLIER_LABEL, has_outliers, with_outliers
-from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
+from pipeline.datasets.protocol.classes import NORMAL_LABEL
+from pipeline.datasets.protocol.facts import DatasetFacts
 
 
 class Collate:
@@ -41,8 +42,9 @@ class Collate:
 
     `ego_box_m` is half length and half width of the box around the LiDAR whose points (returns
     from the car itself) batches leave out; a zero turns that off. `extras` names what batches hold
-    beside the rest: `pixels` (`Batch.pixel_label`), `voxels` (`Batch.voxels`). `pinned` as for
-    `Memory`.
+    beside the rest: `pixels` (`Batch.pixel_label`) and, of data sets that have a voxel grid,
+    `voxels` (`Batch.voxels`). `pinned` as for `Memory`. Raises ValueError for pixel labels or
+    synthetic outliers that the data set has no ground for.
     """
 
     def __init__(
@@ -56,7 +58,11 @@ class Collate:
         pinned: bool = False,
     ) -> None:
         assert set(extras) <= set(EXTRA_COLUMNS), extras
-        self.extras = tuple(extras)
+        self._classes, self._grid = manifest.dataset.classes, manifest.dataset.voxel_grid
+        self.extras: tuple[Extra, ...] = tuple(
+            extra for extra in extras if extra != "voxels" or self._grid
+        )
+        _check_offered(manifest.dataset, self.extras, outliers)
         self._prepare = PrepareConfig(**manifest.prepare)
         self.image_shape = (manifest.image_height, manifest.image_width, 3)
         self._ego_box_m = tuple(ego_box_m) if min(ego_box_m) > 0 else None
@@ -116,11 +122,13 @@ class Collate:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         voxels = None
         if voxel_from_lidar is not None:
+            assert self._grid is not None
             voxels = Voxels(
                 cells=tensors.pop("voxels"),
                 offset=_offset(part.num_voxels for part in parts),
                 of_point=tensors.pop("point_voxel"),
                 voxel_from_lidar=torch.from_numpy(voxel_from_lidar),
+                grid=self._grid,
             )
         return Batch(
             **tensors,
@@ -130,6 +138,7 @@ class Collate:
             intrinsics=torch.from_numpy(intrinsics),
             camera_from_lidar=torch.from_numpy(camera_from_lidar),
             row=torch.from_numpy(row),
+            classes=self._classes,
         )
 
     def _decoded(self, part: Part, key: Key) -> Part:
@@ -170,6 +179,7 @@ class Collate:
                 part.cloud(),
                 intrinsics[i],
                 camera_from_lidar[i],
+                road_ids=self._classes.road_ids,
                 config=self._outliers,
                 seed=seed,
                 key=keys[i],
@@ -180,6 +190,19 @@ class Collate:
             if frame_label[i] == NORMAL_LABEL and has_outliers(frame):
                 frame_label[i] = OUTLIER_LABEL
         return [Part(frame=frame) for frame in frames]
+
+
+def _check_offered(dataset: DatasetFacts, extras: Sequence[Extra], outliers: OutlierConfig) -> None:
+    if "pixels" in extras and not dataset.has_pixel_labels:
+        raise ValueError(
+            f"{dataset.name} has no pixel labels, so pixels can be neither trained on nor "
+            "evaluated; set model.pixel_head=false"
+        )
+    if outliers.changes_frames and not dataset.classes.road_ids:
+        raise ValueError(
+            f"{dataset.name} names no class of road, on which synthetic outliers stand; set "
+            "outliers.raised_road=0 and outliers.perlin=0"
+        )
 
 
 def _changed(part: Part, change: Augmentation) -> Part:

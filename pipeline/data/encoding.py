@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
 from pipeline.config.data import PrepareConfig
-from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.protocol.frames import FrameError
 
 UNITS_PER_STEP = np.array([0.01, 0.01, 0.01, 1 / 32767], dtype=np.float32)
 """Metres (x, y, z) and intensity per step of an int16 point."""

@@ -19,8 +19,9 @@ import pandas as pd
 
 from pipeline.data.schema import SPLITS
 from pipeline.data.splits import scene_key
-from pipeline.datasets.anovox.label_rules import SceneRule
-from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.dataset import LabelRule, SceneView
+from pipeline.datasets.protocol.facts import DatasetFacts
+from pipeline.datasets.protocol.registry import recorded_facts
 
 MANIFEST, INDEX, SPLIT_FILE, QUARANTINE = (
     "manifest.json",
@@ -109,6 +110,8 @@ class Manifest:
     num_refused_scenes: int
     """Scenes left out as a whole, for the reasons in `quarantine.json`."""
     num_refused_archives: int
+    dataset: DatasetFacts
+    """Of folders from before there was another data set, AnoVox's."""
     is_synthetic: bool
     """Whether the synthetic writer made the input; every figure says so."""
     image_height: int
@@ -121,7 +124,7 @@ class Manifest:
     @property
     def data_name(self) -> str:
         """What the data are, for tables and MLflow."""
-        return "synthetic AnoVox" if self.is_synthetic else "AnoVox"
+        return f"synthetic {self.dataset.name}" if self.is_synthetic else self.dataset.name
 
     def shards_of(self, split: str) -> list[Shard]:
         """The split's shards in the order that numbers its rows."""
@@ -163,7 +166,8 @@ def read_manifest(folder: Path) -> Manifest:
         shards = [Shard(**shard) for shard in facts.pop("shards")]
         labels = {split: LabelCounts(**counts) for split, counts in facts.pop("labels").items()}
         scenes = [SceneRecord(**scene) for scene in facts.pop("scenes")]
-        return Manifest(**facts, shards=shards, labels=labels, scenes=scenes)
+        dataset = recorded_facts(facts.pop("dataset", None))
+        return Manifest(**facts, dataset=dataset, shards=shards, labels=labels, scenes=scenes)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path} was written by another version of this program ({error}); delete its folder "
@@ -195,14 +199,14 @@ def _count(frames: pd.DataFrame) -> LabelCounts:
 
 
 def record_scenes(
-    views: Iterable[Scene],
-    rules: Mapping[str, SceneRule],
+    views: Iterable[SceneView],
+    rules: Mapping[str, LabelRule],
     splits: Mapping[str, str],
     frames: pd.DataFrame,
 ) -> list[SceneRecord]:
     """One record per scene from the index, also of a scene whose every frame is in quarantine."""
     keys = frames["archive"] + "/" + frames["scene_id"]
-    poses: dict[str, list[Scene]] = {}
+    poses: dict[str, list[SceneView]] = {}
     for view in views:
         poses.setdefault(scene_key(view.archive, view.scene_id), []).append(view)
     rows = frames.groupby(keys).indices
@@ -212,15 +216,15 @@ def record_scenes(
     ]
 
 
-def _record(poses: list[Scene], rule: SceneRule, split: str, rows: pd.DataFrame) -> SceneRecord:
-    labels, window = rows["frame_label"].to_numpy(), rule.window
+def _record(poses: list[SceneView], rule: LabelRule, split: str, rows: pd.DataFrame) -> SceneRecord:
+    labels = rows["frame_label"].to_numpy()
     return SceneRecord(
         archive=poses[0].archive,
         scene_id=poses[0].scene_id,
         kind=poses[0].kind,
         split=split,
         label_rule=rule.label_rule,
-        window=[window.first, window.standing, window.last] if window else [],
+        window=rule.window_ids,
         notes=sorted({note for pose in poses for note in pose.notes}),
         frames_pos=int((labels == 1).sum()),
         frames_neg=int((labels == 0).sum()),

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pipeline.config.data import PrepareConfig
 from pipeline.data.manifest import Balance
 from pipeline.data.prepare.rows import stored_rows
-from pipeline.datasets.anovox.class_ids import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
+from pipeline.datasets.protocol.classes import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
 
 SAMPLED_FRAMES = 256
 """Frames that the balance of cells is counted on: the first of the split, which `jobs.prepare` has

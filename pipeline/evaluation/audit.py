@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from pipeline.config.schema import EvaluationConfig
 from pipeline.data.block_reader import BlockReader
 from pipeline.evaluation.boosted_tree import Baseline, fit_baseline
-from pipeline.evaluation.inference import make_scores
+from pipeline.evaluation.inference import lookalikes, make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit, count_split
 from pipeline.evaluation.point_features import PointSample, Sampler
 from pipeline.evaluation.probes import feature_probes, shortcut_probes
@@ -54,7 +54,7 @@ def _samplers(reader: BlockReader, num: int, *, config: EvaluationConfig) -> lis
     return [
         Sampler(
             reader.index,
-            lookalike_classes=config.lookalike_classes,
+            lookalike_classes=lookalikes(config, reader.manifest),
             keep=min(1.0, NUM_SAMPLED / max(int(reader.num_points.sum()), 1)),
             seed=config.bootstrap_seed,
         )

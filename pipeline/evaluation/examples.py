@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pipeline.data.block_reader import BlockReader
-from pipeline.datasets.anovox.frame import FrameKey
-from pipeline.datasets.anovox.geometry import project
+from pipeline.datasets.protocol.frames import FrameKey
+from pipeline.datasets.protocol.geometry import project
 from pipeline.models.pixels import upsampled
 from pipeline.visualization.birdseye import birdseye
 from pipeline.visualization.overlays import camera_overlay, pixel_overlay

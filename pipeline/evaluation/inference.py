@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.schema import EvaluationConfig, VoxelScore
 from pipeline.data.batch import Batch
 from pipeline.data.block_reader import BlockReader
+from pipeline.data.manifest import Manifest
 from pipeline.evaluation.boosted_tree import Baseline, baseline_scores
 from pipeline.evaluation.threads import add_spans, one_core_each, spans_of
 from pipeline.metrics.tally import SplitCounts
@@ -98,7 +99,9 @@ def make_scores(
     """Counts of nothing for `num` threads (`prediction.Make`, once the keywords are bound)."""
     detector = None if model is None else _detector(model, torch.device(device), config)
     tally = empty_tally(
-        reader, lookalike_classes=config.lookalike_classes, voxel_score=config.voxel_score
+        reader,
+        lookalike_classes=lookalikes(config, reader.manifest),
+        voxel_score=config.voxel_score,
     )
     return [SplitScores(reader, tally, detector, plain) for _ in range(num)]
 
@@ -139,6 +142,11 @@ def score_split(
     return scores.detector
 
 
+def lookalikes(config: EvaluationConfig, manifest: Manifest) -> list[int]:
+    """`evaluation.lookalike_classes`, or those of the data set."""
+    return config.lookalike_classes or manifest.dataset.classes.lookalike_ids
+
+
 def empty_tally(
     reader: BlockReader, *, lookalike_classes: Sequence[int], voxel_score: VoxelScore
 ) -> SplitCounts:
@@ -147,6 +155,7 @@ def empty_tally(
     return SplitCounts(
         split=reader.split,
         split_hash=manifest.split_hash,
+        classes=manifest.dataset.classes,
         lookalike_classes=lookalike_classes,
         held_out=manifest.prepare["hold_out_categories"],
         voxel_score=voxel_score,

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.protocol.classes import is_one_of
 from pipeline.metrics.frame_view import FrameView, frame_views
 
 FEATURES = (
@@ -83,7 +84,7 @@ class Sampler:
         self, index: pd.DataFrame, *, lookalike_classes: Sequence[int], keep: float, seed: int
     ) -> None:
         self._frame_index = index["frame_index"].to_numpy()
-        self._is_near = np.isin(np.arange(256), lookalike_classes)
+        self._is_near = is_one_of(lookalike_classes)
         self._keep, self._seed = keep, seed
         self._drawn: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 

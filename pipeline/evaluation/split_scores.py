@@ -11,11 +11,12 @@ from torch import nn
 from pipeline.config.schema import Config
 from pipeline.data.block_reader import BlockReader
 from pipeline.data.frames import Extra
+from pipeline.data.manifest import Manifest
 from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.audit import fit_plain, sample_split, tally_baseline
 from pipeline.evaluation.baselines import probe_tallies
 from pipeline.evaluation.boosted_tree import Baseline
-from pipeline.evaluation.inference import make_scores
+from pipeline.evaluation.inference import lookalikes, make_scores
 from pipeline.evaluation.parallel_inference import OpenSplit, count_split
 from pipeline.metrics.tally import SplitCounts
 from pipeline.runtime.progress import Watch
@@ -60,7 +61,7 @@ def score_splits(
 
     Third comes the precision that the model was computed in.
     """
-    kept = baseline_path(config, blocks)
+    kept = baseline_path(config, blocks, splits["test"].reader.manifest)
     plain = None if kept.is_file() else _fitted(config, splits["train"], watch=watch)
     make = functools.partial(
         make_scores,
@@ -80,16 +81,16 @@ def baseline_of(
     config: Config, splits: dict[str, OpenSplit], blocks: Path, *, watch: Watch
 ) -> SplitCounts:
     """The boosted tree's counts on test; kept beside the shards, under what it depends on."""
-    kept = baseline_path(config, blocks)
+    kept = baseline_path(config, blocks, splits["test"].reader.manifest)
     if not kept.is_file():
         plain = _fitted(config, splits["train"], watch=watch)
         _keep(tally_baseline(plain, splits["test"], progress=watch("boosted tree")), kept)
     return SplitCounts.from_file(kept)
 
 
-def baseline_path(config: Config, blocks: Path) -> Path:
+def baseline_path(config: Config, blocks: Path, manifest: Manifest) -> Path:
     """Where the baseline's counts lie."""
-    near = "-".join(map(str, config.evaluation.lookalike_classes))
+    near = "-".join(map(str, lookalikes(config.evaluation, manifest)))
     ego = "x".join(map(str, config.data.ego_box_m))
     voxel, seed = config.evaluation.voxel_score, config.evaluation.bootstrap_seed
     return blocks / f"baseline-{SAMPLING}-near-{near}-ego-{ego}-voxel-{voxel}-seed-{seed}.npz"

@@ -93,6 +93,7 @@ def make_subject(
     model = build_detector(
         config.model,
         prior=balance.prior,
+        num_classes=len(reader.manifest.dataset.classes.semantic_names),
         num_sweeps=config.data.num_sweeps,
         fetch_weights=False,
         mixing=config.outliers.feature_mixing,

@@ -18,6 +18,8 @@ from typing import Any
 
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
+from pipeline.data.manifest import read_manifest
+from pipeline.data.prepare.prepare import find_blocks
 from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.experiments.resources import num_fitting
 from pipeline.experiments.study import Study
@@ -188,8 +190,13 @@ def run_variant(run: VariantRun, study: Study, *, say: Say) -> Outcome:
 
 def _num_parameters(config: Config) -> int:
     """Of the network itself: a run that a guard ended may have left no checkpoint."""
+    classes = read_manifest(find_blocks(config)).dataset.classes
     model = build_detector(
-        config.model, prior=0.5, num_sweeps=config.data.num_sweeps, fetch_weights=False
+        config.model,
+        prior=0.5,
+        num_classes=len(classes.semantic_names),
+        num_sweeps=config.data.num_sweeps,
+        fetch_weights=False,
     )
     return sum(p.numel() for p in model.parameters())
 

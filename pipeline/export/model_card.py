@@ -7,7 +7,6 @@ import torch
 from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.manifest import Manifest
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES, SEMANTIC_IDS, class_name
 from pipeline.models.pixels import PIXEL_STRIDE, map_size
 from pipeline.models.scores import ScoreName
 from pipeline.training.checkpoints import CheckpointMeta
@@ -116,9 +115,10 @@ def _outputs(trained: Config, manifest: Manifest) -> list[dict[str, Any]]:
         ),
     ]
     if trained.model.semantic_head:
-        found.append(_output("semantic", [scored, NUM_CLASSES], "logits of the normal classes"))
-        names = [class_name(number) for number in range(NUM_CLASSES)]
-        found[-1] |= {"classes": names, "class_ids": list(SEMANTIC_IDS)}
+        classes = manifest.dataset.classes
+        names, ids = list(classes.semantic_names), list(classes.semantic_ids)
+        found.append(_output("semantic", [scored, len(names)], "logits of the normal classes"))
+        found[-1] |= {"classes": names, "class_ids": ids}
     if trained.model.pixel_head:
         size = map_size(manifest.image_height, manifest.image_width)
         meaning = f"logit of being anomalous; cell (i, j) sits at pixel row {PIXEL_STRIDE} i, "

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.datasets.anovox.annotations import Anomaly, read_record
 from pipeline.datasets.anovox.class_ids import ANOMALY
 from pipeline.datasets.anovox.geometry import FLIP
-from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.lead_vehicle import ONSET_FRAMES, ONSET_M_S2, braking_onset
 from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.frames import FrameError
 from pipeline.inspection.check import Check, CheckStatus, not_measured
 from pipeline.inspection.sample import Sample
 

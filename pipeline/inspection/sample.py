@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.anovox import geometry
 from pipeline.datasets.anovox.frame import Frame, decode_depth, read_frame
-from pipeline.datasets.anovox.io import FrameError, load_image, load_table
+from pipeline.datasets.anovox.io import load_image, load_table
 from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.frames import FrameError
+from pipeline.datasets.protocol.geometry import in_view, project
 from pipeline.inspection.setup import lidar_height_m
 
 UNSEEN_CLASS = 255
@@ -73,8 +75,8 @@ class Sample:
         """Points (P, >=3) in the image; `is_mirrored` swaps left and right, the classic error."""
         frame = self.calibration
         matrix = _MIRROR @ frame.camera_from_lidar if is_mirrored else frame.camera_from_lidar
-        uv, depth = geometry.project(points, frame.intrinsics, matrix)
-        rows = np.flatnonzero(geometry.in_view(uv, depth, self.width, self.height))
+        uv, depth = project(points, frame.intrinsics, matrix)
+        rows = np.flatnonzero(in_view(uv, depth, self.width, self.height))
         u, v = uv[rows].astype(np.int64).T
         return CameraView(rows=rows, u=u, v=v, depth_m=depth[rows])
 

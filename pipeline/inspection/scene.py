@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.datasets.anovox.class_ids import ANOMALY
-from pipeline.datasets.anovox.io import FrameError, load_table
+from pipeline.datasets.anovox.io import load_table
 from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.frames import FrameError
 from pipeline.inspection import anomalies, clouds, files, images, voxels
 from pipeline.inspection.check import Check
 from pipeline.inspection.sample import Sample, class_ids, read_sample

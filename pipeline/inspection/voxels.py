@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.anovox import geometry
 from pipeline.datasets.anovox.class_ids import ROAD, ROAD_LINE
+from pipeline.datasets.protocol.geometry import unproject
 from pipeline.inspection.check import Check, not_measured
 from pipeline.inspection.images import MIN_COMPARED_POINTS, SKY_DEPTH_M, agreement, graded, total
 from pipeline.inspection.sample import Sample
@@ -209,9 +210,7 @@ def _pixel_agrees(sample: Sample) -> NDArray[np.bool_]:
     near = depth_m[v, u] < min(MAX_LIFTED_M, SKY_DEPTH_M)
     u, v = u[near], v[near]
     lidar_from_camera = np.linalg.inv(frame.camera_from_lidar)
-    points = geometry.unproject(
-        u + 0.5, v + 0.5, depth_m[v, u], frame.intrinsics, lidar_from_camera
-    )
+    points = unproject(u + 0.5, v + 0.5, depth_m[v, u], frame.intrinsics, lidar_from_camera)
     is_there, voxel_class = _class_at(sample, sample.voxel_cells(points))
     return (voxel_class == _merged(sample["semantic"][v, u]))[is_there]
 

@@ -19,7 +19,7 @@ from pipeline.config.model import LossConfig
 from pipeline.data.batch import Batch
 from pipeline.data.pixels import cell_labels
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
-from pipeline.datasets.anovox.class_ids import ANOMALOUS_LABEL
+from pipeline.datasets.protocol.classes import ANOMALOUS_LABEL
 from pipeline.losses.reduction import Term
 from pipeline.losses.semantic import cross_entropy, known, lovasz, outlier, targets
 from pipeline.models.pixels import PIXEL_STRIDE
@@ -117,7 +117,9 @@ def outlier_terms(
     if scores.mixed_score is not None:
         own = torch.cat([own, scores.mixed_score])
         is_outlier = torch.cat([is_outlier, torch.ones_like(scores.mixed_score, dtype=torch.bool)])
-    terms = {"outlier": outlier(own, is_outlier, how=score, weight=weight)}
+    num_classes = 0 if scores.semantic is None else scores.semantic.shape[1]
+    term = outlier(own, is_outlier, how=score, num_classes=num_classes, weight=weight)
+    terms = {"outlier": term}
     if score in ("max_logit", "energy"):
         terms["known"] = known(scores.point_score, batch.point_label, weight=weight)
     return terms

@@ -13,28 +13,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
-from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
+from pipeline.datasets.protocol.classes import NO_CLASS, NORMAL_LABEL, ClassTable
 from pipeline.losses.reduction import Term
 from pipeline.models.scores import ScoreName
 
 
 def targets(batch: Batch) -> Int64[Tensor, "P"]:
-    """Class of every point labelled normal, `NO_CLASS` of all others (as `anovox.classes`)."""
-    known = _class_table(batch.point_class.device).index_select(0, batch.point_class.int())
+    """Class of every point labelled normal, `NO_CLASS` of all others (as `semantic_class`)."""
+    known = _class_of_id(batch.known_classes, batch.point_class.device).index_select(
+        0, batch.point_class.int()
+    )
     return torch.where(batch.point_label == NORMAL_LABEL, known, NO_CLASS)
 
 
 def class_counts(batch: Batch) -> Float64[Tensor, "classes"]:
     """Points labelled normal of each class."""
     place = targets(batch) - NO_CLASS
-    counts = torch.zeros(NUM_CLASSES + 1, dtype=torch.float64, device=place.device)
+    num_classes = len(batch.known_classes.semantic_names)
+    counts = torch.zeros(num_classes + 1, dtype=torch.float64, device=place.device)
     return counts.scatter_add_(0, place, torch.ones_like(place, dtype=torch.float64))[1:]
 
 
 @functools.cache
-def _class_table(device: torch.device) -> Int64[Tensor, "ids"]:
-    return torch.from_numpy(CLASS_OF_ID).to(device)
+def _class_of_id(classes: ClassTable, device: torch.device) -> Int64[Tensor, "ids"]:
+    return torch.from_numpy(classes.semantic_of_id).to(device)
 
 
 def cross_entropy(
@@ -94,7 +96,12 @@ def jaccard_steps(is_own: Bool[Tensor, "N K"]) -> Float32[Tensor, "N K"]:
 
 
 def outlier(
-    score: Float32[Tensor, "N"], is_outlier: Bool[Tensor, "N"], *, how: ScoreName, weight: float
+    score: Float32[Tensor, "N"],
+    is_outlier: Bool[Tensor, "N"],
+    *,
+    how: ScoreName,
+    num_classes: int,
+    weight: float,
 ) -> Term:
     """Pushes the scores of outliers up; count = outliers (outlier exposure, arXiv 1812.04606).
 
@@ -103,7 +110,7 @@ def outlier(
     ends at log(classes), it is what is missing to it: log(classes) - s (arXiv 2505.16985, eq. 7).
     """
     score, own = torch.where(is_outlier, score, 0.0), is_outlier.to(score.dtype)
-    missing = math.log(NUM_CLASSES) - score if how == "entropy" else F.softplus(-score)
+    missing = math.log(num_classes) - score if how == "entropy" else F.softplus(-score)
     return Term(total=(missing * own).sum(), count=own.sum(), weight=weight)
 
 

@@ -6,6 +6,7 @@ slices and metadata are found once per batch.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.protocol.classes import ClassTable
 from pipeline.metrics.frame_view import FrameView, frame_views
 from pipeline.metrics.slices import point_masks
 
@@ -32,26 +34,24 @@ def frame_truths(
     batch: Batch,
     index: pd.DataFrame,
     *,
+    classes: ClassTable,
     is_near: Bool[np.ndarray, "256"],
     held_out: Sequence[str],
 ) -> list[FrameTruth]:
     """The frames of a batch, in order; `index` holds the split's metadata in global row order."""
     lines = index.iloc[batch.row.tolist()].to_dict("records")
+    masks = partial(point_masks, classes=classes, is_near=is_near, held_out=held_out)
     return [
-        FrameTruth(view=view, meta=meta, places=_places(view, meta, is_near, held_out))
+        FrameTruth(view=view, meta=meta, places=_places(view, masks(view, meta)))
         for view, meta in zip(frame_views(batch), lines, strict=True)
     ]
 
 
 def _places(
-    view: FrameView,
-    meta: dict[Hashable, Any],
-    is_near: Bool[np.ndarray, "256"],
-    held_out: Sequence[str],
+    view: FrameView, masks: dict[str, Bool[np.ndarray, "P"]]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     normal = view.point_label == 0
     anomalous = np.flatnonzero(view.point_label == 1)
-    masks = point_masks(view, meta, is_near=is_near, held_out=held_out)
     return {
         name: (np.flatnonzero(mask & normal), anomalous[mask[anomalous]])
         for name, mask in masks.items()

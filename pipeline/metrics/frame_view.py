@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.geometry import in_view, project
+from pipeline.datasets.protocol.geometry import in_view, project
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,35 +9,34 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.semantic_classes import (
-    NO_CLASS,
-    NUM_CLASSES,
-    class_name,
-    semantic_class,
-)
+from pipeline.datasets.protocol.classes import NO_CLASS, ClassTable
 from pipeline.metrics.metric import SEMANTIC, metrics_of
 
 
 def classes_of(batch: Batch) -> Int64[np.ndarray, "P"]:
     """True class of every point of a batch, `NO_CLASS` of points that no class describes."""
-    return semantic_class(batch.point_class.cpu().numpy(), batch.point_label.cpu().numpy())
+    return batch.known_classes.semantic_class(
+        batch.point_class.cpu().numpy(), batch.point_label.cpu().numpy()
+    )
 
 
 class SemanticCounts:
     """Points by true class (row) and answered class (column)."""
 
-    def __init__(self, counts: Int64[np.ndarray, "K K"] | None = None) -> None:
-        shape = (NUM_CLASSES, NUM_CLASSES)
+    def __init__(self, classes: ClassTable, counts: Int64[np.ndarray, "K K"] | None = None) -> None:
+        self.classes = classes
+        shape = (len(classes.semantic_names), len(classes.semantic_names))
         self._counts = np.zeros(shape, np.int64) if counts is None else counts
 
     def add(self, answer: Int64[np.ndarray, "P"], truth: Int64[np.ndarray, "P"]) -> None:
         """Count points; `truth` may be `NO_CLASS`."""
         known = truth != NO_CLASS
-        places = truth[known] * NUM_CLASSES + answer[known]
-        self._counts += np.bincount(places, minlength=NUM_CLASSES**2).reshape(self._counts.shape)
+        places = truth[known] * len(self._counts) + answer[known]
+        found = np.bincount(places, minlength=self._counts.size)
+        self._counts += found.reshape(self._counts.shape)
 
     def __add__(self, other: "SemanticCounts") -> "SemanticCounts":
-        return SemanticCounts(self._counts + other._counts)
+        return SemanticCounts(self.classes, self._counts + other._counts)
 
     def to_array(self) -> Int64[np.ndarray, "K K"]:
         """The counts themselves, so that ranks can add them up."""
@@ -76,6 +75,7 @@ class SemanticCounts:
         """`semantic_miou` and `semantic_iou_NAME` of the classes that occur; {} without points."""
         if not self._counts.any():
             return {}
-        found = {f"semantic_iou_{class_name(k)}": float(x) for k, x in enumerate(self.iou())}
+        iou = zip(self.classes.semantic_names, self.iou().tolist(), strict=True)
+        found = {f"semantic_iou_{name}": value for name, value in iou}
         found = {name: value for name, value in found.items() if not math.isnan(value)}
         return {f"{SEMANTIC}_{one.name}": one.values(self) for one in metrics_of(SEMANTIC)} | found

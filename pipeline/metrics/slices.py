@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from pipeline.datasets.anovox.class_ids import CATEGORY
+from pipeline.datasets.protocol.classes import ClassTable, is_one_of
 from pipeline.metrics.frame_view import FrameView
 from pipeline.metrics.pixels import PIXEL_SLICES
 from pipeline.metrics.voxels import VOXEL_SLICES
@@ -27,9 +27,7 @@ DISTANCES_M = {
     "point_40m": (40.0, math.inf),
 }
 """Slices by range from the LiDAR: from, up to."""
-CATEGORIES = {f"point_{name}": class_id for class_id, name in CATEGORY.items()}
-"""Slices by category: its points against the normal points of frames in static archives."""
-POINT_SLICES = (
+_POINT_SLICES = (
     "point",
     "point_in_view",
     "point_static",
@@ -38,7 +36,6 @@ POINT_SLICES = (
     "point_held_out",
     "point_held_out_in_view",
     *DISTANCES_M,
-    *CATEGORIES,
 )
 FRAME_SLICES = (
     "frame",
@@ -49,13 +46,27 @@ FRAME_SLICES = (
 )
 _MIN_POINTS_IN_VIEW = 20
 """Anomalous points in view that `frame_static_20in_view` asks of an anomalous frame."""
-SLICES = (*POINT_SLICES, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
+
+
+def category_slices(classes: ClassTable) -> dict[str, tuple[int, ...]]:
+    """Class ids of the slices by category.
+
+    They hold a category's points against the normal points of frames in static archives.
+    """
+    return {f"point_{name}": ids for name, ids in classes.categories.items()}
+
+
+def slice_names(classes: ClassTable) -> tuple[str, ...]:
+    """Every slice there may be, in the order of tables."""
+    points = (*_POINT_SLICES, *category_slices(classes))
+    return (*points, *VOXEL_SLICES, *PIXEL_SLICES, *FRAME_SLICES)
 
 
 def point_masks(
     view: FrameView,
     meta: Mapping[Hashable, Any],
     *,
+    classes: ClassTable,
     is_near: Bool[np.ndarray, "256"],
     held_out: Sequence[str],
 ) -> dict[str, Bool[np.ndarray, "P"]]:
@@ -78,8 +89,8 @@ def point_masks(
         if held_out:
             own = (view.point_label == 0) | (meta["anomaly_category"] in held_out)
             masks |= {"point_held_out": own, "point_held_out_in_view": own & view.in_view}
-        for name, class_id in CATEGORIES.items():
-            masks[name] = view.point_class == class_id
+        for name, ids in category_slices(classes).items():
+            masks[name] = is_one_of(ids)[view.point_class]
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 

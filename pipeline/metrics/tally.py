@@ -3,6 +3,7 @@
 Voxels and pixels are counted where a batch holds their truth; `slices` says what counts where.
 """
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from pipeline.config.schema import VoxelScore
 from pipeline.data.batch import Batch
+from pipeline.datasets.protocol.classes import ClassTable, class_table, is_one_of
+from pipeline.datasets.protocol.registry import recorded_facts
 from pipeline.metrics.anovox_metrics import benchmark_metrics
 from pipeline.metrics.counts import Metric, ScoreCounts, average_precision_of, bins_of
 from pipeline.metrics.frame_truth import FrameTruth, frame_truths
@@ -25,11 +28,11 @@ from pipeline.metrics.metric import level_of, metrics_of
 from pipeline.metrics.miou import SemanticCounts, classes_of
 from pipeline.metrics.pixels import pixel_items
 from pipeline.metrics.scene_counts import SCENE_BIN, SceneCounts
-from pipeline.metrics.slices import CATEGORIES, SLICES, frame_slices
+from pipeline.metrics.slices import category_slices, frame_slices, slice_names
 from pipeline.metrics.voxels import VOXEL_SLICES, voxel_items
 from pipeline.models.scores import Scores
 
-ABOUT = ("split", "split_hash", "lookalike_classes", "held_out", "voxel_score")
+ABOUT = ("split", "split_hash", "classes", "lookalike_classes", "held_out", "voxel_score")
 """What two tallies must share to be added or compared."""
 
 
@@ -41,25 +44,34 @@ class SplitCounts:
         *,
         split: str,
         split_hash: str,
+        classes: ClassTable,
         lookalike_classes: Sequence[int],
         held_out: Sequence[str] = (),
         voxel_score: VoxelScore | None = None,
     ) -> None:
         self.split, self.split_hash = split, split_hash
+        self.classes = classes
         self.lookalike_classes, self.held_out = tuple(lookalike_classes), tuple(held_out)
         self.voxel_score: VoxelScore | None = voxel_score
         """How points are pooled in voxels; None counts no voxels."""
-        self._is_near = np.isin(np.arange(256), self.lookalike_classes)
+        self._is_near = is_one_of(self.lookalike_classes)
+        self._categories = category_slices(classes)
         self._counts: dict[str, ScoreCounts] = {}
         self._scene_counts: dict[str, SceneCounts] = {}
         self._frames: list[dict[str, Any]] = []
         self._rows: set[int] = set()
-        self.semantic = SemanticCounts()
+        self.semantic = SemanticCounts(classes)
         """Of models with a semantic head; without points for others."""
 
     def truths(self, batch: Batch, index: pd.DataFrame) -> list[FrameTruth]:
         """What `update` finds in the batch before it looks at scores."""
-        return frame_truths(batch, index, is_near=self._is_near, held_out=self.held_out)
+        return frame_truths(
+            batch,
+            index,
+            classes=self.classes,
+            is_near=self._is_near,
+            held_out=self.held_out,
+        )
 
     def update(
         self,
@@ -212,7 +224,7 @@ class SplitCounts:
     @property
     def slices(self) -> tuple[str, ...]:
         """Slices that hold any item, in a fixed order; none of points for frame-only models."""
-        return tuple(name for name in SLICES if name in self._counts)
+        return tuple(name for name in slice_names(self.classes) if name in self._counts)
 
     @property
     def scenes(self) -> list[str]:
@@ -221,7 +233,7 @@ class SplitCounts:
 
     def counts(self, name: str) -> ScoreCounts:
         """Exact counts of a slice."""
-        if name not in CATEGORIES:
+        if name not in self._categories:
             return self._counts[name]
         static, own = self._counts["point_static"].to_array(), self._counts[name].to_array()
         return ScoreCounts(np.stack([static[0], own[1]]))
@@ -229,7 +241,7 @@ class SplitCounts:
     def scene_counts(self, name: str) -> Int64[np.ndarray, "S 2 bins"]:
         """Coarse counts of a slice per scene, in the order of `scenes`."""
         array = self._scene_counts[name].to_array(self.scenes)
-        if name in CATEGORIES:
+        if name in self._categories:
             array[:, 0] = self._scene_counts["point_static"].to_array(self.scenes)[:, 0]
         return array
 
@@ -272,7 +284,8 @@ class SplitCounts:
 
     def to_file(self, path: Path) -> None:
         """Write everything to an .npz, so that runs can be compared later."""
-        arrays = {"about": np.array(json.dumps(self._about())), "scenes": np.array(self.scenes)}
+        about = self._about() | dataclasses.asdict(self.classes)
+        arrays = {"about": np.array(json.dumps(about)), "scenes": np.array(self.scenes)}
         arrays |= _sparse("semantic", self.semantic.to_array())
         for name in self._counts:
             arrays |= _sparse(f"counts/{name}", self._counts[name].to_array())
@@ -290,17 +303,24 @@ class SplitCounts:
             raise ValueError(f"{path} does not exist; evaluate that run first (jobs.evaluate)")
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file.items())
-        tally = cls(**json.loads(str(arrays["about"])))
+        tally = cls(**_about_of(str(arrays["about"])))
         scenes = arrays["scenes"].tolist()
         for name in _names(arrays, "counts"):
             tally._counts[name] = ScoreCounts(_dense(f"counts/{name}", arrays))
             per_scene = _dense(f"scene_counts/{name}", arrays)
             tally._scene_counts[name] = SceneCounts.from_array(scenes, per_scene)
-        tally.semantic = SemanticCounts(_dense("semantic", arrays))
+        tally.semantic = SemanticCounts(tally.classes, _dense("semantic", arrays))
         table = {column: arrays[f"frames/{column}"].tolist() for column in _names(arrays, "frames")}
         tally._frames = pd.DataFrame(table).to_dict("records")
         tally._note_rows(table["row"])
         return tally
+
+
+def _about_of(text: str) -> dict[str, Any]:
+    """What a file says it is about; of before there was another data set, none has a table."""
+    about = json.loads(text)
+    listed = about.pop("classes", None)
+    return about | {"classes": class_table(listed) if listed else recorded_facts(None).classes}
 
 
 def scene_of(meta: Mapping[Any, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Point scores carried into AnoVox's own voxel grid, the ground on which its benchmark compares.
+"""Point scores carried into the voxel grid of the data set, where AnoVox's benchmark compares.
 
 A voxel counts when it holds a scored point. The benchmark rebuilds its grid from the modality at
 hand; here the grid is the one that AnoVox ships, in its own axes (docs/anovox-format.md,
@@ -15,8 +15,6 @@ from jaxtyping import Float, Float32, Int64, UInt8
 
 from pipeline.config.schema import VoxelScore
 from pipeline.data.batch import Batch, Voxels
-from pipeline.datasets.anovox.class_ids import label_of_class
-from pipeline.datasets.anovox.geometry import GRID_OFFSET_M, VOXEL_SIZE_M
 
 SIZES = ("tiny", "small", "medium", "big", "huge")
 """What AnoVox calls the sizes of its objects."""
@@ -64,14 +62,14 @@ def voxel_labels(batch: Batch) -> UInt8[np.ndarray, "V"]:
     """Labels of all cells, by class; where a point's label is not that of its class, by the point.
 
     The latter is the vehicle ahead in dynamic scenes, which is labelled by its motion
-    (`anovox.truth`): cells of its class that hold one of its points are labelled alike.
+    (`anovox.labels`): cells of its class that hold one of its points are labelled alike.
     """
-    voxels = _of(batch)
+    voxels, label_of = _of(batch), batch.known_classes.label_of
     cell_class = voxels.cells[:, 3].numpy().astype(np.uint8)
-    label = label_of_class(cell_class)
+    label = label_of(cell_class)
     row, point_class = voxels.of_point.numpy(), batch.point_class.numpy()
     point_label = batch.point_label.numpy()
-    moved = np.flatnonzero((row >= 0) & (point_label != label_of_class(point_class)))
+    moved = np.flatnonzero((row >= 0) & (point_label != label_of(point_class)))
     moved = moved[cell_class[row[moved]] == point_class[moved]]
     label[row[moved]] = point_label[moved]
     return label
@@ -113,12 +111,12 @@ def _corner_distance(batch: Batch) -> Float[np.ndarray, "P"]:
         return np.zeros(len(batch.points))
     # Frame by frame: a pose per point would be larger than the cloud.
     clouds = batch.points[:, :3].double().split(batch.counts().tolist())
-    poses = voxels.voxel_from_lidar.double()
+    poses, grid = voxels.voxel_from_lidar.double(), voxels.grid
     moved = [
         cloud @ pose[:3, :3].T + pose[:3, 3] for cloud, pose in zip(clouds, poses, strict=True)
     ]
     place = torch.cat(moved).numpy()
-    corner = voxels.cells.numpy()[voxels.of_point.numpy(), :3] * VOXEL_SIZE_M - GRID_OFFSET_M
+    corner = voxels.cells.numpy()[voxels.of_point.numpy(), :3] * grid.size_m - grid.offset_m
     return np.linalg.norm(place - corner, axis=1)
 
 

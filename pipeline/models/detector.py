@@ -13,7 +13,6 @@ from torch import nn
 
 from pipeline.config.model import ModelConfig
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.models.feature_mixing import mixed_features
 from pipeline.models.fusion.alignment import Alignment, view_of
 from pipeline.models.fusion.late import LateHead
@@ -38,6 +37,7 @@ class Detector(nn.Module):
         config: ModelConfig,
         *,
         prior: float,
+        num_classes: int,
         pixel_prior: float,
         num_sweeps: int,
         fetch_weights: bool,
@@ -50,7 +50,7 @@ class Detector(nn.Module):
         self.fusion = make_fusion(config)
         if config.fusion != "camera_only":
             self.lidar = make_point_encoder(config, has_time=num_sweeps > 1)
-        self.num_classes = NUM_CLASSES if config.semantic_head else 0
+        self.num_classes = num_classes if config.semantic_head else 0
         make_head = partial(
             PointHead,
             config.point_channels,
@@ -129,6 +129,7 @@ def build_detector(
     config: ModelConfig,
     *,
     prior: float,
+    num_classes: int = 0,
     pixel_prior: float | None = None,
     num_sweeps: int = 1,
     fetch_weights: bool = True,
@@ -137,18 +138,25 @@ def build_detector(
 ) -> nn.Module:
     """The model that `config` names, on the CPU, freshly initialised from torch's generator.
 
-    `prior` is the share of anomalous points in the train split, `pixel_prior` that of anomalous
-    cells for a pixel head (None: as `prior`), `num_sweeps` is `data.num_sweeps`.
+    `prior` is the share of anomalous points in the train split, `num_classes` the number of the
+    data set's semantic classes (for a semantic head), `pixel_prior` the share of anomalous cells
+    for a pixel head (None: as `prior`), `num_sweeps` is `data.num_sweeps`.
     `fetch_weights=False` leaves pretrained image weights out, for a model that a checkpoint is
     about to fill. `mixing` is `outliers.feature_mixing`, read in training only; `sparse_backend` is
     `train.sparse_backend`. Raises ValueError when the weights of `model.image_weights` or spconv
-    cannot be had or `prior` is not between 0 and 1.
+    cannot be had, `prior` is not between 0 and 1 or a semantic head has no classes.
     """
     if config.name == "simple":
         return SimpleAnomalyDetector(raw_pixels=config.image_input == "raw")
+    if config.semantic_head and not num_classes:
+        raise ValueError(
+            "model.semantic_head=true needs semantic classes, and the data set names none; set "
+            "model.semantic_head=false"
+        )
     detector = Detector(
         config,
         prior=prior,
+        num_classes=num_classes,
         pixel_prior=prior if pixel_prior is None else pixel_prior,
         num_sweeps=num_sweeps,
         fetch_weights=fetch_weights,

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.class_ids import NORMAL_LABEL
+from pipeline.datasets.protocol.classes import NORMAL_LABEL
 
 MIXED_PER_FRAME = 256
 """Points drawn in each mixed frame, each with a partner; pairs of one class are left out."""

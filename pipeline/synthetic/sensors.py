@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.data import SensorSet, SyntheticConfig
-from pipeline.datasets.anovox.geometry import intrinsics
+from pipeline.datasets.protocol.geometry import intrinsics
 from pipeline.synthetic.raycast import Grid, camera_grid, lidar_grid
 
 CAMERA_FOV_DEG = 90.0

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import nn
 from pipeline.config.load import recorded
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, flush_file
+from pipeline.datasets.protocol.registry import recorded_facts
 from pipeline.models.detector import build_detector
 from pipeline.runtime import remote_storage
 
@@ -74,6 +75,8 @@ class CheckpointMeta:
     """What convolutions were computed in: fp32, bf16 or fp16."""
     grad_scaler: dict[str, float]
     """State of the gradient scaler; empty unless the precision is fp16."""
+    semantic_classes: list[str] = field(default_factory=list)
+    """Classes of the semantic head, in the order of its columns; empty without one."""
 
 
 def save_checkpoint(
@@ -132,10 +135,13 @@ def read_meta(checkpoint: Path) -> CheckpointMeta:
 
 
 def _completed(facts: dict[str, Any]) -> dict[str, Any]:
-    """Checkpoints from before `auto` say in their config alone what they were computed in."""
-    if "precision" in facts:
-        return facts
-    return facts | {"precision": facts["config"]["train"]["precision"], "grad_scaler": {}}
+    """The facts, with those that earlier versions left to the config or to the one data set."""
+    config = facts["config"]
+    if "precision" not in facts:
+        facts |= {"precision": config["train"]["precision"], "grad_scaler": {}}
+    if "semantic_classes" not in facts and config["model"].get("semantic_head"):
+        facts["semantic_classes"] = list(recorded_facts(None).classes.semantic_names)
+    return facts
 
 
 def load_model(checkpoint: Path, model: nn.Module) -> None:
@@ -148,7 +154,11 @@ def rebuild(checkpoint: Path) -> tuple[nn.Module, CheckpointMeta, Config]:
     meta = read_meta(checkpoint)
     config = recorded(meta.config)
     model = build_detector(
-        config.model, prior=meta.prior, num_sweeps=config.data.num_sweeps, fetch_weights=False
+        config.model,
+        prior=meta.prior,
+        num_classes=len(meta.semantic_classes),
+        num_sweeps=config.data.num_sweeps,
+        fetch_weights=False,
     )
     load_model(checkpoint, model)
     return model.eval(), meta, config

@@ -15,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.losses.anomaly import loss_terms
 from pipeline.losses.reduction import MIN_COUNT, Term, local_share, stacked
 from pipeline.losses.semantic import class_counts
@@ -154,12 +153,13 @@ def blank_scores(batch: Batch, config: Config) -> Scores:
     """Scores of the shapes that the model would give, all 0."""
     num_points, num_frames = batch.points.shape[0], batch.num_frames
     new = batch.points.new_zeros
+    num_classes = len(batch.known_classes.semantic_names) if config.model.semantic_head else 0
     rows, columns = map_size(batch.image.shape[2], batch.image.shape[3])
     return Scores(
         point_score=new(num_points),
         frame_score=new(num_frames),
         pixel_score=new(num_frames, rows, columns) if config.model.pixel_head else None,
-        semantic=new(num_points, NUM_CLASSES) if config.model.semantic_head else None,
+        semantic=new(num_points, num_classes) if config.model.semantic_head else None,
     )
 
 

@@ -107,6 +107,8 @@ class Training:
         self.prior, self.pos_weight = balance.prior, balance.pos_weight
         cells = self.steps.cell_balance(stride=PIXEL_STRIDE) if config.model.pixel_head else None
         self.pixel_pos_weight = cells.pos_weight if cells else None
+        classes = self.steps.manifest.dataset.classes
+        self.semantic_classes = classes.semantic_names if config.model.semantic_head else ()
         return cells.prior if cells else None
 
     def _build_model(self, pixel_prior: float | None, *, fetch_weights: bool) -> None:
@@ -116,6 +118,7 @@ class Training:
         self.model = build_detector(
             config.model,
             prior=self.prior,
+            num_classes=len(self.semantic_classes),
             pixel_prior=pixel_prior,
             num_sweeps=config.data.num_sweeps,
             fetch_weights=fetch_weights,
@@ -297,6 +300,7 @@ class Training:
             largest_grad_norm=self.results.guard.largest_grad_norm,
             precision=self.precision.name,
             grad_scaler=self.scaler.state_dict(),
+            semantic_classes=list(self.semantic_classes),
         )
         folder = self.job.folder / checkpoints.FOLDER
         average = self.average.model if self.average else None

@@ -14,7 +14,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
 from pipeline.losses.anomaly import main_term
 from pipeline.losses.reduction import MIN_COUNT
 from pipeline.training.checkpoints import CheckpointMeta
@@ -118,8 +117,9 @@ class StepResults:
 
     def begin_epoch(self) -> None:
         """Start the sums of an epoch."""
-        self.epoch_loss = [0.0] * (2 + NUM_CLASSES)
-        """Main term's total and count, and points of each class, since the epoch began."""
+        self.epoch_loss = [0.0, 0.0]
+        """Main term's total and count and, with a semantic head, points of each class, since the
+        epoch began."""
 
     def restore(self, meta: CheckpointMeta) -> None:
         """Go on from a checkpoint."""
@@ -153,5 +153,6 @@ class StepResults:
         if name in result.totals and name != "prior":
             sums[0] += result.totals[name]
             sums[1] += max(MIN_COUNT, result.counts[name])
+        sums += [0.0] * (2 + len(result.class_counts) - len(sums))
         for number, count in enumerate(result.class_counts, 2):
             sums[number] += count

@@ -49,7 +49,7 @@ def validate(
     model.eval()
     counts = {level: ScoreCounts() for level in _LEVELS}
     losses = torch.zeros(len(LOSSES), 2, dtype=torch.float64)
-    semantic = SemanticCounts()
+    semantic = SemanticCounts(reader.manifest.dataset.classes)
     for batch in _batches(reader, worker, config):
         with autocast(precision, worker.device):
             scores = model(batch)
@@ -128,7 +128,7 @@ def _metrics_over_ranks(
 def _semantic_metrics(counts: SemanticCounts, worker: Worker) -> dict[str, float]:
     """mIoU, IoU per class and what the class frequencies alone would reach; {} without points."""
     summed = worker.sum(torch.from_numpy(counts.to_array()).to(worker.device))
-    whole = SemanticCounts(summed.cpu().numpy())
+    whole = SemanticCounts(counts.classes, summed.cpu().numpy())
     found = {f"val/{name}": value for name, value in whole.readings().items()}
     if found:
         for name, value in whole.constants().items():

@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.datasets.anovox.geometry import in_view
+from pipeline.datasets.protocol.geometry import in_view
 from pipeline.visualization.style import (
     BLACK,
     BLUE,

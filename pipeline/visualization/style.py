@@ -19,7 +19,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pipeline.datasets.anovox.frame import FrameKey
+from pipeline.datasets.protocol.frames import FrameKey
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -13,7 +13,9 @@ from pipeline.data.encoding import encode_image, encode_points
 from pipeline.data.manifest import INDEX, Manifest, count_labels, write_manifest
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import read_metadata, write_shard
-from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics
+from pipeline.datasets.anovox.class_table import ANOVOX_FACTS
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
+from pipeline.datasets.protocol.geometry import intrinsics
 
 Row = dict[str, Any]
 HEIGHT, WIDTH = 6, 8
@@ -99,6 +101,7 @@ def _write_prepared(
         num_quarantined=0,
         num_refused_scenes=0,
         num_refused_archives=0,
+        dataset=ANOVOX_FACTS,
         is_synthetic=True,
         image_height=height,
         image_width=width,

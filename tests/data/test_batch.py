@@ -218,6 +218,7 @@ def test_moving_a_batch_moves_every_tensor_and_leaves_the_offsets_on_the_host_as
     batch = reader.batch([0, 2], augment_seed=None).to("meta")
     tensors = {name: value for name, value in vars(batch).items() if value is not None}
     assert tensors.keys() == vars(batch).keys() - {"pixel_label", "voxels"}
+    assert tensors.pop("classes") == reader.manifest.dataset.classes
     assert tensors.pop("host_offset").tolist() == [COUNTS[0], COUNTS[0] + COUNTS[2]]
     assert batch.sizes() == [COUNTS[0], COUNTS[2]]
     assert {tensor.device.type for tensor in tensors.values()} == {"meta"}

@@ -25,6 +25,7 @@ from pipeline.data.prepare.quarantine import Quarantined
 from pipeline.data.prepare.scene_rules import find_rules
 from pipeline.data.schema import METADATA_NAMES
 from pipeline.data.shards import open_shard
+from pipeline.datasets.anovox.dataset import AnoVox
 from tests.helpers.anovox_archive import write_archive
 
 FRAME_IDS = (998, 999, 1000)
@@ -199,12 +200,17 @@ def prepared(root: Path, folder: Path) -> tuple[dict[tuple, str], list[Quarantin
     place = {"root": str(root), "blocks": str(folder)}
     config = merge(Config(), {"data": place, "prepare": {"image_width": 24}})
     index = scan(root)
-    rules, refused = find_rules(index.scenes.values(), config.prepare)
+    rules, refused = find_rules(index.scenes.values(), config.prepare, AnoVox())
     assert refused == {}
     frames = tuple((key, f) for key, scene in index.scenes.items() for f in scene.frame_ids)
     plan = ShardPlan(split="train", name="shard.arrow", frames=frames)
     work = PrepareWork(
-        folder=folder, plans=(plan,), scenes=index.scenes, rules=rules, config=config
+        source=AnoVox(),
+        folder=folder,
+        plans=(plan,),
+        scenes=index.scenes,
+        rules=rules,
+        config=config,
     )
     written = write_planned(work, plan)
     block = open_shard(folder, written.shard)

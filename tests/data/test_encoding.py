@@ -17,7 +17,7 @@ from pipeline.data.encoding import decode_points, encode_image, encode_points
 from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.schema import row_schema
 from pipeline.data.shards import open_shard, write_shard
-from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.protocol.frames import FrameError
 
 OFF = (0.0, 0.0)
 FORMATS = [

@@ -12,6 +12,7 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.prepare.index import scan
 from pipeline.data.prepare.rows import make_row
 from pipeline.data.transforms.sweeps import move, relative_pose
+from pipeline.datasets.anovox.dataset import labelled_frame
 from pipeline.datasets.anovox.frame import Frame, read_frame
 from pipeline.datasets.anovox.label_rules import SceneRule, find_rule
 from pipeline.datasets.anovox.labels import Truth, truth
@@ -50,7 +51,9 @@ def test_full_size_frames_come_back_bit_for_bit(scenes, kind, tmp_path: Path, wr
     scene, rule = scenes[kind]
     places = range(0, NUM_FRAMES, 3)
     frames = [read(scene, rule, place) for place in places]
-    rows = [make_row(frame, labels, scene, WHOLE) for frame, labels in frames]
+    rows = [
+        make_row(labelled_frame(frame, labels, scene), scene, WHOLE) for frame, labels in frames
+    ]
     folder = write_prepared(tmp_path / "blocks", {"train": [rows], "val": [], "test": []}, WHOLE)
     reader = BlockReader(folder, "train", ego_box_m=(0.0, 0.0))
     batch = reader.batch(range(len(frames)), augment_seed=None)

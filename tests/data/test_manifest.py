@@ -18,6 +18,7 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipeline.datasets.anovox.class_table import ANOVOX_FACTS
 
 
 def frames() -> pd.DataFrame:
@@ -66,6 +67,7 @@ def manifest(labels: dict[str, LabelCounts]) -> Manifest:
         num_quarantined=1,
         num_refused_scenes=0,
         num_refused_archives=0,
+        dataset=ANOVOX_FACTS,
         is_synthetic=True,
         image_height=4,
         image_width=6,
@@ -128,5 +130,14 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path):
     written = manifest(count_labels(frames()))
     write_manifest(tmp_path, written)
     assert read_manifest(tmp_path) == written
-    assert json.loads((tmp_path / MANIFEST).read_text()) == dataclasses.asdict(written)
+    in_json = json.loads(json.dumps(dataclasses.asdict(written)))
+    assert json.loads((tmp_path / MANIFEST).read_text()) == in_json
+
+
+def test_a_manifest_of_before_there_was_another_data_set_is_anovoxs(tmp_path: Path):
+    written = manifest(count_labels(frames()))
+    facts = dataclasses.asdict(written)
+    del facts["dataset"]
+    (tmp_path / MANIFEST).write_text(json.dumps(facts))
+    assert read_manifest(tmp_path) == written
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.config.data import PrepareConfig
 from pipeline.data.pixels import cell_balance, cell_labels, decode_label, stored_label
 from pipeline.data.prepare.rows import encode_png, stored_image
-from pipeline.datasets.anovox.geometry import intrinsics
+from pipeline.datasets.protocol.geometry import intrinsics
 
 HALF = PrepareConfig(image_width=4, image_crop=[0.0, 1.0])
 

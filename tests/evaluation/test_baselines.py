@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.evaluation.baselines import PROBES, beats, best_of, probe_tallies
 from pipeline.metrics.bootstrap import differences
 from pipeline.metrics.counts import Metric
@@ -43,7 +44,9 @@ def test_index() -> pd.DataFrame:
 @pytest.fixture
 def tally(test_index: pd.DataFrame) -> SplitCounts:
     """A detector that ranks by chance."""
-    tally = SplitCounts(split="test", split_hash="h", lookalike_classes=[20])
+    tally = SplitCounts(
+        split="test", split_hash="h", classes=ANOVOX_CLASSES, lookalike_classes=[20]
+    )
     scores = np.random.default_rng(0).normal(size=len(test_index)).tolist()
     tally._rows = set(test_index["row"])
     tally._frames = test_index.to_dict("records")  # type: ignore[assignment]
@@ -73,7 +76,7 @@ def test_a_probe_reads_as_scikit_learn_does(tally: SplitCounts, test_index: pd.D
 
 def test_the_difference_to_a_probe_is_paired_by_scene(test_index: pd.DataFrame, tally: SplitCounts):
     many = index(10, archives=40)
-    wide = SplitCounts(split="test", split_hash="h", lookalike_classes=[20])
+    wide = SplitCounts(split="test", split_hash="h", classes=ANOVOX_CLASSES, lookalike_classes=[20])
     wide._rows, wide._frames = set(many["row"]), many.to_dict("records")  # type: ignore[assignment]
     detector = wide.rescored({row: float(row % 3) for row in many["row"]})
     probe = probe_tallies(detector, train=many, test=many)["frame_index"]

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.evaluation.boosted_tree import FRAME_TOP_K, INPUTS, baseline_scores, fit_baseline
 from pipeline.evaluation.point_features import FEATURES, PointSample, sample_points
 from pipeline.metrics.tally import SplitCounts
@@ -38,7 +39,9 @@ def test_the_frame_index_is_no_input():
 
 def test_it_finds_anomalies_that_position_gives_away(make_split, model):
     test = make_split(num_scenes=4, frames_per_scene=3, num_points=300, seed=9)
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20])
+    tally = SplitCounts(
+        split="test", split_hash="abc", classes=ANOVOX_CLASSES, lookalike_classes=[20]
+    )
     for row in range(test.num_rows):
         batch = test.batch([row])
         tally.update(baseline_scores(model, batch), batch, test.index)

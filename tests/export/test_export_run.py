@@ -20,6 +20,7 @@ from jobs.export import work
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.manifest import file_hash, read_manifest
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.export import export_run as export_run
 from pipeline.export.program import inputs_of, outputs_of
 from pipeline.models.detector import build_detector
@@ -100,8 +101,10 @@ def saved_run(tiny_config: Config, blocks: Path, place: Path, **settings: Any) -
         largest_grad_norm=0.0,
         precision="fp32",
         grad_scaler={},
+        semantic_classes=list(ANOVOX_CLASSES.semantic_names),
     )
-    model = build_detector(config.model, prior=meta.prior)
+    num_classes = len(ANOVOX_CLASSES.semantic_names)
+    model = build_detector(config.model, prior=meta.prior, num_classes=num_classes)
     checkpoints.save_checkpoint(folder / checkpoints.FOLDER, model, None, meta)
     return config
 

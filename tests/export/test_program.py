@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.config.model import FUSIONS
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.export.program import (
     export_detector,
     inputs_of,
@@ -63,7 +64,10 @@ def detector(*, num_sweeps: int = 1, **settings: Any) -> nn.Module:
     """With weights that none of its parts starts from: some parameters start at 0."""
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, **settings)
-    model = build_detector(config, prior=1e-2, num_sweeps=num_sweeps).eval()
+    num_classes = len(ANOVOX_CLASSES.semantic_names)
+    model = build_detector(
+        config, prior=1e-2, num_classes=num_classes, num_sweeps=num_sweeps
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

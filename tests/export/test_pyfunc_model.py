@@ -16,6 +16,7 @@ from pipeline.config.load import merge, to_dict
 from pipeline.config.model import FUSIONS
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.export.pyfunc_model import ServedDetector
 from pipeline.models.detector import build_detector
@@ -41,7 +42,8 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
     if settings.get("name") == "simple":
         changes["loss"] = {"name": "prior_self_supervised"}
     config = merge(Config(), changes)
-    model = build_detector(config.model, prior=0.01).eval()
+    num_classes = len(ANOVOX_CLASSES.semantic_names)
+    model = build_detector(config.model, prior=0.01, num_classes=num_classes).eval()
     meta = CheckpointMeta(
         position=Position(epoch=1, step_in_epoch=0, step=1),
         config=to_dict(config),
@@ -57,6 +59,7 @@ def saved(folder: Path, **settings: Any) -> tuple[Path, torch.nn.Module]:
         largest_grad_norm=0.0,
         precision="fp32",
         grad_scaler={},
+        semantic_classes=list(ANOVOX_CLASSES.semantic_names),
     )
     return checkpoints.save_checkpoint(folder, model, None, meta), model
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
 
 WIDTH, HEIGHT = 64, 32
@@ -50,6 +51,7 @@ class HandMade:
             intrinsics=pinhole.expand(len(rows), 4),
             camera_from_lidar=camera.expand(len(rows), 4, 4),
             row=torch.tensor(rows, dtype=torch.int64),
+            classes=ANOVOX_CLASSES,
         )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 
 CAMERA_FROM_LIDAR = torch.tensor(
     [[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.float32
@@ -40,6 +41,7 @@ def street_batch(
         intrinsics=torch.tensor([focal, focal, width / 2, height / 2]).repeat(num_frames, 1),
         camera_from_lidar=CAMERA_FROM_LIDAR.repeat(num_frames, 1, 1),
         row=torch.arange(num_frames),
+        classes=ANOVOX_CLASSES,
     )
 
 
@@ -86,4 +88,5 @@ def only_frame(batch: Batch, frame: int) -> Batch:
         intrinsics=batch.intrinsics[one],
         camera_from_lidar=batch.camera_from_lidar[one],
         row=batch.row[one],
+        classes=batch.classes,
     )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.datasets.anovox import geometry
 from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.geometry import intrinsics, unproject
 
 AWAY = 20
 """Frames between a frame and the one whose files it gets; scenes need 2 x AWAY + 1 frames."""
@@ -109,9 +110,9 @@ def merge_depth_into_voxels(scene: Scene) -> None:
         n = np.asarray(Image.open(files.depth)).astype(np.int64) @ [1, 256, 65536]
         depth = n / (2**24 - 1) * 1000
         v, u = np.nonzero(depth < 60)
-        k = geometry.intrinsics(setup.image_width, setup.image_height, setup.camera_fov_deg)
+        k = intrinsics(setup.image_width, setup.image_height, setup.camera_fov_deg)
         back = np.linalg.inv(geometry.CAMERA_FROM_LIDAR_SAME_POSE)
-        lifted = geometry.unproject(u + 0.5, v + 0.5, depth[v, u], k, back)
+        lifted = unproject(u + 0.5, v + 0.5, depth[v, u], k, back)
         cloud = np.load(files.semantic_lidar)
         semantic = np.asarray(Image.open(files.semantic))
         points = np.concatenate([cloud[:, :3], lifted])

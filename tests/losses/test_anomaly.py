@@ -6,7 +6,7 @@ import torch
 
 from pipeline.config.model import LossConfig
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.losses.anomaly import (
     bce,
     constant_predictor_loss,
@@ -311,7 +311,7 @@ def test_dice_is_zero_for_the_truth_and_one_for_its_opposite():
 def point_scores(batch, **more):
     num = len(batch.points)
     score = torch.linspace(-3, 2, num)
-    semantic = torch.zeros(num, NUM_CLASSES)
+    semantic = torch.zeros(num, len(ANOVOX_CLASSES.semantic_names))
     settings = {"point_score": score, "frame_score": torch.zeros(2), "semantic": semantic}
     return Scores(**settings | more)
 

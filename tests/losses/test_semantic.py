@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
+from pipeline.datasets.protocol.classes import NO_CLASS
 from pipeline.losses.semantic import (
     cross_entropy,
     jaccard_steps,
@@ -17,6 +18,9 @@ from pipeline.losses.semantic import (
     targets,
 )
 from tests.helpers.streets import street_batch, with_values
+
+CLASS_OF_ID = ANOVOX_CLASSES.semantic_of_id
+NUM_CLASSES = len(ANOVOX_CLASSES.semantic_names)
 
 
 def jaccard_loss(wrong, own):
@@ -147,7 +151,9 @@ def test_energy_of_outliers_and_known_points_is_one_more_class_with_logit_zero()
     logits, _ = drawn(30, 4, 5)
     energy = -logits.logsumexp(1)
     wider = torch.cat([torch.zeros(30, 1), logits], dim=1).log_softmax(1)
-    up = outlier(energy, torch.ones(30, dtype=torch.bool), how="energy", weight=1.0)
+    up = outlier(
+        energy, torch.ones(30, dtype=torch.bool), how="energy", num_classes=NUM_CLASSES, weight=1.0
+    )
     torch.testing.assert_close(up.total, -wider[:, 0].sum())
     down = known(energy, torch.zeros(30, dtype=torch.uint8), weight=1.0)
     torch.testing.assert_close(down.total, -wider[:, 1:].logsumexp(1).sum())
@@ -156,7 +162,13 @@ def test_energy_of_outliers_and_known_points_is_one_more_class_with_logit_zero()
 @pytest.mark.parametrize("how", ["supervised", "max_logit", "energy", "entropy"])
 def test_every_score_of_an_outlier_is_pushed_up(how):
     score = torch.tensor([0.3, 2.0, -1.0], requires_grad=True)
-    outlier(score, torch.ones_like(score, dtype=torch.bool), how=how, weight=1.0).total.backward()
+    outlier(
+        score,
+        torch.ones_like(score, dtype=torch.bool),
+        how=how,
+        num_classes=NUM_CLASSES,
+        weight=1.0,
+    ).total.backward()
     assert score.grad is not None
     assert (score.grad < 0).all()
 
@@ -175,5 +187,9 @@ def test_known_points_are_pushed_down_and_only_those_labelled_normal():
 def test_the_entropy_of_uniform_logits_leaves_nothing_to_push():
     highest = torch.tensor([math.log(NUM_CLASSES)])
     assert outlier(
-        highest, torch.ones_like(highest, dtype=torch.bool), how="entropy", weight=1.0
+        highest,
+        torch.ones_like(highest, dtype=torch.bool),
+        how="entropy",
+        num_classes=NUM_CLASSES,
+        weight=1.0,
     ).total.item() == pytest.approx(0, abs=1e-6)

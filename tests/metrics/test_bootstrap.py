@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.metrics.bootstrap import (
     _expanded_tail,
     differences,
@@ -42,7 +43,9 @@ def draw_scenes(rng, num_scenes: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def tally_of(split, seed: int, gain: float = 1.0) -> SplitCounts:
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
+    tally = SplitCounts(
+        split="test", split_hash="abc", classes=ANOVOX_CLASSES, lookalike_classes=[20, 21]
+    )
     generator = torch.Generator().manual_seed(seed)
     for row in range(split.num_rows):
         batch = split.batch([row])
@@ -136,7 +139,9 @@ def test_models_on_different_scenes_or_splits_are_not_compared(split, make_split
     fewer = make_split(num_scenes=18, frames_per_scene=3, num_points=150, seed=0)
     with pytest.raises(ValueError, match="the tallies hold 20 and 18 scenes"):
         differences(tally, tally_of(fewer, 0), num_resamples=100, seed=0)
-    other = SplitCounts(split="test", split_hash="xyz", lookalike_classes=[20, 21])
+    other = SplitCounts(
+        split="test", split_hash="xyz", classes=ANOVOX_CLASSES, lookalike_classes=[20, 21]
+    )
     with pytest.raises(ValueError, match="split_hash is abc in one tally and xyz in the other"):
         differences(tally, other, num_resamples=100, seed=0)
 

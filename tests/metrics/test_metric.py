@@ -13,6 +13,7 @@ from sklearn.metrics import roc_curve
 from pipeline.config.load import merge, to_dict
 from pipeline.config.schema import Config
 from pipeline.data.readers import open_reader
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.evaluation.baselines import beats
 from pipeline.evaluation.results_table import result_rows
 from pipeline.experiments.search.metric import check_metric
@@ -88,7 +89,9 @@ def tally_of(split) -> SplitCounts:
         point_score=torch.randn(len(batch.points), generator=generator) + (batch.point_label == 1),
         frame_score=torch.randn(split.num_rows, generator=generator) + batch.frame_label,
     )
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20])
+    tally = SplitCounts(
+        split="test", split_hash="abc", lookalike_classes=[20], classes=ANOVOX_CLASSES
+    )
     tally.update(scores, batch, split.index)
     return tally
 

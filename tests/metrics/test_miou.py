@@ -5,18 +5,20 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from pipeline.datasets.anovox.semantic_classes import CLASS_OF_ID, NO_CLASS, NUM_CLASSES
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
+from pipeline.datasets.protocol.classes import NO_CLASS
 from pipeline.metrics.miou import SemanticCounts
 from pipeline.metrics.tally import SplitCounts
 from pipeline.models.scores import Scores
 
+CLASS_OF_ID, NUM_CLASSES = ANOVOX_CLASSES.semantic_of_id, len(ANOVOX_CLASSES.semantic_names)
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 6, 500)
 ANSWER = np.where(RNG.random(500) < 0.6, TRUTH, RNG.integers(0, 8, 500))
 
 
 def counted(answer=ANSWER, truth=TRUTH):
-    counts = SemanticCounts()
+    counts = SemanticCounts(ANOVOX_CLASSES)
     counts.add(answer, truth)
     return counts
 
@@ -47,18 +49,20 @@ def test_readings_name_the_classes_that_occur():
     road = int(CLASS_OF_ID[1])
     found = counted(np.array([road, road]), np.array([road, road])).readings()
     assert found == {"semantic_miou": 1.0, "semantic_iou_road": 1.0}
-    assert SemanticCounts().readings() == {}
+    assert SemanticCounts(ANOVOX_CLASSES).readings() == {}
 
 
 def test_the_constant_answers_the_commonest_class():
     truth = np.array([2, 2, 2, 5])
     assert counted(truth, truth).constant_miou() == counted(np.full(4, 2), truth).miou() == 0.375
-    assert math.isnan(SemanticCounts().constant_miou())
+    assert math.isnan(SemanticCounts(ANOVOX_CLASSES).constant_miou())
 
 
 def tallied(split, rows) -> SplitCounts:
     """Every point is answered as road."""
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
+    tally = SplitCounts(
+        split="test", split_hash="abc", classes=ANOVOX_CLASSES, lookalike_classes=[20, 21]
+    )
     batch = split.batch(rows)
     num = len(batch.points)
     semantic = torch.zeros(num, NUM_CLASSES)
@@ -91,7 +95,9 @@ def test_semantics_add_up_over_tallies_and_survive_a_file(make_split, tmp_path):
 
 def test_a_model_without_a_semantic_head_has_no_semantic_metric(make_split):
     split = make_split(num_scenes=2, frames_per_scene=2, num_points=500, seed=0)
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20, 21])
+    tally = SplitCounts(
+        split="test", split_hash="abc", classes=ANOVOX_CLASSES, lookalike_classes=[20, 21]
+    )
     batch = split.batch([0])
     scores = Scores(point_score=torch.zeros(len(batch.points)), frame_score=torch.zeros(1))
     tally.update(scores, batch, split.index)

@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.metrics.tally import SplitCounts
 from pipeline.models.pixels import upsampled
 from pipeline.models.scores import Scores
@@ -44,7 +45,9 @@ def scores_of(batch: Batch) -> Scores:
 
 
 def tally_of(scores: Scores, batch: Batch) -> SplitCounts:
-    tally = SplitCounts(split="test", split_hash="abc", lookalike_classes=[20])
+    tally = SplitCounts(
+        split="test", split_hash="abc", classes=ANOVOX_CLASSES, lookalike_classes=[20]
+    )
     tally.update(scores, batch, INDEX)
     return tally
 

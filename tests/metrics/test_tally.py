@@ -10,8 +10,9 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.metrics.frame_view import frame_views
-from pipeline.metrics.slices import CATEGORIES, DISTANCES_M, FRAME_SLICES
+from pipeline.metrics.slices import DISTANCES_M, FRAME_SLICES, category_slices
 from pipeline.metrics.tally import SplitCounts
 from pipeline.models.scores import Scores
 
@@ -20,7 +21,15 @@ NEAR = [20, 21]
 
 def new_tally(**changes) -> SplitCounts:
     return SplitCounts(
-        **({"split": "test", "split_hash": "abc", "lookalike_classes": NEAR} | changes)
+        **(
+            {
+                "split": "test",
+                "split_hash": "abc",
+                "classes": ANOVOX_CLASSES,
+                "lookalike_classes": NEAR,
+            }
+            | changes
+        )
     )
 
 
@@ -224,6 +233,7 @@ def test_a_tally_survives_its_file(tally, tmp_path):
     assert read.readings() == pytest.approx(tally.readings(), nan_ok=True)
     assert read.frames().equals(tally.frames())
     assert (read.split, read.split_hash, read.lookalike_classes) == ("test", "abc", (20, 21))
+    assert read.classes == ANOVOX_CLASSES
     for name in tally.slices:
         np.testing.assert_array_equal(read.scene_counts(name), tally.scene_counts(name))
 
@@ -234,7 +244,7 @@ def test_a_missing_tally_file_is_told_in_one_sentence(tmp_path):
 
 
 def test_every_category_has_a_slice():
-    assert set(CATEGORIES) >= {"point_home", "point_animal", "point_special"}
+    assert set(category_slices(ANOVOX_CLASSES)) >= {"point_home", "point_animal", "point_special"}
 
 
 def test_counting_a_frame_of_20_000_points_takes_milliseconds(make_split):

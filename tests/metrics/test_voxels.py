@@ -12,12 +12,14 @@ from sklearn.metrics import average_precision_score
 
 from pipeline.config.data import SyntheticConfig
 from pipeline.data.batch import Batch, Voxels
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.datasets.anovox.frame import read_frame
 from pipeline.datasets.anovox.geometry import point_voxel
 from pipeline.datasets.anovox.label_rules import find_rule
 from pipeline.datasets.anovox.labels import TRUTH_MODALITIES, truth
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import Scene, read_scenes
+from pipeline.datasets.protocol.facts import VoxelGrid
 from pipeline.metrics.tally import SplitCounts
 from pipeline.metrics.voxels import pooled_voxels, voxel_items, voxel_labels
 from pipeline.models.scores import Scores
@@ -25,6 +27,7 @@ from pipeline.synthetic.writer import write_archives
 from tests.helpers.streets import CAMERA_FROM_LIDAR
 
 ROAD, CAR, ANIMAL, AGENT = 1, 14, 30, 114
+GRID = VoxelGrid(size_m=0.5, offset_m=(250.0, 250.0, 16.0))
 # Cells (x, y, z) of half a metre; a sensor at the grid's origin sees points in metres.
 ORIGIN = (500, 500, 32)
 
@@ -54,11 +57,13 @@ def batch_of(*frames: dict) -> Batch:
         intrinsics=torch.tensor([4.0, 4, 4, 4]).repeat(num, 1),
         camera_from_lidar=CAMERA_FROM_LIDAR.repeat(num, 1, 1),
         row=torch.arange(num),
+        classes=ANOVOX_CLASSES,
         voxels=Voxels(
             cells=torch.from_numpy(np.concatenate(cells)),
             offset=torch.tensor([len(f["cells"]) for f in frames]).cumsum(0),
             of_point=torch.from_numpy(np.concatenate(of_point).astype(np.int32)),
             voxel_from_lidar=torch.eye(4).repeat(num, 1, 1),
+            grid=GRID,
         ),
     )
 
@@ -213,7 +218,12 @@ def test_a_tally_counts_voxels_where_batches_bring_them():
     batch, index = batch_of(*frames), index_of(["tiny", "huge", "tiny"])
     score = torch.from_numpy(rng.integers(-40, 40, 600) / 16).float()
     made = Scores(point_score=score, frame_score=torch.zeros(3))
-    about = {"split": "test", "split_hash": "abc", "lookalike_classes": [20]}
+    about = {
+        "split": "test",
+        "split_hash": "abc",
+        "classes": ANOVOX_CLASSES,
+        "lookalike_classes": [20],
+    }
     tally = SplitCounts(**about, voxel_score="mean")
     tally.update(made, batch, index)
     pooled = pooled_voxels(score.numpy(), batch, how="mean")

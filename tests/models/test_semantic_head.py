@@ -7,7 +7,7 @@ import torch
 
 from pipeline.config.model import FUSIONS, LossConfig, ModelConfig
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
-from pipeline.datasets.anovox.semantic_classes import NUM_CLASSES
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.losses.anomaly import loss_terms
 from pipeline.models.detector import build_detector
 from pipeline.models.heads import NOTHING_SEEN
@@ -15,6 +15,7 @@ from pipeline.models.scores import anomaly_score
 from pipeline.training.health_checks import score_moments
 from tests.helpers.streets import only_frame, street_batch, with_values
 
+NUM_CLASSES = len(ANOVOX_CLASSES.semantic_names)
 SMALL = ModelConfig(
     image_channels=16,
     point_channels=16,
@@ -29,7 +30,7 @@ DERIVED = ("max_logit", "energy", "entropy")
 def detector(*, mixing=0.0, **settings):
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, **settings)
-    return build_detector(config, prior=1e-2, mixing=mixing).eval()
+    return build_detector(config, prior=1e-2, num_classes=NUM_CLASSES, mixing=mixing).eval()
 
 
 def classed_batch():

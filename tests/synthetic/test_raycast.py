@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.datasets.anovox.geometry import intrinsics
+from pipeline.datasets.protocol.geometry import intrinsics
 from pipeline.synthetic.primitives import (
     BOX,
     CONE,

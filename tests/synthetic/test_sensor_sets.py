@@ -13,14 +13,11 @@ from pipeline.datasets.anovox.class_ids import ROAD
 from pipeline.datasets.anovox.geometry import (
     camera_from_lidar,
     carla_transform,
-    in_view,
-    intrinsics,
-    project,
-    transform,
     voxel_from_lidar,
     voxelise,
 )
 from pipeline.datasets.anovox.paths import SENSOR_FOLDER, SENSOR_TYPES
+from pipeline.datasets.protocol.geometry import in_view, intrinsics, project, transform
 from pipeline.synthetic.corruptions import archive_of
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.sensor_setup import sensor_folders, sensor_setup_text

@@ -9,12 +9,10 @@ from pipeline.config.data import SyntheticConfig
 from pipeline.datasets.anovox.class_ids import ANOMALY, EGO, ROAD, ROAD_LINE, unknown_ids
 from pipeline.datasets.anovox.geometry import (
     CAMERA_FROM_LIDAR_SAME_POSE,
-    in_view,
-    intrinsics,
-    project,
     voxel_from_lidar,
     voxelise,
 )
+from pipeline.datasets.protocol.geometry import in_view, intrinsics, project
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.scenery import CAR
 from pipeline.synthetic.sensor_sim import Observer

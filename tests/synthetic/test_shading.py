@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.datasets.anovox.geometry import intrinsics
+from pipeline.datasets.protocol.geometry import intrinsics
 from pipeline.synthetic.lighting import build_light
 from pipeline.synthetic.patterns import CHECKER
 from pipeline.synthetic.primitives import Solid, Thing, box, moved, pack, painted, seen_from

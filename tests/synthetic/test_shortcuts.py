@@ -9,12 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.config.data import SyntheticConfig
 from pipeline.datasets.anovox.class_ids import is_anomaly
-from pipeline.datasets.anovox.geometry import (
-    CAMERA_FROM_LIDAR_SAME_POSE,
-    in_view,
-    intrinsics,
-    project,
-)
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
+from pipeline.datasets.protocol.geometry import in_view, intrinsics, project
 from pipeline.synthetic.plan import plan_scenes
 from pipeline.synthetic.props import DYNAMIC, STATIC
 from pipeline.synthetic.sensor_sim import Observer

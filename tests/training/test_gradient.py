@@ -8,6 +8,7 @@ from benchmarks.operations import CopyCounter, OperationCounter
 from pipeline.config.load import load, merge
 from pipeline.config.schema import Config
 from pipeline.data.batch import Batch
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.models.detector import build_detector
 from pipeline.runtime.errors import RunFailed
 from pipeline.training.gradient import Gradient, StepSums
@@ -34,7 +35,13 @@ class Step:
         torch.manual_seed(0)
         worker = single_worker(lambda line: None, use_gpu=False)
         self.config = config
-        self.model = worker.wrap(build_detector(config.model, prior=1e-2, fetch_weights=False))
+        model = build_detector(
+            config.model,
+            prior=1e-2,
+            num_classes=len(ANOVOX_CLASSES.semantic_names),
+            fetch_weights=False,
+        )
+        self.model = worker.wrap(model)
         self.optimizer = make_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.gradient = Gradient(

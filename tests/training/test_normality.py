@@ -14,6 +14,7 @@ from pipeline.data.block_reader import BlockReader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.prepare.prepare import find_blocks, prepare
 from pipeline.data.transforms.outliers import OUTLIER_LABEL
+from pipeline.datasets.anovox.class_table import ANOVOX_CLASSES
 from pipeline.evaluation.inference import score_split
 from pipeline.metrics.counts import ScoreCounts
 from pipeline.models.detector import build_detector
@@ -114,7 +115,9 @@ def test_a_run_is_trained_chosen_and_told_by_normal_points_alone(config: Config,
 def test_thresholds_are_a_quantile_of_normal_points(config: Config, whole: Trained):
     """Hiding the anomalies of the validation split changes none of them."""
     meta = checkpoints.read_meta(whole.checkpoint)
-    model = build_detector(config.model, prior=meta.prior)
+    assert meta.semantic_classes == list(ANOVOX_CLASSES.semantic_names)
+    num_classes = len(meta.semantic_classes)
+    model = build_detector(config.model, prior=meta.prior, num_classes=num_classes)
     checkpoints.load_model(whole.checkpoint, model)
     reader = BlockReader(find_blocks(config), "val", ego_box_m=config.data.ego_box_m)
     tally = score_split(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
+from pipeline.datasets.protocol.geometry import intrinsics, project
 from pipeline.visualization import overlays
 from pipeline.visualization.overlays import camera_overlay, pixel_overlay
 

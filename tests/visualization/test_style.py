@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from pipeline.datasets.anovox.frame import FrameKey
+from pipeline.datasets.protocol.frames import FrameKey
 from pipeline.visualization import style
 from tests.helpers.repository import REPOSITORY
 

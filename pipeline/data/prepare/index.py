@@ -6,26 +6,25 @@ whether the input is still the one that a prepared folder was made from.
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.prepare.quarantine import Quarantined
 from pipeline.data.splits import SceneFacts, scene_key
-from pipeline.datasets.anovox.annotations import read_anomaly
-from pipeline.datasets.anovox.io import FrameError
-from pipeline.datasets.anovox.labels import BRAKING_CATEGORY
-from pipeline.datasets.anovox.layout import find_archives
-from pipeline.datasets.anovox.scan import Inventory, take_inventory
-from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.dataset import Dataset, ScannedArchive, SceneView
+from pipeline.datasets.protocol.registry import FIRST_DATASET, open_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """Readable scenes once per pose, by `view_key` in sorted order, and what was left out."""
 
-    scenes: Mapping[str, Scene]
+    dataset: str
+    """As `data.dataset` names it."""
+    scenes: Mapping[str, Any]
+    """`SceneView` of the data set's own type."""
     facts: tuple[SceneFacts, ...]
     """One per scene, however many poses it has."""
     quarantined: tuple[Quarantined, ...]
@@ -57,45 +56,45 @@ class Index:
         )
 
 
-def view_key(scene: Scene) -> str:
+def view_key(scene: SceneView) -> str:
     """Names one pose of one scene: `archive/scene_id/pose`."""
     return f"{_scene_key(scene)}/{scene.pose}"
 
 
-def scan(root: Path, poses: Collection[str] = ()) -> Index:
+def scan(root: Path, poses: Collection[str] = (), *, dataset: str = FIRST_DATASET) -> Index:
     """The index of `root`, of these camera poses only if any are named.
 
     Raises ValueError when there is no archive, or none that can be read.
     """
-    inventories = [take_inventory(archive, poses) for archive in find_archives(root)]
-    quarantined = [bad for inventory in inventories for bad in _left_out_of(inventory)]
-    views = [scene for inventory in inventories for own in inventory.scenes for scene in own]
+    source = open_dataset(dataset)
+    archives = list(source.scan(root, poses))
+    quarantined = [bad for archive in archives for bad in _left_out_of(archive)]
+    views = [scene for archive in archives for scene in archive.scenes]
     if not views:
         raise ValueError(f"{root} has no readable scene; first reason: {quarantined[0].reason}")
     scenes = dict(sorted((view_key(scene), scene) for scene in views))
+    facts = {_scene_key(scene): _facts(source, scene) for scene in scenes.values()}
     return Index(
+        dataset=dataset,
         scenes=scenes,
-        facts=tuple({_scene_key(scene): _facts(scene) for scene in scenes.values()}.values()),
+        facts=tuple(facts.values()),
         quarantined=tuple(quarantined),
-        sentences=tuple(inventory.sentence() for inventory in inventories),
-        inputs_hash=inputs_hash(scenes),
+        sentences=tuple(archive.sentence for archive in archives),
+        inputs_hash=inputs_hash(source, scenes),
     )
 
 
-def _left_out_of(inventory: Inventory) -> Iterator[Quarantined]:
-    archive = inventory.archive
-    if archive.refusal:
-        yield _left_out(archive.name, "", archive.refusal)
-    for bad in inventory.refused:
-        yield _left_out(archive.name, bad.folder, bad.reason)
-    for scene in (scene for poses in inventory.scenes for scene in poses):
+def _left_out_of(archive: ScannedArchive) -> Iterator[Quarantined]:
+    for bad in archive.left_out:
+        yield _left_out(archive.name, bad.scene, bad.reason)
+    for scene in archive.scenes:
         for frame_id, folders in scene.partial_frames.items():
             finding = f"frame {frame_id} is missing in {', '.join(folders)}"
             reason = f"{scene.path}: {finding}; re-extract the archive or leave the frame out"
             yield quarantined_frame(scene, frame_id, reason)
 
 
-def quarantined_frame(scene: Scene, frame_id: int, reason: str) -> Quarantined:
+def quarantined_frame(scene: SceneView, frame_id: int, reason: str) -> Quarantined:
     """One frame of one pose, left out."""
     return Quarantined(
         archive=scene.archive,
@@ -110,39 +109,21 @@ def _left_out(archive: str, scene: str, reason: str) -> Quarantined:
     return Quarantined(archive=archive, scene_id=scene, pose="", frame_id=None, reason=reason)
 
 
-def _facts(scene: Scene) -> SceneFacts:
+def _facts(source: Dataset, scene: SceneView) -> SceneFacts:
     return SceneFacts(
         archive=scene.archive,
         scene_id=scene.scene_id,
         kind=scene.kind,
         town=scene.town,
-        category=_category(scene),
+        category=source.category(scene),
     )
 
 
-def _scene_key(scene: Scene) -> str:
+def _scene_key(scene: SceneView) -> str:
     return scene_key(scene.archive, scene.scene_id)
 
 
-def _category(scene: Scene) -> str:
-    """Category of the scene's one anomaly, from the first frame whose ANOMALY text is readable."""
-    if scene.kind == "normality":
-        return ""
-    if scene.kind == "dynamic":
-        return BRAKING_CATEGORY
-    for frame_id in scene.frame_ids:
-        path = scene.file("anomaly", frame_id)
-        try:
-            anomaly = read_anomaly(
-                path, scene_id=scene.scene_id, frame_id=frame_id, kind=scene.kind
-            )
-            return anomaly.category
-        except FrameError:
-            continue
-    return ""
-
-
-def inputs_hash(scenes: Mapping[str, Scene]) -> str:
+def inputs_hash(source: Dataset, scenes: Mapping[str, Any]) -> str:
     """Hash of scene names, calibrations, file names and file sizes, not of file contents.
 
     Hashing contents would take as long as preparing; a file changed in place at equal size is not
@@ -150,9 +131,7 @@ def inputs_hash(scenes: Mapping[str, Scene]) -> str:
     """
     digest = hashlib.sha256()
     for key, scene in sorted(scenes.items()):
-        digest.update(json.dumps([key, scene.weather, repr(scene.setup)]).encode())
-        for name, folder in sorted(scene.folders.items()):
-            with os.scandir(folder) as entries:
-                sizes = sorted((entry.name, entry.stat().st_size) for entry in entries)
-            digest.update(json.dumps([name, sizes]).encode())
+        first, *others = source.input_facts(scene)
+        for facts in ([key, *first], *others):
+            digest.update(json.dumps(facts).encode())
     return digest.hexdigest()[:16]

@@ -18,7 +18,8 @@ from pipeline.data.prepare.index import Index
 from pipeline.data.prepare.rows import stored_rows
 from pipeline.data.schema import SCHEMA_VERSION, SPLITS
 from pipeline.data.splits import scene_key
-from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.dataset import SceneView
+from pipeline.datasets.protocol.registry import FIRST_DATASET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,9 @@ class ShardPlan:
 def blocks_hash(config: PrepareConfig, index: Index) -> str:
     """Names the prepared folder of this config and input."""
     facts = [prepare_facts(config), index.inputs_hash, SCHEMA_VERSION]
+    if index.dataset != FIRST_DATASET:
+        # Shards of the first data set bear the names that they had when there was no other.
+        facts.append(index.dataset)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -49,11 +53,11 @@ def prepare_facts(config: PrepareConfig) -> dict[str, Any]:
     return facts
 
 
-def stored_size(scenes: Iterable[Scene], config: PrepareConfig) -> tuple[int, int]:
+def stored_size(scenes: Iterable[SceneView], config: PrepareConfig) -> tuple[int, int]:
     """Height and width of all stored images; ValueError when scenes differ."""
     sizes = set()
-    for setup in {scene.setup for scene in scenes}:
-        _, top, bottom = stored_rows(setup.image_height, setup.image_width, config)
+    for height, width in {scene.image_size for scene in scenes}:
+        _, top, bottom = stored_rows(height, width, config)
         sizes.add((bottom - top, config.image_width))
     if len(sizes) > 1:
         shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))

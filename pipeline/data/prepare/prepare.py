@@ -1,4 +1,4 @@
-"""AnoVox frames to Arrow shards with Ray Data: planned first, written in parallel, sealed last.
+"""A data set to Arrow shards with Ray Data: planned first, written in parallel, sealed last.
 
 Which frames go to which shard is decided before anything is read, from the names on disk and the
 config alone. A shard is a Ray Data task that ends in a rename and a note of its hash, so a killed
@@ -55,11 +55,9 @@ from pipeline.data.splits import (
     scene_key,
     split_hash,
 )
-from pipeline.datasets.anovox.frame import read_frame
-from pipeline.datasets.anovox.io import FrameError
-from pipeline.datasets.anovox.label_rules import SceneRule
-from pipeline.datasets.anovox.labels import truth
-from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.dataset import Dataset, LabelRule, SceneView
+from pipeline.datasets.protocol.frames import FrameError
+from pipeline.datasets.protocol.registry import open_dataset
 from pipeline.runtime.file_lock import file_lock
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.ray_cluster import ensure_ray
@@ -83,8 +81,9 @@ class PrepareWork:
 
     folder: Path
     plans: tuple[ShardPlan, ...]
-    scenes: Mapping[str, Scene]
-    rules: Mapping[str, SceneRule]
+    source: Dataset
+    scenes: Mapping[str, SceneView]
+    rules: Mapping[str, LabelRule]
     """By `splits.scene_key`."""
     config: Config
 
@@ -106,7 +105,7 @@ def prepare(config: Config, progress: Progress) -> Manifest:
             f"data.blocks={config.data.blocks} is a prepared folder itself; to prepare give the "
             "folder above it"
         )
-    index = scan(Path(config.data.root), config.data.poses)
+    index = scan(Path(config.data.root), config.data.poses, dataset=config.data.dataset)
     for sentence in index.sentences:
         logger.info("%s", sentence)
     folder = Path(config.data.blocks) / blocks_hash(config.prepare, index)
@@ -146,7 +145,8 @@ def _tell_of_change(config: Config, index: Index) -> None:
 
 def _plan(config: Config, index: Index, folder: Path) -> tuple[PrepareWork, Index, dict[str, str]]:
     """What to write, once the scenes that no rule can label are out, and the deal of the rest."""
-    rules, refused = find_rules(index.scenes.values(), config.prepare)
+    source = open_dataset(index.dataset)
+    rules, refused = find_rules(index.scenes.values(), config.prepare, source)
     index = index.without(refused)
     _refuse_bad(config, index.quarantined)
     splits = make_splits(index.facts, config.prepare)
@@ -155,6 +155,7 @@ def _plan(config: Config, index: Index, folder: Path) -> tuple[PrepareWork, Inde
     work = PrepareWork(
         folder=folder,
         plans=plan_shards(index, splits, config.prepare),
+        source=source,
         scenes=index.scenes,
         rules=rules,
         config=config,
@@ -257,16 +258,16 @@ def write_planned(work: PrepareWork, plan: ShardPlan) -> Written:
     return written
 
 
-def _read_row(scene: Scene, frame_id: int, work: PrepareWork) -> dict[str, Any]:
+def _read_row(scene: SceneView, frame_id: int, work: PrepareWork) -> dict[str, Any]:
     config = work.config.prepare
-    frame = read_frame(scene, frame_id)
-    labels = truth(
-        frame,
+    frame = work.source.read(
+        scene,
+        frame_id,
         work.rules[scene_key(scene.archive, scene.scene_id)],
         min_points=config.min_anomaly_points,
         min_pixels=config.min_anomaly_pixels,
     )
-    return make_row(frame, labels, scene, config)
+    return make_row(frame, scene, config)
 
 
 def _note_path(folder: Path, plan: ShardPlan) -> Path:
@@ -315,6 +316,7 @@ def _seal(
         num_quarantined=num_bad,
         num_refused_scenes=sum(bool(bad.scene_id) and bad.frame_id is None for bad in quarantined),
         num_refused_archives=sum(not bad.scene_id for bad in quarantined),
+        dataset=work.source.facts,
         is_synthetic=is_synthetic(
             {Path(work.config.data.root), *(scene.path.parent for scene in index.scenes.values())}
         ),

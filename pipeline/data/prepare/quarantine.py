@@ -1,14 +1,11 @@
 """What was left out of a prepared folder, and why: every frame, and a count per kind of reason."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.datasets.anovox.paths import FILE_SOURCES, SETUP_FILE
-
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-_PLACES = (*(name for name, _ in FILE_SOURCES.values()), SETUP_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +36,13 @@ class ReasonCount:
     """The first of the reasons, with its path and its way out."""
 
 
-def count_reasons(left_out: Iterable[Quarantined]) -> list[ReasonCount]:
-    """Kinds of reasons, the most frequent first."""
+def count_reasons(
+    left_out: Iterable[Quarantined], *, file_sources: Sequence[str]
+) -> list[ReasonCount]:
+    """Kinds of reasons, the most frequent first; `file_sources` as for `Dataset`."""
     groups: dict[str, list[Quarantined]] = {}
     for bad in left_out:
-        groups.setdefault(_kind(bad.reason), []).append(bad)
+        groups.setdefault(_kind(bad.reason, file_sources), []).append(bad)
     counts = [
         ReasonCount(
             kind=kind,
@@ -56,9 +55,9 @@ def count_reasons(left_out: Iterable[Quarantined]) -> list[ReasonCount]:
     return sorted(counts, key=lambda count: (-count.num_frames - count.num_whole, count.kind))
 
 
-def _kind(reason: str) -> str:
+def _kind(reason: str, file_sources: Sequence[str]) -> str:
     place, _, rest = reason.partition(": ")
     name = Path(place).name
-    sources = [source for source in _PLACES if name.startswith(source)]
+    sources = [source for source in file_sources if name.startswith(source)]
     finding = _NUMBER.sub("N", rest.split("; ")[0])
     return f"{sources[0] if sources else 'scene'}: {finding}"

@@ -14,20 +14,20 @@ from PIL import Image
 
 from pipeline.config.data import PrepareConfig
 from pipeline.data.encoding import encode_image, encode_points
-from pipeline.datasets.anovox.frame import Frame
-from pipeline.datasets.anovox.geometry import crop_intrinsics, point_voxel, scale_intrinsics
-from pipeline.datasets.anovox.labels import Truth
-from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.classes import ANOMALOUS_LABEL, IGNORE_LABEL
+from pipeline.datasets.protocol.dataset import FrameVoxels, LabelledFrame, SceneView
+from pipeline.datasets.protocol.geometry import crop_intrinsics, scale_intrinsics
 
 
-def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) -> dict[str, Any]:
+def make_row(frame: LabelledFrame, scene: SceneView, config: PrepareConfig) -> dict[str, Any]:
     """The frame of `scene` as a row of `schema.row_schema(config)`.
 
     Raises FrameError when a point lies beyond what `prepare.points` can hold.
     """
     image, intrinsics = stored_image(frame.image, frame.intrinsics, config)
+    pixel_label = frame.pixel_label
     return {
-        **_metadata(frame, truth, scene),
+        **_metadata(frame, scene),
         "image_height": image.shape[0],
         "image_width": image.shape[1],
         "image": encode_image(image, config),
@@ -36,19 +36,32 @@ def make_row(frame: Frame, truth: Truth, scene: Scene, config: PrepareConfig) ->
         "world_from_lidar": frame.world_from_lidar.reshape(16),
         "points": encode_points(frame.points, config.points, place=" ".join(map(str, frame.key))),
         "point_class": frame.point_class,
-        "point_label": truth.point_label,
-        "point_voxel": point_voxel(
-            frame.exact_xyz, frame.voxels, voxel_from_lidar=frame.voxel_from_lidar
-        ),
-        "voxels": frame.voxels,
-        "voxel_from_lidar": frame.voxel_from_lidar.reshape(16),
-        "pixel_label": encode_png(truth.pixel_label),
-        "semantic": scene.file("semantic", frame.key.frame_id).read_bytes(),
-        "depth": scene.file("depth", frame.key.frame_id).read_bytes(),
+        "point_label": frame.point_label,
+        **_voxels(frame.voxels or _no_voxels(len(frame.points))),
+        "pixel_label": b"" if pixel_label is None else encode_png(pixel_label),
+        "semantic": frame.semantic,
+        "depth": frame.depth,
     }
 
 
-def _metadata(frame: Frame, truth: Truth, scene: Scene) -> dict[str, Any]:
+def _voxels(voxels: FrameVoxels) -> dict[str, Any]:
+    return {
+        "point_voxel": voxels.of_point,
+        "voxels": voxels.cells,
+        "voxel_from_lidar": voxels.voxel_from_lidar.reshape(16),
+    }
+
+
+def _no_voxels(num_points: int) -> FrameVoxels:
+    return FrameVoxels(
+        cells=np.empty((0, 4), np.uint16),
+        of_point=np.full(num_points, -1, np.int32),
+        voxel_from_lidar=np.eye(4),
+        num_anomalous=0,
+    )
+
+
+def _metadata(frame: LabelledFrame, scene: SceneView) -> dict[str, Any]:
     return {
         "archive": frame.key.archive,
         "scene_id": frame.key.scene_id,
@@ -60,17 +73,19 @@ def _metadata(frame: Frame, truth: Truth, scene: Scene) -> dict[str, Any]:
         "town": scene.town,
         "weather": scene.weather,
         "num_points": len(frame.points),
-        "num_ignored_points": int((truth.point_label == 255).sum()),
-        "num_anomaly_points": truth.num_anomaly_points,
-        "num_anomaly_pixels": truth.num_anomaly_pixels,
-        "num_anomaly_voxels": truth.num_anomaly_voxels,
-        "frame_label": truth.frame_label,
-        "label_rule": truth.label_rule,
-        "anomaly_type": truth.anomaly_type,
-        "anomaly_category": truth.anomaly_category,
-        "anomaly_phase": truth.anomaly_phase,
-        "anomaly_size": truth.anomaly_size,
-        "anomaly_distance_m": truth.anomaly_distance_m,
+        "num_ignored_points": int(np.count_nonzero(frame.point_label == IGNORE_LABEL)),
+        "num_anomaly_points": int(np.count_nonzero(frame.point_label == ANOMALOUS_LABEL)),
+        "num_anomaly_pixels": 0
+        if frame.pixel_label is None
+        else int(np.count_nonzero(frame.pixel_label == ANOMALOUS_LABEL)),
+        "num_anomaly_voxels": frame.voxels.num_anomalous if frame.voxels else 0,
+        "frame_label": frame.frame_label,
+        "label_rule": frame.label_rule,
+        "anomaly_type": frame.anomaly_type,
+        "anomaly_category": frame.anomaly_category,
+        "anomaly_phase": frame.anomaly_phase,
+        "anomaly_size": frame.anomaly_size,
+        "anomaly_distance_m": frame.anomaly_distance_m,
     }
 
 

@@ -5,36 +5,37 @@ from collections.abc import Iterable
 
 from pipeline.config.data import PrepareConfig
 from pipeline.data.splits import scene_key
-from pipeline.datasets.anovox.label_rules import BY_IDS, SceneRule, find_rule
-from pipeline.datasets.anovox.scene import Scene, SceneError
+from pipeline.datasets.protocol.dataset import Dataset, LabelRule, SceneView
+from pipeline.datasets.protocol.frames import SceneError
 from pipeline.runtime.ray_cluster import ensure_ray
 
 logger = logging.getLogger(__name__)
 
 
 def find_rules(
-    views: Iterable[Scene], config: PrepareConfig
-) -> tuple[dict[str, SceneRule], dict[str, str]]:
+    views: Iterable[SceneView], config: PrepareConfig, source: Dataset
+) -> tuple[dict[str, LabelRule], dict[str, str]]:
     """Rule by `splits.scene_key`, and the reason of each scene that no rule can label."""
     scenes = {scene_key(scene.archive, scene.scene_id): scene for scene in views}
-    dynamic = [key for key, scene in scenes.items() if scene.kind == "dynamic"]
-    rules = dict.fromkeys(scenes, BY_IDS)
-    if not dynamic:
+    known = {key: source.known_rule(scene) for key, scene in scenes.items()}
+    rules = {key: rule for key, rule in known.items() if rule is not None}
+    unknown = [key for key, rule in known.items() if rule is None]
+    if not unknown:
         return rules, {}
     ensure_ray()
     import ray
 
-    logger.info("finding the label rule of %d dynamic scenes", len(dynamic))
+    logger.info("finding the label rule of %d dynamic scenes", len(unknown))
     task = ray.remote(_rule_or_reason)
-    found = ray.get([task.remote(scenes[key], config.window_guess) for key in dynamic])
-    by_scene = dict(zip(dynamic, found, strict=True))
+    found = ray.get([task.remote(source, scenes[key], config.window_guess) for key in unknown])
+    by_scene = dict(zip(unknown, found, strict=True))
     refused = {key: rule for key, rule in by_scene.items() if isinstance(rule, str)}
-    rules |= {key: rule for key, rule in by_scene.items() if isinstance(rule, SceneRule)}
-    return {key: rule for key, rule in rules.items() if key not in refused}, refused
+    found_rules = {key: rule for key, rule in by_scene.items() if not isinstance(rule, str)}
+    return rules | found_rules, refused
 
 
-def _rule_or_reason(scene: Scene, allow_guess: bool) -> SceneRule | str:
+def _rule_or_reason(source: Dataset, scene: SceneView, allow_guess: bool) -> LabelRule | str:
     try:
-        return find_rule(scene, allow_guess=allow_guess)
+        return source.find_rule(scene, allow_guess=allow_guess)
     except SceneError as error:
         return str(error)

@@ -15,8 +15,8 @@ from pipeline.config.data import OutlierConfig
 from pipeline.data.frames import StoredFrame
 from pipeline.data.transforms.blobs import Blob, first_hits, rough_surface
 from pipeline.data.transforms.perlin import Perlin
-from pipeline.datasets.anovox.class_ids import NORMAL_LABEL, ROAD, ROAD_LINE
-from pipeline.datasets.anovox.geometry import in_view, project, unproject
+from pipeline.datasets.protocol.classes import NORMAL_LABEL, is_one_of
+from pipeline.datasets.protocol.geometry import in_view, project, unproject
 
 OUTLIER_LABEL = 2
 """Of their points, and of normal frames that hold some; for the loss only."""
@@ -39,13 +39,15 @@ def with_outliers(
     intrinsics: Float[np.ndarray, "4"],
     camera_from_lidar: Float[np.ndarray, "4 4"],
     *,
+    road_ids: Sequence[int],
     config: OutlierConfig,
     seed: tuple[int, int],
     key: Sequence[str | int],
 ) -> StoredFrame:
     """The frame with the outliers drawn for it; itself where none is drawn or none fits.
 
-    `seed` is (seed, epoch), `key` (archive, scene_id, frame_id, pose). Number and order of points
+    `road_ids` are the classes that outliers stand on. `seed` is (seed, epoch), `key` (archive,
+    scene_id, frame_id, pose). Number and order of points
     stay as they are.
     """
     text = "\n".join(["outliers", *(str(part) for part in (*seed, *key))])
@@ -53,10 +55,10 @@ def with_outliers(
     rng = np.random.default_rng(int.from_bytes(digest, "little"))
     is_raised, is_perlin = rng.random(2) < (config.raised_road, config.perlin)
     if is_raised:
-        place = road_place(frame, intrinsics, camera_from_lidar, rng)
-        frame = frame if place is None else raised_road(frame, place, rng)
+        place = road_place(frame, intrinsics, camera_from_lidar, rng, road_ids)
+        frame = frame if place is None else raised_road(frame, place, rng, road_ids)
     if is_perlin:
-        place = road_place(frame, intrinsics, camera_from_lidar, rng)
+        place = road_place(frame, intrinsics, camera_from_lidar, rng, road_ids)
         if place is not None:
             blob = draw_blob(place, rng)
             frame = perlin_object(frame, blob, intrinsics, camera_from_lidar, rng)
@@ -69,7 +71,10 @@ def has_outliers(frame: StoredFrame) -> bool:
 
 
 def raised_road(
-    frame: StoredFrame, centre: Float[np.ndarray, "3"], rng: np.random.Generator
+    frame: StoredFrame,
+    centre: Float[np.ndarray, "3"],
+    rng: np.random.Generator,
+    road_ids: Sequence[int],
 ) -> StoredFrame:
     """A patch of road lifted into a dome, a block or a ramp (arXiv 2511.06720); image unchanged."""
     half, angle = rng.uniform(0.2, 1.2, 2), rng.uniform(0, np.pi)
@@ -79,7 +84,7 @@ def raised_road(
     u, v = (offset @ np.array([[cos, -sin], [sin, cos]]) / half).T
     apart = np.hypot(u, v)
     profile = (np.sqrt(np.maximum(1 - apart**2, 0)), np.ones(len(u)), (u + 1) / 2)[form]
-    rows = np.flatnonzero((apart < 1) & _is_road(frame))
+    rows = np.flatnonzero((apart < 1) & _is_road(frame, road_ids))
     if len(rows) < MIN_POINTS:
         return frame
     places = frame.points[rows, :3].astype(np.float64)
@@ -186,6 +191,7 @@ def road_place(
     intrinsics: Float[np.ndarray, "4"],
     camera_from_lidar: Float[np.ndarray, "4 4"],
     rng: np.random.Generator,
+    road_ids: Sequence[int],
 ) -> Float[np.ndarray, "3"] | None:
     """A random road point, mostly one that the camera sees; None where there is none.
 
@@ -193,7 +199,9 @@ def road_place(
     little of the road.
     """
     range_m = np.linalg.norm(frame.points[:, :3], axis=1)
-    rows = np.flatnonzero(_is_road(frame) & (range_m > NEAREST_M) & (range_m < FARTHEST_M))
+    rows = np.flatnonzero(
+        _is_road(frame, road_ids) & (range_m > NEAREST_M) & (range_m < FARTHEST_M)
+    )
     if len(rows) == 0:
         return None
     uv, depth = project(frame.points[rows], intrinsics, camera_from_lidar)
@@ -204,9 +212,8 @@ def road_place(
     return frame.points[rng.choice(rows, p=weight / weight.sum()), :3].astype(np.float64)
 
 
-def _is_road(frame: StoredFrame) -> Bool[np.ndarray, "P"]:
-    is_road = (frame.point_class == ROAD) | (frame.point_class == ROAD_LINE)
-    return is_road & (frame.point_label == NORMAL_LABEL)
+def _is_road(frame: StoredFrame, road_ids: Sequence[int]) -> Bool[np.ndarray, "P"]:
+    return is_one_of(road_ids)[frame.point_class] & (frame.point_label == NORMAL_LABEL)
 
 
 def _moved(

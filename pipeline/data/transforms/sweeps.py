@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 
 from pipeline.data.frames import NO_VOXEL, StoredFrame
-from pipeline.datasets.anovox.class_ids import IGNORE_LABEL
+from pipeline.datasets.protocol.classes import IGNORE_LABEL
 
 
 def previous_rows(index: pd.DataFrame, *, num_sweeps: int) -> list[tuple[int, ...]]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.anovox.class_ids import CATEGORY, GENERIC_ANOMALY
 from pipeline.datasets.anovox.geometry import carla_transform
-from pipeline.datasets.anovox.io import FrameError, damaged, load_text
+from pipeline.datasets.anovox.io import damaged, load_text
 from pipeline.datasets.anovox.sensors import Mount, SensorSetup, Vector3
+from pipeline.datasets.protocol.frames import FrameError
 
 SEPARATOR = " ; "
 _NUMBERS = re.compile(r"[-+0-9eE., \t\[\]]*")

@@ -8,6 +8,8 @@ outside the table is an error: a label is never guessed.
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.protocol.classes import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
+
 UNLABELED = 0  # counts as normal: thin geometry without a tag, never an AnoVox object
 ROAD = 1
 ROAD_LINE = 24
@@ -16,10 +18,6 @@ GENERIC_ANOMALY = 100
 """The braking vehicle of a dynamic scene has it inside its window, where ids were set."""
 AGENT_OFFSET = 100
 """Added to a native class when an agent steers the actor."""
-
-NORMAL_LABEL = 0
-ANOMALOUS_LABEL = 1
-IGNORE_LABEL = 255
 
 CLASS_NAMES: dict[int, str] = {
     0: "unlabeled",

@@ -8,7 +8,7 @@ depth and text codecs serve the synthetic writer too, so that writer and reader 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from pipeline.datasets.anovox.io import damaged, load_columns, load_image, load_
 from pipeline.datasets.anovox.png import unfiltered
 from pipeline.datasets.anovox.scene import FrameFiles, Scene
 from pipeline.datasets.anovox.sensors import SensorSetup
+from pipeline.datasets.protocol.frames import FrameKey
+from pipeline.datasets.protocol.geometry import intrinsics
 
 TICK_S = 0.1
 MODALITIES = ("image", "depth", "semantic", "lidar", "semantic_lidar", "voxels")
@@ -30,15 +32,6 @@ _DEPTH_STEPS = 2**24 - 1
 RANGE_TOLERANCE = 1.05
 ROW_SAMPLE = 8
 MAX_ROW_OFFSET_M = 0.5
-
-
-class FrameKey(NamedTuple):
-    """What a frame is called everywhere; sorts by archive, scene, then time."""
-
-    archive: str
-    scene_id: str
-    frame_id: int
-    pose: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +116,7 @@ def read_frame(scene: Scene, frame_id: int, *, modalities: Collection[str] = MOD
         key=FrameKey(scene.archive, scene.scene_id, frame_id, scene.pose),
         frame_index=frame_index,
         time_s=frame_index * TICK_S,
-        intrinsics=geometry.intrinsics(setup.image_width, setup.image_height, setup.camera_fov_deg),
+        intrinsics=intrinsics(setup.image_width, setup.image_height, setup.camera_fov_deg),
         camera_from_lidar=_camera_from_lidar(setup),
         world_from_lidar=geometry.world_from_lidar(lidar_matrix(files.action, action, setup)),
         voxel_from_lidar=geometry.voxel_from_lidar(*setup.lidar),

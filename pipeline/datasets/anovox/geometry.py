@@ -1,9 +1,8 @@
-"""Frames of reference, projection and the voxel grid: pure functions on NumPy arrays.
+"""CARLA's frames of reference and AnoVox's voxel grid: pure functions on NumPy arrays.
 
 AnoVox mixes two worlds. Clouds and voxels are right-handed (x forward, y left, z up); ACTION,
 ANOMALY and the mount are CARLA's left-handed axes (y right). Everything here returns right-handed
-frames; `FLIP` is the only place where the two meet. Pixels are u = column, v = row without a
-half-pixel shift: resizing by s gives u' = s*u.
+frames; `FLIP` is the only place where the two meet.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.anovox.class_ids import ROAD_LINE
+from pipeline.datasets.protocol.geometry import transform
 
 Vector = Sequence[int | float] | NDArray
 
@@ -26,29 +26,9 @@ CAMERA_FROM_CARLA = np.array(
 CAMERA_FROM_LIDAR_SAME_POSE = CAMERA_FROM_CARLA @ FLIP + 0.0  # + 0.0 turns -0.0 into 0.0
 """LiDAR file axes (x forward, y left, z up) to camera axes, for sensors mounted at one pose."""
 
-_MIN_DEPTH_M = 0.1
-
 VOXEL_SIZE_M = 0.5
 GRID_SHAPE = (1000, 1000, 64)
 GRID_OFFSET_M = (250.0, 250.0, 16.0)
-
-
-def intrinsics(width: int, height: int, fov_deg: int | float) -> NDArray[np.float64]:
-    """fx, fy, cx, cy in pixels of an undistorted camera with horizontal field of view `fov_deg`."""
-    focal = width / (2.0 * np.tan(np.radians(fov_deg) / 2.0))
-    return np.array([focal, focal, width / 2.0, height / 2.0])
-
-
-def scale_intrinsics(
-    k: NDArray[np.float64], scale_x: int | float, scale_y: int | float
-) -> NDArray[np.float64]:
-    """fx, fy, cx, cy after resizing the image by (`scale_x`, `scale_y`), with u' = scale_x * u."""
-    return k * np.array([scale_x, scale_y, scale_x, scale_y])
-
-
-def crop_intrinsics(k: NDArray[np.float64], top_px: int | float) -> NDArray[np.float64]:
-    """fx, fy, cx, cy after cutting `top_px` rows off the top of the image."""
-    return k - np.array([0.0, 0.0, 0.0, top_px])
 
 
 def carla_transform(
@@ -77,51 +57,6 @@ def camera_from_lidar(
 def world_from_lidar(lidar_matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """4x4 from LiDAR file axes to a right-handed world (CARLA's world with y negated)."""
     return FLIP @ lidar_matrix @ FLIP
-
-
-def transform(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Points (P, >=3) moved by a 4x4; returns (P, 3) float64."""
-    # Not `@`: BLAS wakes its threads for so small a product, which costs more than it saves.
-    turned = np.einsum("pj,ij->pi", points[:, :3].astype(np.float64), matrix[:3, :3])
-    return turned + matrix[:3, 3]
-
-
-def project(
-    points: NDArray[np.floating],
-    intrinsics: NDArray[np.floating],
-    camera_from_lidar: NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels (P, 2) as (u, v) and depths (P,) in metres of points (P, >=3) in the LiDAR frame.
-
-    u and v are nan for points nearer than `_MIN_DEPTH_M` or behind the camera.
-    """
-    in_camera = transform(points, camera_from_lidar)
-    depth = in_camera[:, 2]
-    fx, fy, cx, cy = intrinsics
-    safe = np.where(depth > _MIN_DEPTH_M, depth, np.nan)[:, None]
-    return in_camera[:, :2] / safe * [fx, fy] + [cx, cy], depth
-
-
-def in_view(
-    uv: NDArray[np.float64], depth: NDArray[np.float64], width: int, height: int
-) -> NDArray[np.bool_]:
-    """True (P,) where a projected point lies inside the image and before the camera."""
-    u, v = uv[:, 0], uv[:, 1]
-    return (depth > _MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-
-
-def unproject(
-    u: NDArray[np.floating],
-    v: NDArray[np.floating],
-    depth: NDArray[np.floating],
-    intrinsics: NDArray[np.floating],
-    lidar_from_camera: NDArray[np.floating],
-) -> NDArray[np.float64]:
-    """Points (P, 3) in the LiDAR frame of pixels (P,), (P,) at depths (P,) in metres."""
-    fx, fy, cx, cy = intrinsics
-    z = np.asarray(depth, np.float64)
-    in_camera = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1)
-    return transform(in_camera, lidar_from_camera)
 
 
 def voxel_from_lidar(mount_location: Vector, mount_rotation: Vector) -> NDArray[np.float64]:

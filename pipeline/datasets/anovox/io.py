@@ -15,16 +15,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pipeline.datasets.anovox.png import START, read_lines, unfiltered
+from pipeline.datasets.protocol.frames import FrameError
 
 NUM_COLUMNS = 4
 MAX_TEXT_BYTES = 1_000_000
 _MAX_PNG_EXTRA_BYTES = 1_000_000
 _NPY_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PNG_HEAD_BYTES = 24
-
-
-class FrameError(ValueError):
-    """A frame's file cannot be trusted; one sentence that names the file."""
 
 
 def load_table(path: Path, dtypes: Sequence[str]) -> NDArray:

@@ -14,14 +14,14 @@ import numpy as np
 
 from pipeline.datasets.anovox.class_ids import GENERIC_ANOMALY
 from pipeline.datasets.anovox.frame import read_frame
-from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.lead_vehicle import (
     BrakingWindow,
     LeadTrack,
     braking_window,
     read_track,
 )
-from pipeline.datasets.anovox.scene import Scene, SceneError
+from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.frames import FrameError, SceneError
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,12 @@ class SceneRule:
     """When the vehicle ahead brakes; None if it never does, and in scenes without one."""
     headings: Mapping[int, float]
     """Heading of the vehicle ahead in radians, right-handed world, by frame id; {} without one."""
+
+    @property
+    def window_ids(self) -> list[int | None]:
+        """First braking, first standing and last frame id of the window; [] without one."""
+        window = self.window
+        return [window.first, window.standing, window.last] if window else []
 
     @property
     def has_lead(self) -> bool:

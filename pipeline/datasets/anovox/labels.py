@@ -13,20 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.anovox.class_ids import (
-    ANOMALOUS_LABEL,
-    CATEGORY,
-    IGNORE_LABEL,
-    NORMAL_LABEL,
-    anomalous_ids,
-    is_anomaly,
-    label_of_class,
-)
+from pipeline.datasets.anovox.class_ids import CATEGORY, anomalous_ids, is_anomaly, label_of_class
 from pipeline.datasets.anovox.frame import Frame
-from pipeline.datasets.anovox.geometry import FLIP, point_voxel, unproject
-from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.geometry import FLIP, point_voxel
 from pipeline.datasets.anovox.label_rules import IDS, WINDOW_GUESS, SceneRule
 from pipeline.datasets.anovox.lead_vehicle import in_body, lead_classes
+from pipeline.datasets.protocol.classes import ANOMALOUS_LABEL, IGNORE_LABEL, NORMAL_LABEL
+from pipeline.datasets.protocol.frames import FrameError
+from pipeline.datasets.protocol.geometry import unproject
 
 MIN_VOXELS = 1
 TRUTH_MODALITIES = ("depth", "semantic", "semantic_lidar", "voxels")

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pipeline.datasets.anovox.annotations import Anomaly, read_anomaly
 from pipeline.datasets.anovox.class_ids import AGENT_OFFSET, GENERIC_ANOMALY
 from pipeline.datasets.anovox.frame import TICK_S
-from pipeline.datasets.anovox.geometry import FLIP, transform
-from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.geometry import FLIP
 from pipeline.datasets.anovox.scene import Scene
+from pipeline.datasets.protocol.frames import FrameError
+from pipeline.datasets.protocol.geometry import transform
 
 ONSET_M_S2 = 4.0
 ONSET_FRAMES = 3

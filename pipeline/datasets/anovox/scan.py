@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.datasets.anovox.layout import Archive
-from pipeline.datasets.anovox.scene import Scene, SceneError, read_scenes
+from pipeline.datasets.anovox.scene import Scene, read_scenes
+from pipeline.datasets.protocol.frames import SceneError
 
 _NUM_NAMED = 3
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.datasets.anovox.io import FrameError, read_image_size
+from pipeline.datasets.anovox.io import read_image_size
 from pipeline.datasets.anovox.layout import Archive, ArchiveError, subfolders
 from pipeline.datasets.anovox.paths import (
     ANOMALY_FOLDER,
@@ -35,13 +35,10 @@ from pipeline.datasets.anovox.sensors import (
     saved_folders,
     setup_without_file,
 )
+from pipeline.datasets.protocol.frames import FrameError, SceneError
 
 CAMERA_FIELDS = ("image", "depth", "semantic", "instance")
 LIDAR_FIELDS = ("lidar", "semantic_lidar")
-
-
-class SceneError(ValueError):
-    """One scene cannot be read; one sentence with the way out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +82,11 @@ class Scene:
     """LiDARs of the recording, whose clouds all lie in its one VOXEL_GRID."""
     notes: tuple[str, ...]
     """What the scene lacks and what stands in for it, a sentence each."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.setup.image_height, self.setup.image_width
 
     @property
     def has_own_voxels(self) -> bool:

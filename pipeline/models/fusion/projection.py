@@ -15,7 +15,7 @@ from pipeline.models.image import FeatureMap
 from pipeline.models.layers import constant, full_precision
 
 _MIN_DEPTH_M = 0.1
-"""As in anovox.geometry.in_view."""
+"""As in protocol.geometry.in_view."""
 
 
 def project_points(

@@ -1,4 +1,5 @@
-from pipeline.data.prepare.quarantine import Quarantined, count_reasons
+from pipeline.data.prepare.quarantine import Quarantined, ReasonCount, count_reasons
+from pipeline.datasets.anovox.dataset import AnoVox
 
 FOLDER = "LIDAR(0, 0, 1.8)(0, 0, 0)_7"
 PATH = f"/data/AnoVox_Static_Mono_Town03/Scenario_x/{FOLDER}/{FOLDER}"
@@ -14,8 +15,12 @@ def bad(frame_id: int | None, reason: str) -> Quarantined:
     )
 
 
+def counted(reasons: list[Quarantined]) -> list[ReasonCount]:
+    return count_reasons(reasons, file_sources=AnoVox.file_sources)
+
+
 def test_reasons_that_differ_in_numbers_alone_are_one_kind_and_the_frequent_come_first():
-    counts = count_reasons(
+    counts = counted(
         [
             bad(None, "/data/Scenario_y: no folder LIDAR; re-extract the archive"),
             bad(8, f"{PATH}_8.npy: it has 40 bytes, but its header promises 1600; re-extract"),
@@ -35,9 +40,9 @@ def test_the_two_clouds_are_told_apart_and_nothing_is_lost():
     reasons = [
         bad(n, f"{path}_{n}.npy: it holds nan; x") for n, path in enumerate((PATH, semantic))
     ]
-    counts = count_reasons(reasons)
+    counts = counted(reasons)
     assert {count.kind for count in counts} == {
         "LIDAR: it holds nan",
         "SEMANTIC-LIDAR: it holds nan",
     }
-    assert count_reasons([]) == []
+    assert counted([]) == []

@@ -10,15 +10,12 @@ from pipeline.config.data import PrepareConfig
 from pipeline.data.prepare.index import scan
 from pipeline.data.prepare.rows import encode_png, make_row, stored_image
 from pipeline.data.schema import ROW
+from pipeline.datasets.anovox.dataset import labelled_frame
 from pipeline.datasets.anovox.frame import Frame, read_frame
-from pipeline.datasets.anovox.geometry import (
-    CAMERA_FROM_LIDAR_SAME_POSE,
-    intrinsics,
-    project,
-    voxel_indices,
-)
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, voxel_indices
 from pipeline.datasets.anovox.label_rules import BY_IDS
 from pipeline.datasets.anovox.labels import truth
+from pipeline.datasets.protocol.geometry import intrinsics, project
 
 
 def decode_png(content: bytes) -> np.ndarray:
@@ -102,7 +99,7 @@ def frame_and_row(tiny_root) -> tuple[Frame, dict]:
     scene = next(scene for scene in scenes if scene.kind == "static")
     frame = read_frame(scene, scene.frame_ids[0])
     labels = truth(frame, BY_IDS, min_points=5, min_pixels=30)
-    return frame, make_row(frame, labels, scene, config(96))
+    return frame, make_row(labelled_frame(frame, labels, scene), scene, config(96))
 
 
 def test_a_row_has_exactly_the_columns_of_the_schema(frame_and_row):

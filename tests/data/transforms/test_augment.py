@@ -16,7 +16,8 @@ from pipeline.data.transforms.augment import (
     draw_all,
     kept_points,
 )
-from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, intrinsics, project
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
+from pipeline.datasets.protocol.geometry import intrinsics, project
 
 KEY = ("AnoVox_Static_Mono_Town03", "0a", 995, "(0, 0, 1.8)(0, 0, 0)")
 NOTHING = Augmentation(

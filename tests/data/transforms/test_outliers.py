@@ -22,12 +22,8 @@ from pipeline.data.transforms.outliers import (
     with_outliers,
 )
 from pipeline.datasets.anovox.class_ids import ROAD
-from pipeline.datasets.anovox.geometry import (
-    CAMERA_FROM_LIDAR_SAME_POSE,
-    in_view,
-    intrinsics,
-    project,
-)
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE
+from pipeline.datasets.protocol.geometry import in_view, intrinsics, project
 
 HEIGHT, WIDTH = 96, 192
 K, POSE = intrinsics(WIDTH, HEIGHT, 90.0), CAMERA_FROM_LIDAR_SAME_POSE
@@ -67,7 +63,7 @@ def directions(points):
 
 
 def drawn(seed=(0, 0), key=KEY, config=BOTH) -> StoredFrame:
-    return with_outliers(street(), K, POSE, config=config, seed=seed, key=key)
+    return with_outliers(street(), K, POSE, road_ids=[ROAD], config=config, seed=seed, key=key)
 
 
 def blob_at(x, y=0.0, seed=0):
@@ -99,7 +95,7 @@ def test_the_stored_frame_is_never_written_to():
     frame = street()
     for array in frame[:4]:
         array.flags.writeable = False
-    changed = with_outliers(frame, K, POSE, config=BOTH, seed=(0, 0), key=KEY)
+    changed = with_outliers(frame, K, POSE, road_ids=[ROAD], config=BOTH, seed=(0, 0), key=KEY)
     assert has_outliers(changed)
     assert not has_outliers(frame)
 
@@ -108,7 +104,7 @@ def test_the_stored_frame_is_never_written_to():
 def test_raised_road_lifts_road_and_leaves_the_rest_and_the_image(seed: int):
     frame = street()
     place = np.array([8.0, 0.5, -LIDAR_HEIGHT_M])
-    raised = raised_road(frame, place, np.random.default_rng(seed))
+    raised = raised_road(frame, place, np.random.default_rng(seed), [ROAD])
     moved = raised.point_label == OUTLIER_LABEL
     assert moved.sum() >= outliers.MIN_POINTS
     assert (frame.point_class[moved] == ROAD).all()
@@ -195,7 +191,7 @@ def test_outliers_stand_on_road_at_their_ranges_mostly_in_view():
         np.concatenate([frame.points, mirrored]),
         *(np.tile(array, 2) for array in frame[2:4]),
     )
-    places = [road_place(around, K, POSE, rng) for _ in range(150)]
+    places = [road_place(around, K, POSE, rng, [ROAD]) for _ in range(150)]
     found = np.array([place for place in places if place is not None])
     assert len(found) == 150
     range_m = np.linalg.norm(found, axis=1)
@@ -208,13 +204,17 @@ def test_outliers_stand_on_road_at_their_ranges_mostly_in_view():
 def test_a_frame_without_road_stays_as_it_is():
     frame = street()
     frame = frame._replace(point_class=np.full_like(frame.point_class, 3))
-    assert with_outliers(frame, K, POSE, config=BOTH, seed=(0, 0), key=KEY) is frame
+    assert (
+        with_outliers(frame, K, POSE, road_ids=[ROAD], config=BOTH, seed=(0, 0), key=KEY) is frame
+    )
 
 
 def test_real_anomalies_are_no_road():
     frame = street()
     frame = frame._replace(point_label=np.ones_like(frame.point_label))
-    assert with_outliers(frame, K, POSE, config=BOTH, seed=(0, 0), key=KEY) is frame
+    assert (
+        with_outliers(frame, K, POSE, road_ids=[ROAD], config=BOTH, seed=(0, 0), key=KEY) is frame
+    )
 
 
 def test_training_batches_hold_outliers_and_others_never_do(tiny_config: Config):

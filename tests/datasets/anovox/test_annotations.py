@@ -16,8 +16,8 @@ from pipeline.datasets.anovox.annotations import (
     read_record,
 )
 from pipeline.datasets.anovox.geometry import carla_transform
-from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.sensors import Mount, SensorSetup
+from pipeline.datasets.protocol.frames import FrameError
 
 SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 VALUES = {"frame_id": 1000, "scenario_id": SCENE_ID}

@@ -10,18 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.datasets.anovox.annotations import format_key_value, parse_key_value
-from pipeline.datasets.anovox.frame import (
-    MODALITIES,
-    Frame,
-    FrameKey,
-    decode_depth,
-    encode_depth,
-    read_frame,
-)
-from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, transform, voxel_keys
-from pipeline.datasets.anovox.io import FrameError
+from pipeline.datasets.anovox.frame import MODALITIES, Frame, decode_depth, encode_depth, read_frame
+from pipeline.datasets.anovox.geometry import CAMERA_FROM_LIDAR_SAME_POSE, voxel_keys
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import Scene, read_scenes
+from pipeline.datasets.protocol.frames import FrameError, FrameKey
+from pipeline.datasets.protocol.geometry import transform
 
 SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 

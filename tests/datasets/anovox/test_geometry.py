@@ -11,20 +11,22 @@ from pipeline.datasets.anovox.geometry import (
     FLIP,
     camera_from_lidar,
     carla_transform,
-    crop_intrinsics,
-    in_view,
-    intrinsics,
     point_voxel,
-    project,
-    scale_intrinsics,
-    transform,
-    unproject,
     voxel_centres,
     voxel_from_lidar,
     voxel_indices,
     voxel_keys,
     voxelise,
     world_from_lidar,
+)
+from pipeline.datasets.protocol.geometry import (
+    crop_intrinsics,
+    in_view,
+    intrinsics,
+    project,
+    scale_intrinsics,
+    transform,
+    unproject,
 )
 
 K = intrinsics(768, 512, 90.0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from pipeline.datasets.anovox.io import FrameError, load_image, load_table, load_text
+from pipeline.datasets.anovox.io import load_image, load_table, load_text
+from pipeline.datasets.protocol.frames import FrameError
 
 FLOATS = ("<f4", "<f8")
 SHARED_FOLDER = settings(

@@ -11,12 +11,12 @@ from pipeline.config.data import SyntheticConfig
 from pipeline.datasets.anovox.annotations import parse_key_value
 from pipeline.datasets.anovox.class_ids import AGENT_OFFSET
 from pipeline.datasets.anovox.frame import read_frame
-from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.label_rules import BY_IDS, SceneRule, find_rule
 from pipeline.datasets.anovox.labels import Truth, truth
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.lead_vehicle import BRAKING, STANDING
-from pipeline.datasets.anovox.scene import Scene, SceneError, read_scenes
+from pipeline.datasets.anovox.scene import Scene, read_scenes
+from pipeline.datasets.protocol.frames import FrameError, SceneError
 from pipeline.synthetic.lead_vehicle import sudden_window
 from pipeline.synthetic.writer import write_archives
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.datasets.anovox.frame import Frame, read_frame
-from pipeline.datasets.anovox.io import FrameError
 from pipeline.datasets.anovox.label_rules import BY_IDS
 from pipeline.datasets.anovox.labels import TRUTH_MODALITIES, Truth, truth
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import read_scenes
+from pipeline.datasets.protocol.frames import FrameError
 
 Write = Callable[..., Path]
 

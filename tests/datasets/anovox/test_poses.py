@@ -8,18 +8,12 @@ import pytest
 from pipeline.config.data import SyntheticConfig
 from pipeline.datasets.anovox.class_ids import is_anomaly
 from pipeline.datasets.anovox.frame import Frame, read_frame
-from pipeline.datasets.anovox.geometry import (
-    FLIP,
-    in_view,
-    project,
-    transform,
-    voxel_keys,
-    voxelise,
-)
+from pipeline.datasets.anovox.geometry import FLIP, voxel_keys, voxelise
 from pipeline.datasets.anovox.label_rules import find_rule
 from pipeline.datasets.anovox.labels import truth
 from pipeline.datasets.anovox.layout import find_archives
 from pipeline.datasets.anovox.scene import Scene, read_scenes
+from pipeline.datasets.protocol.geometry import in_view, project, transform
 from pipeline.synthetic.writer import write_archives
 
 NUM_POSES = {"Mono": 1, "Stereo": 3, "StereoOneLidar": 2, "Multi": 7, "Surround": 10}

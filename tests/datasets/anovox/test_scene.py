@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.datasets.anovox import paths
 from pipeline.datasets.anovox.layout import find_archives
-from pipeline.datasets.anovox.scene import Scene, SceneError, read_scenes
+from pipeline.datasets.anovox.scene import Scene, read_scenes
 from pipeline.datasets.anovox.sensors import Mount
+from pipeline.datasets.protocol.frames import SceneError
 
 SCENE_ID = "739b5ee1-53b4-4a10-9a3c-0a8ce50e8d11"
 OTHER_ID = "debde713-4da4-400b-816c-b10c28a14861"

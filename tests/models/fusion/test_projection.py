@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets.anovox import geometry
+from pipeline.datasets.protocol.geometry import in_view, project
 from pipeline.models.fusion.projection import project_points, sample
 from pipeline.models.image import FeatureMap
 from tests.helpers.streets import street_batch, with_values
@@ -59,12 +59,12 @@ def test_projection_equals_the_reference_in_numpy():
     batch = with_values(batch, intrinsics=batch.intrinsics * torch.tensor([[1.0], [1.1]]))
     uv, seen = project_points(batch, batch.point_frame())
     for frame, part in enumerate((slice(0, 400), slice(400, 700))):
-        pixel, depth = geometry.project(
+        pixel, depth = project(
             batch.points[part].numpy(),
             batch.intrinsics[frame].double().numpy(),
             batch.camera_from_lidar[frame].double().numpy(),
         )
-        inside = geometry.in_view(pixel, depth, 96, 32)
+        inside = in_view(pixel, depth, 96, 32)
         assert np.array_equal(seen[part].numpy(), inside)
         np.testing.assert_allclose(uv[part].numpy()[inside], pixel[inside], atol=1e-3)
         assert 10 < inside.sum() < 300
