@@ -23,7 +23,7 @@ class AnoVox:
     """Archives of FZI's AnoVox in the layout of its Zenodo release (docs/anovox-format.md)."""
 
     facts = ANOVOX_FACTS
-    file_sources = (*(name for name, _ in FILE_SOURCES.values()), SETUP_FILE)
+    file_sources: Sequence[str] = (*(name for name, _ in FILE_SOURCES.values()), SETUP_FILE)
 
     def scan(self, root: Path, poses: Collection[str]) -> Iterator[ScannedArchive]:
         """Every archive, a refused one without scenes."""
