@@ -84,7 +84,7 @@ class MadeUp:
     """The data set, as `data.dataset=tests.helpers.made_up_dataset:MadeUp` names it."""
 
     facts = DatasetFacts(name="made up", classes=CLASSES, voxel_grid=None, has_pixel_labels=False)
-    file_sources = ("frame",)
+    file_sources: Sequence[str] = ("frame",)
 
     def scan(self, root: Path, poses: Collection[str]) -> Iterator[ScannedArchive]:
         scenes, left_out = [], []
