@@ -22,7 +22,7 @@ TINY = {
     "train": {"num_epochs": 1},
     "ablate": {
         "name": "tiny",
-        "rows": ["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"],
+        "variants": ["lidar model.fusion=lidar_only", "camera model.fusion=camera_only"],
         "seeds": [0, 1],
     },
 }
