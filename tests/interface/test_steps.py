@@ -78,7 +78,7 @@ def test_from_archives_to_a_scored_frame(small_training: Config):
         frame.camera_from_lidar[0].numpy(),
     )
     expected = detector.model(frame)
-    assert scores.frame_score == pytest.approx(float(expected.frame_score[0]), abs=1e-5)
+    assert scores.frame_score == pytest.approx(float(expected.frame_score[0].detach()), abs=1e-5)
     assert scores.point_score is not None
     np.testing.assert_allclose(scores.point_score, expected.point_score.detach().numpy(), atol=1e-5)
     assert detector.thresholds.keys() >= {"point", "frame"}
