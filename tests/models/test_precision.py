@@ -20,11 +20,11 @@ CPU = torch.device("cpu")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 SHOW = """
 import torch
-from pipeline.models.precision import choose, native_precisions
+from pipeline.models.precision import choose_precision, native_precisions
 cpu = torch.device("cpu")
 print(sorted(native_precisions(cpu)))
-print(choose("auto", key="train.precision", device=cpu).reason)
-print(choose("bf16", key="train.precision", device=cpu).reason)
+print(choose_precision("auto", key="train.precision", device=cpu).reason)
+print(choose_precision("bf16", key="train.precision", device=cpu).reason)
 """
 
 

@@ -11,8 +11,9 @@ from pipeline.runtime.signals import arm_again, first_signal_ends, held
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Those of before, whatever a test does."""
+    """Those of before, whatever a test does; Ctrl-C is ignored in what a shell sets aside with &."""
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

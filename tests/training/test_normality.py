@@ -1,6 +1,7 @@
 """Training on normal scenes alone: no real anomaly reaches it, and its results say what did."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,10 @@ NORMALITY = {
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny_config: Config) -> Config:
+def prepared(tiny_config: Config, shared: Callable[[str], AbstractContextManager[Path]]) -> Config:
     config = merge(tiny_config, NORMALITY)
-    prepare(config, lambda done, total: None)
+    with shared("normality"):
+        prepare(config, lambda done, total: None)
     return config
 
 

@@ -73,7 +73,7 @@ def test_a_figure_leaves_no_global_state_behind(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from pipeline.visualization import style\n"
         "figure = style.new_figure(2.0, 2.0, note='')\n"
         "figure.subplots().plot([0, 1])\n"
-        "style.save(figure, Path(sys.argv[1]))\n"
+        "style.save_figure(figure, Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     root = REPOSITORY

@@ -69,8 +69,8 @@ REPEATED = {
     "a file over a folder": ([entry("a/b"), entry("a")], "'a' is a file and a folder"),
     "a file in a file": ([entry("a"), entry("a/b")], "'a/b' lies in a file"),
     "deep in a file": ([entry("a"), entry("a/b/c/d")], "'a/b/c/d' lies in a file"),
-    "our note": ([entry("a/.unpacked.json")], "bears the name of the note"),
-    "our note on top": ([entry(".unpacked.json")], "bears the name of the note"),
+    "our note": ([entry("a/.unpacked.json")], "has the name of the note"),
+    "our note on top": ([entry(".unpacked.json")], "has the name of the note"),
 }
 
 
