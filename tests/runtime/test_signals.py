@@ -11,7 +11,7 @@ from pipeline.runtime.signals import arm_again, first_signal_ends, held
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Those of before, whatever a test does; Ctrl-C is ignored in what a shell sets aside with &."""
+    """Those of before, whatever a test does; what a shell starts with `&` ignores Ctrl-C."""
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
