@@ -59,12 +59,12 @@ def ray_folder() -> Iterator[Path]:
 def moments_of_each_kind(seed: int) -> list[Moment]:
     """While the study begins, in the first of two runs, and in the second.
 
-    A cell says its first line when it has a checkpoint, however slow the machine is.
+    A run that says its fourth step has a checkpoint of its second, however slow the machine is.
     """
     dice = random.Random(seed)
     return [
         Moment(delay_s=dice.uniform(4, 10)),
-        Moment(after="-seed", delay_s=dice.uniform(0, 1)),
+        Moment(after=" step 4/", delay_s=dice.uniform(0, 1)),
         Moment(after="done; 1 of", delay_s=dice.uniform(0, 1)),
     ]
 
@@ -84,7 +84,7 @@ SIDE_BY_SIDE = Chain(seeds=[0, 1], num_parallel=0, moments=random_moments(5, 10)
 
 
 def notes(folder: Path) -> dict[str, tuple[int, float]]:
-    """What would change if a finished cell were run again."""
+    """What would change if a finished training were run again."""
     found = (folder / "runs").glob("killed-*/finished/*.json")
     return {path.name: (path.stat().st_ino, path.stat().st_mtime) for path in found}
 
@@ -92,7 +92,7 @@ def notes(folder: Path) -> dict[str, tuple[int, float]]:
 def found_done(life: Life, num_runs: int) -> list[int]:
     """What the job says when it has looked; it may have been killed before.
 
-    More than were seen right after the last kill: a cell's process may outlive the job by the
+    More than were seen right after the last kill: a training's process may outlive the job by the
     moment that its note takes.
     """
     said = re.compile(rf"ablate: {num_runs} trainings, (\d+) of them already finished")
@@ -136,11 +136,11 @@ def test_a_study_killed_again_and_again_ends_as_if_nobody_had_touched_it(
         killed_times += life.killed
         gone_on += sum("resumes from step" in line for line in life.lines)
         before, done = done, notes(killed)
-        assert before.items() <= done.items(), "a finished cell was run again"
+        assert before.items() <= done.items(), "a finished training was run again"
     assert life is not None
     assert life.process.returncode == 0, "\n".join(life.lines)
     assert killed_times == len(chain.moments)
-    assert gone_on, "no kill hit a cell that had a checkpoint"
+    assert gone_on, "no kill hit a training that had a checkpoint"
     assert table(life.facts) == table(undisturbed)
     assert_same_runs(killed, life.facts["run_id"], calm, undisturbed["run_id"])
     assert len(notes(killed)) == chain.num_runs
