@@ -141,7 +141,7 @@ def _run_variant(name: str, config: dict[str, Any], study: Study, queue: Any) ->
     run = VariantRun(name=name, config=merge(Config(), config))
 
     def say(line: str) -> None:
-        if "validation" in line or "going on" in line:
+        if "validation" in line or "resumes" in line:
             queue.put(f"{name}: {line.removeprefix('train: ')}", block=False)
 
     folder = study.folder / name

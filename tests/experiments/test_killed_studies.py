@@ -59,12 +59,13 @@ def ray_folder() -> Iterator[Path]:
 def moments_of_each_kind(seed: int) -> list[Moment]:
     """While the study begins, in the first of two runs, and in the second.
 
-    A run that says its fourth step has a checkpoint of its second, however slow the machine is.
+    A training's first line here is of its first validation, so it has a checkpoint, however slow
+    the machine is.
     """
     dice = random.Random(seed)
     return [
         Moment(delay_s=dice.uniform(4, 10)),
-        Moment(after=" step 4/", delay_s=dice.uniform(0, 1)),
+        Moment(after="-seed", delay_s=dice.uniform(0, 1)),
         Moment(after="done; 1 of", delay_s=dice.uniform(0, 1)),
     ]
 
