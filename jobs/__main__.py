@@ -38,15 +38,15 @@ def _overview(program: str) -> Iterator[str]:
     yield f"       {program} JOB --help [SECTION]\n\njobs:\n"
     for name in JOBS:
         source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        told = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
-        line = f"{name:<12}{' '.join(told.split())}"
+        text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+        line = f"{name:<12}{' '.join(text.split())}"
         yield textwrap.fill(line, 100, initial_indent="  ", subsequent_indent=" " * 14)
 
 
 def _refused(name: str) -> int:
     (nearest,) = difflib.get_close_matches(name, JOBS, n=1, cutoff=0.0)
-    told = f"unknown job {name!r}; did you mean {nearest!r}? The jobs are {', '.join(JOBS)}"
-    print(f"{COMMAND}: {told}", file=sys.stderr)
+    text = f"unknown job {name!r}; did you mean {nearest!r}? The jobs are {', '.join(JOBS)}"
+    print(f"{COMMAND}: {text}", file=sys.stderr)
     return 2
 
 

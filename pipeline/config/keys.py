@@ -40,7 +40,6 @@ MEANINGS = {
     "criterion": "loss.name",
     "data_dir": "data.root",
     "data_root": "data.root",
-    "dataset": "data.root",
     "dataset_root": "data.root",
     "dataroot": "data.root",
     "devices": "scaling.num_workers",
